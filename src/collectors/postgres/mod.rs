@@ -1,0 +1,5 @@
+//! Any PostgreSQL.
+
+super::collectors! {
+    stat_archiver,
+}

@@ -1,0 +1,3 @@
+//! Synapse's own tables.
+
+super::collectors! {}

@@ -1,0 +1,33 @@
+//! A Prometheus exporter for PostgreSQL, made for the databases under Matrix Synapse.
+//!
+//! # The road of a scrape
+//!
+//! ```text
+//! web  ->  scrape  ->  server  ->  query  ->  snapshot  ->  exposition
+//! ```
+//!
+//! The modules stand below in that order, and a module uses only what stands below it.
+//!
+//! - [`cli`]: the commands; reads flags and environment, then calls the rest
+//! - [`web`]: HTTP in front of a scrape: routes, compression, landing page
+//! - [`scrape`]: one scrape: deadline, sharing between concurrent scrapes, cache by TTL
+//! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
+//! - [`collectors`]: what is asked: definitions only
+//! - [`grants`]: the SQL that gives a role what the collectors need, and no more
+//! - [`query`]: how a definition runs: versions, placeholders, safety, rows to samples
+//! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
+//! - [`exposition`]: a snapshot as text, in both formats
+//! - [`config`]: file, environment and flags become one validated configuration
+//! - [`telemetry`]: logs, and what the process says of itself
+
+pub mod cli;
+pub mod web;
+pub mod scrape;
+pub mod server;
+pub mod collectors;
+pub mod grants;
+pub mod query;
+pub mod snapshot;
+pub mod exposition;
+pub mod config;
+pub mod telemetry;

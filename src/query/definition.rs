@@ -1,0 +1,277 @@
+//! What a collector says, and nothing of how it is done.
+//!
+//! A definition is built once at start. From it come the SQL that runs, the help and type that
+//! are served, the catalogue (`metrics`), `docs/metrics.md` and the grants.
+
+use std::time::Duration;
+
+use super::version::{ALL, Versions};
+
+/// One thing that can be switched on and off: a name, a sentence, and its queries.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    /// The name used in flags, in `collect[]` and in labels.
+    pub name: &'static str,
+    /// One sentence: what it tells, and from where.
+    pub about: &'static str,
+    /// Whether it runs unless told otherwise.
+    pub enabled: bool,
+    /// How long its values may be served before they are refreshed; zero means every scrape.
+    pub ttl: Duration,
+    /// How many rows of one database are served at most.
+    pub limit: usize,
+    /// What it asks.
+    pub queries: Vec<Query>,
+}
+
+impl Collector {
+    /// A collector that runs in every scrape.
+    pub fn new(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            enabled: true,
+            ttl: Duration::ZERO,
+            limit: 10_000,
+            queries: Vec::new(),
+        }
+    }
+
+    /// Off unless asked for.
+    pub fn off(mut self) -> Self {
+        self.enabled = false;
+        self
+    }
+
+    /// Served from memory for so many seconds, then refreshed behind a scrape.
+    pub fn ttl(mut self, seconds: u64) -> Self {
+        self.ttl = Duration::from_secs(seconds);
+        self
+    }
+
+    /// At most so many rows of one database.
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = rows;
+        self
+    }
+
+    /// One more query.
+    pub fn query(mut self, query: Query) -> Self {
+        self.queries.push(query);
+        self
+    }
+}
+
+/// One SQL statement per range of versions, and what its columns mean.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// A column's metric is called `prefix_column`.
+    pub prefix: &'static str,
+    /// Where it runs.
+    pub scope: Scope,
+    /// On which servers it runs.
+    pub role: Role,
+    /// The statements; the first whose range holds the server's version runs.
+    pub statements: Vec<(Versions, &'static str)>,
+    /// The columns, labels and values.
+    pub columns: Vec<Column>,
+    /// Tables and columns of the application that it reads; `grants` gives the role these.
+    pub reads: Vec<(&'static str, &'static [&'static str])>,
+    /// What becomes of two rows with the same labels.
+    pub merge: Merge,
+}
+
+impl Query {
+    /// A query that runs once per server, whatever its role.
+    pub fn new(prefix: &'static str) -> Self {
+        Self {
+            prefix,
+            scope: Scope::Server,
+            role: Role::Any,
+            statements: Vec::new(),
+            columns: Vec::new(),
+            reads: Vec::new(),
+            merge: Merge::Drop,
+        }
+    }
+
+    /// Where it runs.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Only on servers of this role.
+    pub fn on(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// The statement for these versions: one SELECT, no semicolon, named columns, every relation
+    /// schema-qualified. `{schema}` stands for the application's schema, `{pg_stat_activity}` and
+    /// its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
+    /// for an `oid[]` of tables: such a statement runs in chunks, and returns the table's oid in
+    /// the column `relid`.
+    pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {
+        self.statements.push((versions, sql));
+        self
+    }
+
+    /// A label.
+    pub fn label(self, name: &'static str) -> Self {
+        self.column(name, ColumnKind::Label, "")
+    }
+
+    /// A counter; `help` says what and in which unit.
+    pub fn counter(self, name: &'static str, help: &'static str) -> Self {
+        self.column(name, ColumnKind::Counter, help)
+    }
+
+    /// A gauge; `help` says what and in which unit.
+    pub fn gauge(self, name: &'static str, help: &'static str) -> Self {
+        self.column(name, ColumnKind::Gauge, help)
+    }
+
+    /// A value without a type.
+    pub fn untyped(self, name: &'static str, help: &'static str) -> Self {
+        self.column(name, ColumnKind::Untyped, help)
+    }
+
+    /// A gauge whose name (after the prefix) and help each row brings itself, in the columns
+    /// `name` and `help`.
+    pub fn gauge_per_row(self, value: &'static str) -> Self {
+        self.column("name", ColumnKind::Name, "")
+            .column("help", ColumnKind::Help, "")
+            .column(value, ColumnKind::Gauge, "")
+    }
+
+    /// Only these versions have the column just added.
+    pub fn on_versions(mut self, versions: Versions) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.versions = versions;
+        }
+        self
+    }
+
+    /// The column just added gives a metric of this full name, instead of `prefix_column`.
+    pub fn named(mut self, metric: &'static str) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.metric = Some(metric);
+        }
+        self
+    }
+
+    /// The value column just added has only these of the labels.
+    pub fn with_labels(mut self, labels: &'static [&'static str]) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.labels = Some(labels);
+        }
+        self
+    }
+
+    /// Reads these columns of a table of the application, in its schema.
+    pub fn reads(mut self, table: &'static str, columns: &'static [&'static str]) -> Self {
+        self.reads.push((table, columns));
+        self
+    }
+
+    /// What becomes of two rows with the same labels.
+    pub fn merge(mut self, merge: Merge) -> Self {
+        self.merge = merge;
+        self
+    }
+
+    /// The full name of a value column's metric.
+    pub fn metric_name(&self, column: &Column) -> String {
+        match column.metric {
+            Some(name) => name.to_owned(),
+            None => format!("{}_{}", self.prefix, column.name),
+        }
+    }
+
+    /// The versions on which the query runs at all.
+    pub fn covers(&self, version: super::Version) -> Option<&'static str> {
+        self.statements
+            .iter()
+            .find(|(versions, _)| versions.contains(version))
+            .map(|(_, sql)| *sql)
+    }
+
+    fn column(mut self, name: &'static str, kind: ColumnKind, help: &'static str) -> Self {
+        self.columns.push(Column {
+            name,
+            kind,
+            help,
+            metric: None,
+            labels: None,
+            versions: ALL,
+        });
+        self
+    }
+}
+
+/// Where a query runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Once per server.
+    Server,
+    /// In every connectable database.
+    Database,
+    /// In every database in which Synapse lives.
+    Synapse,
+}
+
+/// On which servers a query runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// On each.
+    Any,
+    /// Only where writes are accepted.
+    Primary,
+    /// Only in recovery.
+    Standby,
+}
+
+/// What becomes of two rows with the same labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The first stays; the rest are dropped, counted and logged.
+    Drop,
+    /// The largest value of each metric stays.
+    Max,
+}
+
+/// A column of the result.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its name in the result.
+    pub name: &'static str,
+    /// What it becomes.
+    pub kind: ColumnKind,
+    /// The metric's help; empty for labels.
+    pub help: &'static str,
+    /// The metric's full name, where it is not `prefix_column`.
+    pub metric: Option<&'static str>,
+    /// The labels of this metric, where it has not all of the query's.
+    pub labels: Option<&'static [&'static str]>,
+    /// The versions whose statement returns the column.
+    pub versions: Versions,
+}
+
+/// What a column becomes. A NULL value gives no sample, a NULL label the empty string; `t` and
+/// `f` give 1 and 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// A label of the row's samples.
+    Label,
+    /// A sample that only rises.
+    Counter,
+    /// A sample that rises and falls.
+    Gauge,
+    /// A sample without a type.
+    Untyped,
+    /// The name, after the prefix, of the row's only sample.
+    Name,
+    /// The help text of the row's only sample.
+    Help,
+}

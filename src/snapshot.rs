@@ -1,0 +1,121 @@
+//! The families of one scrape.
+//!
+//! A [`Snapshot`] is what a scrape has gathered so far: families by name, each with its samples.
+//! It merges what several databases (and servers) give to the same family, and drops a second
+//! sample with the labels of a first.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Everything one scrape serves, ordered by family name.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    families: BTreeMap<Arc<str>, Family>,
+}
+
+impl Snapshot {
+    /// Adds one sample; its family is made on first sight, with the help text given then.
+    pub fn push(&mut self, metric: &Arc<Metric>, sample: Sample) {
+        let family = self
+            .families
+            .entry(metric.name.clone())
+            .or_insert_with(|| Family {
+                metric: metric.clone(),
+                samples: Vec::new(),
+            });
+        family.samples.push(sample);
+    }
+
+    /// Adds the samples of another snapshot.
+    pub fn merge(&mut self, other: Self) {
+        for family in other.families.into_values() {
+            for sample in family.samples {
+                self.push(&family.metric, sample);
+            }
+        }
+    }
+
+    /// Drops every sample whose labels were already there, the first one stays; returns how many
+    /// were dropped, by metric name.
+    pub fn dedupe(&mut self) -> BTreeMap<Arc<str>, usize> {
+        let mut dropped = BTreeMap::new();
+        for (name, family) in &mut self.families {
+            let before = family.samples.len();
+            let mut seen = HashSet::with_capacity(before);
+            family.samples.retain(|sample| seen.insert(sample.labels.clone()));
+            if family.samples.len() < before {
+                dropped.insert(name.clone(), before - family.samples.len());
+            }
+        }
+        dropped
+    }
+
+    /// The families, ordered by name.
+    pub fn families(&self) -> impl Iterator<Item = &Family> {
+        self.families.values()
+    }
+
+    /// The number of samples in all families.
+    pub fn series(&self) -> usize {
+        self.families.values().map(|family| family.samples.len()).sum()
+    }
+}
+
+/// A metric and its samples.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Name, type and help.
+    pub metric: Arc<Metric>,
+    /// The samples, in the order in which they came.
+    pub samples: Vec<Sample>,
+}
+
+/// What a metric is called and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The full name, the same in every format.
+    pub name: Arc<str>,
+    /// The help text, unescaped.
+    pub help: Arc<str>,
+    /// The type.
+    pub kind: Kind,
+}
+
+impl Metric {
+    /// A metric, ready to be shared by its samples.
+    pub fn new(name: &str, kind: Kind, help: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            help: help.into(),
+            kind,
+        })
+    }
+}
+
+/// A metric's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises, apart from resets.
+    Counter,
+    /// May rise and fall.
+    Gauge,
+    /// Neither is known: `untyped` in the text format, `unknown` in OpenMetrics.
+    Untyped,
+}
+
+/// One value with its labels.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Label names and values, in the order of the definition.
+    pub labels: Labels,
+    /// The value.
+    pub value: f64,
+}
+
+/// Label names and values; cheap to clone, since many samples share one set.
+pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// Builds labels from pairs.
+pub fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
+    pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
