@@ -21,13 +21,13 @@
 //! - [`telemetry`]: logs, and what the process says of itself
 
 pub mod cli;
-pub mod web;
-pub mod scrape;
-pub mod server;
 pub mod collectors;
+pub mod config;
+pub mod exposition;
 pub mod grants;
 pub mod query;
+pub mod scrape;
+pub mod server;
 pub mod snapshot;
-pub mod exposition;
-pub mod config;
 pub mod telemetry;
+pub mod web;

@@ -42,7 +42,9 @@ impl Snapshot {
         for (name, family) in &mut self.families {
             let before = family.samples.len();
             let mut seen = HashSet::with_capacity(before);
-            family.samples.retain(|sample| seen.insert(sample.labels.clone()));
+            family
+                .samples
+                .retain(|sample| seen.insert(sample.labels.clone()));
             if family.samples.len() < before {
                 dropped.insert(name.clone(), before - family.samples.len());
             }
@@ -57,7 +59,10 @@ impl Snapshot {
 
     /// The number of samples in all families.
     pub fn series(&self) -> usize {
-        self.families.values().map(|family| family.samples.len()).sum()
+        self.families
+            .values()
+            .map(|family| family.samples.len())
+            .sum()
     }
 }
 
@@ -117,5 +122,8 @@ pub type Labels = Arc<[(Arc<str>, Arc<str>)]>;
 
 /// Builds labels from pairs.
 pub fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
-    pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
 }

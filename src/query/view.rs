@@ -24,5 +24,4 @@ pub struct View {
 }
 
 /// Every view that has a placeholder.
-pub const VIEWS: &[View] = &[
-];
+pub const VIEWS: &[View] = &[];

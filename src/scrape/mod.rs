@@ -1,1 +1,138 @@
-//! To come.
+//! One scrape of a set of servers.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config::Config;
+use crate::snapshot::Snapshot;
+
+/// Scrapes the configured servers; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Scraper;
+
+/// What one caller wants, and by when.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When an answer must be ready.
+    pub deadline: Instant,
+    /// Only these collectors, `collect[]`; empty means every enabled one.
+    pub collect: BTreeSet<String>,
+}
+
+/// A name that is no collector.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no collector {0:?}; `matrix-postgres-exporter metrics` lists them")]
+pub struct UnknownCollector(pub String);
+
+impl Scraper {
+    /// A scraper of the configured servers; connects to none of them yet.
+    pub fn new(_config: &Config) -> Self {
+        Self
+    }
+
+    /// What could be had by the deadline, and what could not and why.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a name in `collect` that is no collector.
+    pub async fn scrape(&self, _request: Request) -> Result<Snapshot, UnknownCollector> {
+        Ok(Snapshot::default())
+    }
+
+    /// What is known, without asking any server.
+    pub fn status(&self) -> Status {
+        Status {
+            servers: Vec::new(),
+        }
+    }
+
+    /// Switches a collector on or off, from the next scrape on and until the program ends.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a name that is no collector.
+    pub fn switch(&self, collector: &str, _on: bool) -> Result<(), UnknownCollector> {
+        Err(UnknownCollector(collector.to_owned()))
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {}
+}
+
+/// What is known of every server, for a person.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// In the order of the configuration.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// What is known of one server.
+#[derive(Clone, Debug)]
+pub struct ServerStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it was reached, or is to be: `host:port` or a socket's path. Never a secret.
+    pub address: String,
+    /// `None` before the first scrape; otherwise up, or down for this reason and since then.
+    pub state: Option<State>,
+    /// When a scrape last asked it.
+    pub asked: Option<SystemTime>,
+    /// Its version, as `version()` gives it.
+    pub version: Option<String>,
+    /// Whether it is in recovery.
+    pub standby: Option<bool>,
+    /// The databases that are watched, and what lives in them.
+    pub databases: Vec<DatabaseStatus>,
+    /// What a person should know about the role that is used: superuser, no grants, ...
+    pub warnings: Vec<String>,
+    /// Every collector.
+    pub collectors: Vec<CollectorStatus>,
+}
+
+/// Whether a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It answers.
+    Up,
+    /// It does not: the reason as in `pg_up`'s companion metric, and the whole story.
+    Down {
+        /// One word: `refused`, `timeout`, ...
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+}
+
+/// One database.
+#[derive(Clone, Debug)]
+pub struct DatabaseStatus {
+    /// Its name.
+    pub name: String,
+    /// `Synapse`, or nothing.
+    pub application: Option<&'static str>,
+    /// Why it is not watched, if it is not.
+    pub skipped: Option<&'static str>,
+}
+
+/// One collector on one server.
+#[derive(Clone, Debug)]
+pub struct CollectorStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tells.
+    pub about: &'static str,
+    /// Whether it runs at present.
+    pub enabled: bool,
+    /// Whether its last run succeeded everywhere; `None` before the first.
+    pub success: Option<bool>,
+    /// What it could not see: reason and database (empty for the server as a whole).
+    pub skipped: Vec<(&'static str, String)>,
+    /// The age of the oldest value that would be served.
+    pub age: Option<Duration>,
+    /// How long its last runs took, summed over databases.
+    pub duration: Duration,
+    /// Rows that its last runs brought.
+    pub rows: u64,
+    /// Statements that its last runs sent.
+    pub statements: u64,
+}

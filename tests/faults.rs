@@ -1,0 +1,3 @@
+//! Faults on the wall clock, one at a time. `make test-faults` runs them.
+
+mod support;

@@ -1,0 +1,3 @@
+//! Tests on real servers, in parallel. `make test-real` runs them.
+
+mod support;
