@@ -409,6 +409,9 @@ mod tests {
                         ("no_privilege", "a".into()),
                         ("no_privilege", "b".into()),
                     ],
+                    duration: Duration::from_millis(1300),
+                    rows: 1205,
+                    statements: 9,
                     ..collector(
                         "stat_user_tables",
                         "Tables, from pg_stat_user_tables",
