@@ -104,12 +104,12 @@ fn long() -> Query {
 }
 
 fn prepared_transactions() -> Query {
-    Query::new("pg_prepared_transactions")
+    Query::new("pg_prepared_xacts")
         .sql(
             ALL,
             "SELECT d.datname, count(p.gid) AS count,
                     coalesce(extract(epoch FROM clock_timestamp() - min(p.prepared)), 0)
-                        AS oldest_seconds
+                        AS oldest_age_seconds
                FROM pg_catalog.pg_database AS d
                LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.database = d.datname
               WHERE d.datallowconn
@@ -117,6 +117,6 @@ fn prepared_transactions() -> Query {
         )
         .label("datname")
         .gauge("count", "Prepared transactions, which hold their locks until somebody ends them")
-        .named("pg_prepared_transactions")
-        .gauge("oldest_seconds", "Age of the oldest prepared transaction")
+        .named("pg_prepared_xacts")
+        .gauge("oldest_age_seconds", "Age of the oldest prepared transaction")
 }

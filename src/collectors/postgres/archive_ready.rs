@@ -9,7 +9,7 @@ pub fn collector() -> Collector {
         "WAL files that are ready and wait to be archived, from the directory archive_status",
     )
     .query(
-        Query::new("pg_archive_ready")
+        Query::new("pg_wal_archive_ready")
             .sql(
                 ALL,
                 "SELECT count(*) AS files,

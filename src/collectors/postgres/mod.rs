@@ -20,8 +20,8 @@ super::collectors! {
     stat_progress_vacuum,
     stat_replication,
     stat_user_tables,
+    stat_wal_receiver,
     statio_user_tables,
     table_size,
     wal,
-    wal_receiver,
 }

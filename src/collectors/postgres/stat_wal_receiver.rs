@@ -5,11 +5,11 @@ use crate::query::{ALL, Collector, Query, Role};
 /// From `pg_stat_wal_receiver`; one row, also where nothing is received.
 pub fn collector() -> Collector {
     Collector::new(
-        "wal_receiver",
+        "stat_wal_receiver",
         "The stream that a standby receives, from pg_stat_wal_receiver",
     )
     .query(
-        Query::new("pg_wal_receiver")
+        Query::new("pg_stat_wal_receiver")
             .on(Role::Standby)
             .sql(
                 ALL,
