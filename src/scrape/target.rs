@@ -117,7 +117,7 @@ impl Target {
         plans: Arc<[Arc<Plan>]>,
     ) -> Self {
         let connections = Connections::new(Dialer::new(config.dsn.clone()), config.connections);
-        let own_database = config.dsn.database();
+        let own_database = config.dsn.database().to_owned();
         connections.keep_warm(&[&own_database]);
         let mut limits = BTreeMap::new();
         let mut ttls = BTreeMap::new();
@@ -199,7 +199,7 @@ impl Target {
                 self.gather(facts, &running, started, request.deadline)
                     .await
             }
-            Err(down) => running
+            Err(_) => running
                 .iter()
                 .map(|plan| Gathered {
                     collector: plan.collector.name,

@@ -152,12 +152,12 @@ fn server_section(server: &ServerStatus, permission: Permission, now: SystemTime
 
 fn database_item(database: &DatabaseStatus) -> Markup {
     html! {
-        li class=[database.skipped.map(|_| "skipped")] {
+        li class=[database.skipped.as_ref().map(|_| "skipped")] {
             (database.name)
             @if let Some(application) = database.application {
                 " " (badge("good", application))
             }
-            @if let Some(reason) = database.skipped { " " small { "skipped: " (reason) } }
+            @if let Some(reason) = &database.skipped { " " small { "skipped: " (reason) } }
         }
     }
 }
