@@ -2,6 +2,7 @@
 //!
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`postgres`]: PostgreSQL of every supported version, standbys, frozen servers
+//! - [`synapse`]: a real Synapse with traffic
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
@@ -10,3 +11,4 @@
 
 pub mod postgres;
 pub mod process;
+pub mod synapse;

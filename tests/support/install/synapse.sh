@@ -34,12 +34,12 @@ fi
 
 environment=$deps/synapse-$version
 
-# Other users run what root installs, so everybody may read it.
+# Other users run what root installs.
 install() {
-  umask 022
-  rm -rf "$environment"
-  "$python" -m venv "$environment"
-  "$environment/bin/pip" install --disable-pip-version-check --only-binary :all: --require-hashes -r "$lock"
+  rm -rf "$environment" &&
+    "$python" -m venv "$environment" &&
+    "$environment/bin/pip" install --disable-pip-version-check --only-binary :all: --require-hashes -r "$lock" &&
+    chmod -R a+rX "$environment"
 }
 
 once "synapse-$version" "$("$python" --version) $(sha256sum <"$lock")" install

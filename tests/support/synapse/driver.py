@@ -1,21 +1,19 @@
-"""Runs a Synapse with traffic for a test that speaks to it in lines.
+"""Runs a Synapse with traffic for a test.
 
-Run by the Python of an environment from ../install/synapse.sh. Prints the summary of what was made
-as one line of JSON; then reads commands, one a line, and answers each with a summary as it is then:
+Run by the Python of an environment from ../install/synapse.sh. Prints what was made, as one line of
+JSON, and again after each signal that it obeys:
 
-    talk     sends messages until told otherwise
-    hush     sends no more of them
-    summary  nothing but the answer
-
-Ends, and Synapse with it, when its input ends or at SIGTERM.
+    SIGUSR1  sends messages until told otherwise
+    SIGUSR2  sends no more of them
+    SIGTERM, SIGQUIT, SIGINT  ends, and Synapse with it
 """
 
 import argparse
 import json
 import signal
 import sys
-import tempfile
 from pathlib import Path
+from queue import SimpleQueue
 
 from homeserver import Homeserver, Postgres
 from process import Failed
@@ -28,24 +26,26 @@ def main():
     parser.add_argument("--host", required=True, help="PostgreSQL's address, or the folder of its socket")
     parser.add_argument("--port", required=True, type=int, help="PostgreSQL's port")
     parser.add_argument("--database", default="synapse", help="the database to make")
+    parser.add_argument("--folder", required=True, type=Path, help="for Synapse's files, given to it")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for end in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(end, lambda *_: sys.exit(0))
 
-    with tempfile.TemporaryDirectory(prefix="synapse-") as folder:
-        homeserver = Homeserver(Postgres(arguments.host, arguments.port), Path(folder), arguments.database)
-        try:
-            obey(Traffic(homeserver))
-        finally:
-            homeserver.stop()
+    with Homeserver(Postgres(arguments.host, arguments.port), arguments.folder, arguments.database) as homeserver:
+        obey(Traffic(homeserver))
 
 
 def obey(traffic: Traffic):
-    """Answers commands until there are no more."""
-    print(json.dumps(traffic.summary()), flush=True)
-    commands = {"talk": traffic.talk, "hush": traffic.hush, "summary": lambda: None}
-    for line in sys.stdin:
-        commands[line.strip()]()
-        print(json.dumps(traffic.summary()), flush=True)
+    """Answers signals until one ends it."""
+    commands = SimpleQueue()
+    signal.signal(signal.SIGUSR1, lambda *_: commands.put(traffic.talk))
+    signal.signal(signal.SIGUSR2, lambda *_: commands.put(traffic.hush))
+    try:
+        while True:
+            print(json.dumps(traffic.summary()), flush=True)
+            commands.get()()
+    finally:
+        traffic.hush()
 
 
 if __name__ == "__main__":

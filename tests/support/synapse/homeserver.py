@@ -53,23 +53,26 @@ class Homeserver:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             command = [sys.executable, "-m", "synapse.app.homeserver", "-c", self._configure(postgres, folder, port)]
-            self.process = Process("Synapse", command, folder / "synapse.log")
+            self._process = Process("Synapse", command, folder / "synapse.log")
             try:
-                self.process.wait_until(self._answers)
+                self._process.wait_until(self._answers)
                 return
             except Failed as reason:
-                self.process.stop()
+                self._process.stop()
                 # Between our choice of the port and Synapse's use of it somebody else was quicker.
                 if "Address already in use" not in str(reason):
                     raise
             except BaseException:
-                self.process.stop()
+                self._process.stop()
                 raise
         raise Failed("Synapse found no free port, three times")
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         """Ends Synapse; its database stays."""
-        self.process.stop()
+        self._process.stop()
 
     def _answers(self) -> bool:
         try:
