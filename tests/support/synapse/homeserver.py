@@ -5,9 +5,8 @@ import json
 import os
 import secrets
 import sys
-import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,9 @@ from process import Failed, Process, free_port, give_to_nobody
 
 SERVER_NAME = "demo.test"
 ROLE = "synapse_user"
+
+# What Synapse's log ends with when somebody else has its port; old and new ones.
+PORT_TAKEN = ("Address already in use", "Failed to listen on TCP port")
 
 # Nothing here is under attack: no limit may slow the traffic.
 UNLIMITED = {"per_second": 1_000_000, "burst_count": 1_000_000}
@@ -53,31 +55,38 @@ class Homeserver:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             command = [sys.executable, "-m", "synapse.app.homeserver", "-c", self._configure(postgres, folder, port)]
-            self._process = Process("Synapse", command, folder / "synapse.log")
-            try:
-                self._process.wait_until(self._answers)
+            self.process = Process("Synapse", command, folder / "synapse.log")
+            if self._is_up():
                 return
-            except Failed as reason:
-                self._process.stop()
-                # Between our choice of the port and Synapse's use of it somebody else was quicker.
-                if "Address already in use" not in str(reason):
-                    raise
-            except BaseException:
-                self._process.stop()
-                raise
-        raise Failed("Synapse found no free port, three times")
+        raise Failed("Synapse found no free port in three attempts")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         """Ends Synapse; its database stays."""
-        self._process.stop()
+        self.process.__exit__()
+
+    def _is_up(self) -> bool:
+        """Waits for it; False if somebody else took the port between our choice and its use."""
+        with ExitStack() as unless_up:
+            unless_up.push(self.process)
+            try:
+                self.process.wait_until(self._answers)
+            except Failed as reason:
+                if any(words in str(reason) for words in PORT_TAKEN):
+                    return False
+                raise
+            unless_up.pop_all()
+            return True
 
     def _answers(self) -> bool:
+        """Whether this Synapse, and no other on the same port, knows its bridge."""
+        whoami = f"{self.url}/_matrix/client/v3/account/whoami"
+        request = urllib.request.Request(whoami, headers={"Authorization": f"Bearer {self.bridge_token}"})
         try:
-            return opener.open(f"{self.url}/health", timeout=5).status == 200
-        except (urllib.error.URLError, OSError):
+            return opener.open(request, timeout=5).status == 200
+        except OSError:
             return False
 
     def _configure(self, postgres: Postgres, folder: Path, port: int) -> Path:

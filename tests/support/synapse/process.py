@@ -17,13 +17,13 @@ class Failed(Exception):
 class Process:
     """A program that runs until it is stopped."""
 
-    def __init__(self, name: str, command: list, log: Path, env: dict | None = None, stop_with=signal.SIGTERM):
+    def __init__(self, name: str, command: list, log: Path, env: dict | None = None, end_with: signal.Signals = signal.SIGTERM):
         self.name = name
         self.log = log
-        self._stop_with = stop_with
+        self._end_with = end_with
         with log.open("ab") as output:
             self._child = subprocess.Popen(
-                as_nobody(command),
+                as_nobody(command, end_with),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -33,36 +33,43 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready, seconds: float = 60):
-        """Waits until `ready()` gives something true, and returns that."""
-        deadline = time.monotonic() + seconds
-        while not (answer := ready()):
-            if self._child.poll() is not None:
-                raise Failed(f"{self.name} ended with exit code {self._child.returncode}; {self.tail()}")
-            if time.monotonic() > deadline:
-                raise Failed(f"{self.name} is not ready after {seconds:.0f} s; {self.tail()}")
-            time.sleep(0.05)
-        return answer
+    def __enter__(self):
+        return self
 
-    def tail(self, lines: int = 15) -> str:
-        """The last lines of the log, as the end of a sentence."""
-        last = self.log.read_text(errors="replace").splitlines()[-lines:]
-        return "the last lines of its log:\n" + "\n".join(f"  {line}" for line in last)
-
-    def stop(self):
-        """Asks it to end, then makes it; safe to call twice."""
+    def __exit__(self, *_):
+        """Asks it to end, then makes it."""
         if self._child.poll() is None:
-            self._child.send_signal(self._stop_with)
+            self._child.send_signal(self._end_with)
             try:
                 self._child.wait(15)
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait()
 
+    def wait_until(self, ready, seconds: float = 60):
+        """Waits until `ready()` gives something true, and returns that."""
+        deadline = time.monotonic() + seconds
+        while not (answer := ready()):
+            self.check()
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.name} is not ready after {seconds:.0f} s; {self.tail()}")
+            time.sleep(0.05)
+        return answer
 
-def as_nobody(command: list) -> list:
-    """The command, told to die with us and, where we are root, to run as nobody."""
-    wrapper = ["setpriv", "--pdeathsig", "TERM"]
+    def check(self):
+        """Fails unless it still runs."""
+        if self._child.poll() is not None:
+            raise Failed(f"{self.name} has ended, with exit code {self._child.returncode}; {self.tail()}")
+
+    def tail(self) -> str:
+        """The last lines of the log, as the end of a sentence."""
+        lines = self.log.read_text(errors="replace").splitlines()[-15:]
+        return "\n  ".join(["its log ends with:", *lines])
+
+
+def as_nobody(command: list, end_with: signal.Signals = signal.SIGTERM) -> list:
+    """The command, told to end when we do and, where we are root, to run as nobody."""
+    wrapper = ["setpriv", f"--pdeathsig={end_with.name[3:]}"]
     if os.geteuid() == 0:
         wrapper += [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return [*wrapper, "--", *map(str, command)]

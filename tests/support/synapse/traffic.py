@@ -194,7 +194,7 @@ class Client:
     """Requests in the name of one user, or of nobody yet."""
 
     def __init__(self, homeserver: Homeserver, token: str | None = None, user: str | None = None):
-        self._url = homeserver.url
+        self._homeserver = homeserver
         self._token = token
         self.user = user
 
@@ -212,7 +212,8 @@ class Client:
         return self._call("POST", path, data, content_type)
 
     def _call(self, method: str, path: str, data: bytes | None, content_type: str) -> dict:
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": content_type}, method=method)
+        url = self._homeserver.url + path
+        request = urllib.request.Request(url, data, {"Content-Type": content_type}, method=method)
         if self._token:
             request.add_header("Authorization", f"Bearer {self._token}")
         try:
@@ -221,3 +222,6 @@ class Client:
         except urllib.error.HTTPError as refusal:
             words = refusal.read().decode(errors="replace")
             raise Failed(f"Synapse refuses {method} {path}: {refusal.code} {words}") from None
+        except OSError as reason:
+            log = self._homeserver.process.tail()
+            raise Failed(f"Synapse does not answer {method} {path}: {reason}; {log}") from None
