@@ -42,6 +42,14 @@ class Postgres:
         except psycopg2.Error as reason:
             raise Failed(f"PostgreSQL at {self.host}, port {self.port}, database {database}: {reason}") from None
 
+    def answers(self) -> bool:
+        """Whether it takes connections yet."""
+        try:
+            self.run("postgres", "SELECT 1")
+        except Failed:
+            return False
+        return True
+
 
 class Homeserver:
     """A running Synapse."""
