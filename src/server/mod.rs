@@ -1,1 +1,4 @@
 //! To come.
+
+pub mod connect;
+pub mod tls;
