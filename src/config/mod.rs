@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use wildmatch::WildMatch;
+
 pub mod dsn;
 
 pub use dsn::Dsn;
@@ -63,6 +65,14 @@ pub struct Databases {
     pub exclude: Vec<String>,
     /// How long the values of a database without Synapse are served before it is visited again.
     pub interval: Duration,
+}
+
+impl Databases {
+    /// Whether a database of this name is visited.
+    pub fn watches(&self, name: &str) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|glob| WildMatch::new(glob).matches(name));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
 }
 
 /// How a scrape runs.
