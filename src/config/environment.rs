@@ -1,14 +1,11 @@
 //! The environment variables that say how the server is reached, as postgres_exporter takes them.
 
+use super::Variable;
 use super::layer::{DSN, Layer, PASSWORD, PASSWORD_FILE, USER};
 use super::problem::{Fault, Problem};
 
 /// What `DATA_SOURCE_*` says. `DATA_SOURCE_NAME` wins over all the others.
-pub fn data_source(
-    variable: &dyn Fn(&str) -> Option<String>,
-    layer: &mut Layer,
-    problems: &mut Vec<Problem>,
-) {
+pub fn data_source(variable: Variable<'_>, layer: &mut Layer, problems: &mut Vec<Problem>) {
     if let Some(name) = variable("DATA_SOURCE_NAME") {
         if is_list(&name) {
             problems.push(Problem::new(

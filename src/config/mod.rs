@@ -40,7 +40,10 @@ use section::Notes;
 ///
 /// Fails with everything that is wrong, not only with the first.
 pub fn load(sources: Sources<'_>) -> Result<Loaded, Problems> {
-    let mut notes = Notes::default();
+    let mut notes = Notes {
+        problems: sources.problems,
+        ..Notes::default()
+    };
     let file = match &sources.file {
         None => File::default(),
         Some(path) => File::read(path).unwrap_or_else(|problem| {
@@ -85,11 +88,16 @@ pub struct Sources<'a> {
     pub flags: Layer,
     /// Collectors switched by flags or environment, the later one wins.
     pub switches: Vec<Switch>,
-    /// Looks up an environment variable; an empty one counts as not set.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Looks up an environment variable.
+    pub variable: Variable<'a>,
+    /// What is wrong so far.
+    pub problems: Vec<Problem>,
     /// What was accepted without effect so far.
     pub warnings: Vec<String>,
 }
+
+/// Looks up an environment variable; an empty one counts as not set.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A collector switched on or off.
 #[derive(Clone, Debug)]
@@ -459,6 +467,7 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
             flags: Layer::default(),
             switches: Vec::new(),
             variable: &|_| None,
+            problems: Vec::new(),
             warnings: Vec::new(),
         };
         say(&mut sources);

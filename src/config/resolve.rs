@@ -9,7 +9,9 @@ use tracing::Level;
 
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
-use super::{Collectors, Config, Databases, Dsn, Log, LogFormat, Scrape, Server, Switch, Web};
+use super::{
+    Collectors, Config, Databases, Dsn, Log, LogFormat, Scrape, Server, Switch, Variable, Web,
+};
 use crate::collectors;
 use crate::query::Collector;
 
@@ -17,7 +19,7 @@ use crate::query::Collector;
 pub fn resolve(
     settings: Map<String, Value>,
     switches: &[Switch],
-    variable: &dyn Fn(&str) -> Option<String>,
+    variable: Variable<'_>,
     mut notes: Notes,
     warnings: &mut Vec<String>,
 ) -> Result<Config, Problems> {
@@ -88,7 +90,7 @@ fn listen_address(address: String) -> Result<String, Fault> {
     }
 }
 
-fn servers(mut section: Section<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Server> {
+fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     let mut names = section.names();
     if names.is_empty() {
         names.push(super::UNNAMED.to_owned());
@@ -109,11 +111,7 @@ fn servers(mut section: Section<'_>, variable: &dyn Fn(&str) -> Option<String>) 
         .collect()
 }
 
-fn server(
-    mut section: Section<'_>,
-    name: String,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Server {
+fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Server {
     let server = Server {
         name,
         dsn: dsn(&mut section, variable),
@@ -127,7 +125,7 @@ fn server(
 }
 
 /// The connection string, completed by what libpq would take.
-fn dsn(section: &mut Section<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Dsn {
+fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Dsn {
     let mut dsn = section
         .text_as("dsn", |text| {
             Dsn::parse(&text).map_err(|error| Fault::Invalid(error.to_string()))

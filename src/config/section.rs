@@ -112,11 +112,7 @@ impl<'a> Section<'a> {
 
     /// Yes or no.
     pub fn switch(&mut self, key: &str) -> Option<bool> {
-        self.read(key, |value| match value.kind {
-            ValueKind::Boolean(on) => Ok(on),
-            ValueKind::String(text) => text.parse().map_err(|_| Fault::NotABool),
-            _ => Err(Fault::NotABool),
-        })
+        self.read(key, |value| value.into_bool().map_err(|_| Fault::NotABool))
     }
 
     /// A whole number that is not below `least`.

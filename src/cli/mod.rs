@@ -1,0 +1,3 @@
+//! The commands. To come.
+
+pub mod flags;
