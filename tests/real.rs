@@ -1,3 +1,5 @@
 //! Tests on real servers, in parallel. `make test-real` runs them.
 
 mod support;
+
+mod bed;
