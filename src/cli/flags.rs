@@ -430,7 +430,7 @@ mod tests {
             ],
             &[],
         );
-        assert_eq!(config.web.listen, ["0.0.0.0:9999", "127.0.0.1:9998"]);
+        assert_eq!(config.web.listen, [":9999", "127.0.0.1:9998"]);
         assert!(config.web.openmetrics && !config.web.lifecycle);
         assert_eq!(config.scrape.timeout.as_secs(), 60);
         assert_eq!(config.servers[0].databases.exclude, ["a", "b"]);

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::{Config as Layers, Source};
-use tracing::Level;
 
 pub mod dsn;
 mod environment;
@@ -29,7 +28,9 @@ mod section;
 
 pub use dsn::Dsn;
 pub use layer::Layer;
-pub use problem::{Fault, Problem, Problems, nearest};
+pub use problem::{Fault, Problem, Problems};
+
+pub use crate::telemetry::LogFormat;
 
 use file::File;
 use section::Notes;
@@ -137,7 +138,7 @@ pub struct Config {
 /// HTTP.
 #[derive(Clone, Debug)]
 pub struct Web {
-    /// The addresses to listen on, `host:port`.
+    /// The addresses to listen on, `host:port`; `:port` stands for all addresses.
     pub listen: Vec<String>,
     /// The path of the metrics.
     pub telemetry_path: String,
@@ -196,21 +197,12 @@ pub struct Collectors {
 }
 
 /// What is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Nothing finer than this.
-    pub level: Level,
-    /// In which form.
+    /// A level, or a filter by library.
+    pub level: String,
+    /// How a line is written.
     pub format: LogFormat,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `key=value` pairs.
-    Logfmt,
-    /// One JSON object.
-    Json,
 }
 
 /// What the server is called where nobody named it.
@@ -264,7 +256,7 @@ mod tests {
     #[test]
     fn nothing_said_gives_the_defaults() {
         let config = loaded("", |_| {}).unwrap().config;
-        assert_eq!(config.web.listen, ["0.0.0.0:9187"]);
+        assert_eq!(config.web.listen, [":9187"]);
         assert_eq!(config.web.telemetry_path, "/metrics");
         assert!(!config.web.openmetrics);
         assert_eq!(config.servers.len(), 1);
@@ -277,7 +269,7 @@ mod tests {
         assert_eq!(config.scrape.timeout, Duration::from_secs(10));
         assert_eq!(config.scrape.statement_cap, Duration::from_secs(1));
         assert!(config.collectors.enabled.contains("stat_archiver"));
-        assert_eq!(config.log.level, Level::INFO);
+        assert_eq!(config.log.level, "info");
     }
 
     #[test]
@@ -303,7 +295,7 @@ log: { level: debug, format: json }
         )
         .unwrap()
         .config;
-        assert_eq!(config.web.listen, ["0.0.0.0:9999", "[::1]:9187"]);
+        assert_eq!(config.web.listen, [":9999", "[::1]:9187"]);
         assert_eq!(config.web.telemetry_path, "/m");
         assert!(config.web.lifecycle && config.web.openmetrics);
         let server = &config.servers[0];
@@ -322,7 +314,7 @@ log: { level: debug, format: json }
             config.collectors.ttls["stat_archiver"],
             Duration::from_secs(7200)
         );
-        assert_eq!(config.log.level, Level::DEBUG);
+        assert_eq!(config.log.level, "debug");
         assert_eq!(config.log.format, LogFormat::Json);
     }
 
@@ -392,7 +384,7 @@ FILE:15: scrape.timeout: "10 seconds or so" is no duration; write one like 500ms
 FILE:16: collectors.enable: there is no collector "stat_archive"; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
 FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
 FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
-FILE:17: log.level: "loud" is none of error, warn, info, debug, trace
+FILE:17: log.level: "loud" is none of off, error, warn, info, debug, trace
 FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert_eq!(said, expected);
     }

@@ -94,7 +94,7 @@ pub enum Fault {
         /// What was written.
         word: String,
         /// What could have been.
-        possible: Vec<&'static str>,
+        possible: &'static [&'static str],
     },
     /// What the value itself says is wrong with it.
     #[error("{0}")]

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::config::{Map, Value};
-use tracing::Level;
-
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
@@ -14,6 +11,7 @@ use super::{
 };
 use crate::collectors;
 use crate::query::Collector;
+use ::config::{Map, Value};
 
 /// Checks the settings, all of them.
 pub fn resolve(
@@ -54,14 +52,9 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
         listen: section
             .list_as("listen", listen_address)
-            .unwrap_or_else(|| vec!["0.0.0.0:9187".to_owned()]),
+            .unwrap_or_else(|| vec![":9187".to_owned()]),
         telemetry_path: section
-            .text_as("telemetry_path", |path| match path.starts_with('/') {
-                true => Ok(path),
-                false => Err(Fault::Invalid(format!(
-                    "must begin with a slash, like /{path}"
-                ))),
-            })
+            .text_as("telemetry_path", telemetry_path)
             .unwrap_or_else(|| "/metrics".to_owned()),
         openmetrics,
         lifecycle: section.switch("lifecycle").unwrap_or(false),
@@ -74,20 +67,33 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     web
 }
 
-/// `host:port`, where an empty host means all addresses.
+/// `host:port`, or `:port` for all addresses.
 fn listen_address(address: String) -> Result<String, Fault> {
-    let invalid = || {
-        Fault::Invalid(format!(
+    let (host, port) = address.rsplit_once(':').unwrap_or_default();
+    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+    if port.parse::<u16>().is_err() || bare_ipv6 {
+        return Err(Fault::Invalid(format!(
             "{address:?} is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187"
-        ))
-    };
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    match host {
-        "" => Ok(format!("0.0.0.0:{port}")),
-        host if host.contains(':') && !host.starts_with('[') => Err(invalid()),
-        host => Ok(format!("{host}:{port}")),
+        )));
     }
+    Ok(address)
+}
+
+/// A plain path that is none of our others.
+fn telemetry_path(path: String) -> Result<String, Fault> {
+    let sentence = if !path.starts_with('/') {
+        format!("must begin with a slash, like /{path}")
+    } else if path.starts_with("/-/") {
+        "must not begin with /-/, where the exporter has its own pages".to_owned()
+    } else if !path
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c))
+    {
+        "must consist of letters, digits and /-_.~".to_owned()
+    } else {
+        return Ok(path);
+    };
+    Err(Fault::Invalid(sentence))
 }
 
 fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
@@ -288,24 +294,30 @@ fn known(all: &[Collector], name: &str) -> Known {
 fn log(mut section: Section<'_>) -> Log {
     let log = Log {
         level: section
-            .choice(
-                "level",
-                &[
-                    ("error", Level::ERROR),
-                    ("warn", Level::WARN),
-                    ("info", Level::INFO),
-                    ("debug", Level::DEBUG),
-                    ("trace", Level::TRACE),
-                ],
-            )
-            .unwrap_or(Level::INFO),
+            .text_as("level", |level| {
+                // A filter by library, as `info,tokio_postgres=debug`, is the log's own matter.
+                match level.contains('=') || LEVELS.contains(&level.as_str()) {
+                    true => Ok(level),
+                    false => Err(Fault::NotOneOf {
+                        word: level,
+                        possible: LEVELS,
+                    }),
+                }
+            })
+            .unwrap_or_else(|| "info".to_owned()),
         format: section
-            .choice(
-                "format",
-                &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)],
-            )
+            .text_as("format", |format| match format.as_str() {
+                "logfmt" => Ok(LogFormat::Logfmt),
+                "json" => Ok(LogFormat::Json),
+                _ => Err(Fault::NotOneOf {
+                    word: format,
+                    possible: &["logfmt", "json"],
+                }),
+            })
             .unwrap_or(LogFormat::Logfmt),
     };
     section.finish();
     log
 }
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];

@@ -141,21 +141,6 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// One of a few words, each of which stands for a value.
-    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> Option<T> {
-        self.read(key, |value| {
-            let word = text(value)?;
-            choices
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(&word))
-                .map(|(_, value)| *value)
-                .ok_or_else(|| Fault::NotOneOf {
-                    word,
-                    possible: choices.iter().map(|(name, _)| *name).collect(),
-                })
-        })
-    }
-
     /// A value, made from what was said by `convert`.
     pub fn read<T>(
         &mut self,
@@ -167,7 +152,13 @@ impl<'a> Section<'a> {
         if value.kind == ValueKind::Nil {
             return None;
         }
-        let place = self.place(key, value.origin());
+        // Whatever is wrong with the key later is wrong where it was said last.
+        if let Some(origin) = value.origin() {
+            self.notes
+                .places
+                .insert(self.path_of(key), origin.to_owned());
+        }
+        let place = self.place(key);
         match convert(value) {
             Ok(converted) => Some(converted),
             Err(fault) => {
@@ -184,7 +175,7 @@ impl<'a> Section<'a> {
 
     /// Notes something else that is wrong with a key.
     pub fn wrong(&mut self, key: &str, fault: Fault) {
-        let place = self.place(key, None);
+        let place = self.place(key);
         self.notes.problems.push(Problem { place, fault });
     }
 
@@ -208,12 +199,9 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn place(&self, key: &str, origin: Option<&str>) -> String {
+    fn place(&self, key: &str) -> String {
         let path = self.path_of(key);
-        origin
-            .or_else(|| self.notes.places.get(&path).map(String::as_str))
-            .unwrap_or(&path)
-            .to_owned()
+        self.notes.places.get(&path).cloned().unwrap_or(path)
     }
 }
 
