@@ -1,1 +1,219 @@
-//! To come.
+//! Logs, and what the process says of itself.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::snapshot::{Kind, Metric, Sample, Snapshot, labels};
+
+/// Sends the logs to standard error, one line per event.
+///
+/// `level` is a level (`info`), which then holds for this program while its libraries only warn,
+/// or a filter as `RUST_LOG` takes it (`info,tokio_postgres=debug`).
+///
+/// # Errors
+///
+/// Fails on a filter that cannot be read, and when it is called twice.
+pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
+    let filter = filter(level)?;
+    let (logfmt, json) = match format {
+        LogFormat::Logfmt => {
+            let layer = tracing_logfmt::Builder::new()
+                .layer()
+                .with_writer(std::io::stderr);
+            (Some(layer), None)
+        }
+        LogFormat::Json => {
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_writer(std::io::stderr);
+            (None, Some(layer))
+        }
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(logfmt)
+        .with(json)
+        .try_init()
+        .map_err(|_| Error::Twice)
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither a level nor a filter.
+    #[error(
+        "cannot read the log level {0:?}: use off, error, warn, info, debug, trace, or a filter \
+         such as info,tokio_postgres=debug"
+    )]
+    Level(String),
+    /// There is a log already.
+    #[error("the log is set up already")]
+    Twice,
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    let directives = match level.parse::<LevelFilter>() {
+        Ok(own) => {
+            let others = own.min(LevelFilter::WARN);
+            format!("{others},{}={own}", env!("CARGO_CRATE_NAME"))
+        }
+        // A lone word would be taken for the name of a library.
+        Err(_) if !level.contains('=') => return Err(Error::Level(level.to_owned())),
+        Err(_) => level.to_owned(),
+    };
+    EnvFilter::builder()
+        .parse(directives)
+        .map_err(|_| Error::Level(level.to_owned()))
+}
+
+/// What the exporter costs, and which build it is. Where there is no `/proc`, only the build.
+pub fn process_metrics() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.push(
+        &Metric::new(
+            "pg_exporter_build_info",
+            Kind::Gauge,
+            "Version and source revision of the exporter; always 1",
+        ),
+        Sample {
+            labels: labels([
+                ("version", env!("CARGO_PKG_VERSION")),
+                (
+                    "revision",
+                    option_env!("MATRIX_POSTGRES_EXPORTER_REVISION").unwrap_or_default(),
+                ),
+            ]),
+            value: 1.0,
+        },
+    );
+    #[cfg(target_os = "linux")]
+    for (name, kind, help, value) in proc::read() {
+        let labels = labels([]);
+        snapshot.push(&Metric::new(name, kind, help), Sample { labels, value });
+    }
+    snapshot
+}
+
+#[cfg(target_os = "linux")]
+mod proc {
+    use procfs::process::{LimitValue, Process};
+    use procfs::{ProcResult, WithCurrentSystemInfo};
+
+    use super::Kind::{self, Counter, Gauge};
+
+    type Reading = (&'static str, Kind, &'static str, f64);
+
+    /// Name, type, help and value of what `/proc` gives; what cannot be read is left out.
+    pub(super) fn read() -> Vec<Reading> {
+        let Ok(process) = Process::myself() else {
+            return Vec::new();
+        };
+        let mut readings = stat(&process).unwrap_or_default();
+        if let Ok(fds) = process.fd_count() {
+            let help = "Open file descriptors of the exporter";
+            readings.push(("process_open_fds", Gauge, help, fds as f64));
+        }
+        if let Ok(limits) = process.limits() {
+            let most = match limits.max_open_files.soft_limit {
+                LimitValue::Unlimited => f64::INFINITY,
+                LimitValue::Value(most) => most as f64,
+            };
+            let help = "File descriptors that the exporter may open at most";
+            readings.push(("process_max_fds", Gauge, help, most));
+        }
+        readings
+    }
+
+    fn stat(process: &Process) -> ProcResult<Vec<Reading>> {
+        let stat = process.stat()?;
+        let ticks = procfs::ticks_per_second() as f64;
+        let booted = procfs::boot_time_secs()? as f64;
+        Ok(vec![
+            (
+                "process_cpu_seconds_total",
+                Counter,
+                "User and system CPU time of the exporter, in seconds",
+                (stat.utime + stat.stime) as f64 / ticks,
+            ),
+            (
+                "process_resident_memory_bytes",
+                Gauge,
+                "Resident memory of the exporter, in bytes",
+                stat.rss_bytes().get() as f64,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                Gauge,
+                "Virtual memory of the exporter, in bytes",
+                stat.vsize as f64,
+            ),
+            (
+                "process_start_time_seconds",
+                Gauge,
+                "Start of the exporter, in seconds since 1970",
+                booted + stat.starttime as f64 / ticks,
+            ),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_level_quietens_the_libraries() {
+        let written = |level| filter(level).map(|filter| filter.to_string());
+        let own = env!("CARGO_CRATE_NAME");
+        assert_eq!(written("debug").unwrap(), format!("{own}=debug,warn"));
+        assert_eq!(written("INFO").unwrap(), format!("{own}=info,warn"));
+        assert_eq!(written("off").unwrap(), format!("{own}=off,off"));
+        assert_eq!(written("info,h2=trace").unwrap(), "h2=trace,info");
+    }
+
+    #[test]
+    fn a_bad_level_says_what_is_possible() {
+        for level in ["loud", "a=loud", "info,loud"] {
+            let error = filter(level).unwrap_err().to_string();
+            assert!(error.contains(&format!("{level:?}")), "{error}");
+            assert!(error.contains("info,tokio_postgres=debug"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_process_says_what_it_costs() {
+        let snapshot = process_metrics();
+        let values: BTreeMap<_, _> = snapshot
+            .families()
+            .map(|family| (family.metric.name.to_string(), family.samples[0].value))
+            .collect();
+        assert_eq!(values["pg_exporter_build_info"], 1.0);
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let age = now.as_secs_f64() - values["process_start_time_seconds"];
+        assert!((-2.0..3600.0).contains(&age), "{age}");
+        assert!(values["process_open_fds"] >= 3.0);
+        assert!(values["process_open_fds"] < values["process_max_fds"]);
+        assert!(values["process_cpu_seconds_total"] >= 0.0);
+        let resident = values["process_resident_memory_bytes"];
+        assert!((1e6..1e9).contains(&resident), "{resident}");
+        assert!(values["process_virtual_memory_bytes"] > resident);
+    }
+}
