@@ -1,3 +1,6 @@
 //! Tests on real servers, in parallel. `make test-real` runs them.
 
 mod support;
+
+mod bed;
+mod demo;

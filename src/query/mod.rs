@@ -3,10 +3,23 @@
 //! - [`definition`]: what a collector says: SQL by version range, columns, scope, role
 //! - [`version`]: server versions and ranges of them
 //! - [`view`]: statistics views that the strict set-up replaces by functions
+//! - [`placeholder`]: what the placeholders of a statement stand for
+//! - [`plan`]: a definition made ready, and its run on one database
+//! - [`relations`]: statements that touch tables run in chunks, around what is locked
+//! - [`message`]: one statement in one guarded message, and its rows
+//! - [`reason`]: why something could not be seen
 
 pub mod definition;
+pub mod message;
+pub mod placeholder;
+pub mod plan;
+pub mod reason;
+pub mod relations;
 pub mod version;
 pub mod view;
 
 pub use definition::{Collector, Column, ColumnKind, Merge, Query, Role, Scope};
+pub use placeholder::{Views, quoted};
+pub use plan::{Context, Cost, Harvest, Holds, Plan, Skip};
+pub use reason::{QueryError, Reason};
 pub use version::{ALL, Version, Versions, before, between, since};

@@ -1,27 +1,103 @@
-//! Statistics views that the strict set-up replaces by functions.
+//! Statistics that the strict set-up replaces by functions.
 //!
-//! A role without `pg_monitor` sees nothing of other sessions, a role with it sees their query
-//! texts, and these hold message bodies. The strict set-up gives the role functions instead that
-//! return named columns without any text. A definition writes `{pg_stat_activity}` and means
-//! either.
+//! A role without `pg_monitor` sees nothing of other sessions; a role with it sees their query
+//! texts, and these hold message bodies. The strict set-up gives the role functions instead, which
+//! return named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
+//! either: the function, or the same SELECT run by the role itself.
 
 /// The schema of the functions, in the maintenance database.
 pub const SCHEMA: &str = "matrix_postgres_exporter";
 
-/// A view or function of the system, and the function that stands in for it.
+/// One placeholder, and the function that stands in for it.
 #[derive(Debug)]
 pub struct View {
     /// The placeholder's name, and the function's.
     pub name: &'static str,
-    /// What a role that may read it writes in FROM.
-    pub plain: &'static str,
-    /// The role that may read it: membership is asked of the server.
-    pub privilege: &'static str,
-    /// What the function returns: the list after RETURNS TABLE.
+    /// The predefined role whose members may run `body` themselves; `None`: everyone may, though
+    /// the function sees more.
+    pub privilege: Option<&'static str>,
+    /// What the function returns: the list after RETURNS TABLE. These columns exist with these
+    /// types in every supported version.
     pub columns: &'static str,
-    /// What the function selects: named columns, in the order of `columns`.
+    /// One SELECT of named columns, in the order of `columns`.
     pub body: &'static str,
 }
 
-/// Every view that has a placeholder.
-pub const VIEWS: &[View] = &[];
+impl View {
+    /// What stands in FROM where the role may run the body itself; needs an alias.
+    pub fn plain(&self) -> String {
+        format!("({})", self.body)
+    }
+
+    /// What stands in FROM where the role has the function; needs an alias.
+    pub fn call(&self) -> String {
+        format!("\"{SCHEMA}\".{}()", self.name)
+    }
+}
+
+/// Every placeholder.
+pub const VIEWS: &[View] = &[
+    View {
+        name: "pg_stat_activity",
+        privilege: Some("pg_read_all_stats"),
+        columns: "pid integer, datname name, usename name, application_name text, \
+                  backend_type text, state text, wait_event_type text, wait_event text, \
+                  xact_start timestamptz, query_start timestamptz, state_change timestamptz",
+        body: "SELECT pid, datname, usename, application_name, backend_type, state, \
+               wait_event_type, wait_event, xact_start, query_start, state_change \
+               FROM pg_catalog.pg_stat_activity",
+    },
+    View {
+        name: "pg_stat_replication",
+        privilege: Some("pg_read_all_stats"),
+        columns: "pid integer, application_name text, client_addr inet, state text, \
+                  replay_lsn pg_lsn",
+        body: "SELECT pid, application_name, client_addr, state, replay_lsn \
+               FROM pg_catalog.pg_stat_replication",
+    },
+    View {
+        name: "pg_stat_wal_receiver",
+        privilege: Some("pg_read_all_stats"),
+        columns: "pid integer, status text, last_msg_receipt_time timestamptz, \
+                  latest_end_lsn pg_lsn",
+        body: "SELECT pid, status, last_msg_receipt_time, latest_end_lsn \
+               FROM pg_catalog.pg_stat_wal_receiver",
+    },
+    View {
+        name: "pg_stat_progress_vacuum",
+        privilege: Some("pg_read_all_stats"),
+        columns: "datid oid, relid oid, phase bigint, heap_blks_total bigint, \
+                  heap_blks_scanned bigint, heap_blks_vacuumed bigint, \
+                  index_vacuum_count bigint, dead_limit bigint, dead_used bigint, \
+                  dead_items bigint",
+        // The view's own columns were renamed in 17; the function under it is the same everywhere.
+        body: "SELECT datid, relid, param1 AS phase, param2 AS heap_blks_total, \
+               param3 AS heap_blks_scanned, param4 AS heap_blks_vacuumed, \
+               param5 AS index_vacuum_count, param6 AS dead_limit, param7 AS dead_used, \
+               param8 AS dead_items FROM pg_catalog.pg_stat_get_progress_info('VACUUM')",
+    },
+    View {
+        name: "pg_ls_waldir",
+        privilege: Some("pg_monitor"),
+        columns: "name text, size bigint",
+        body: "SELECT name, size FROM pg_catalog.pg_ls_waldir()",
+    },
+    View {
+        name: "pg_ls_archive_statusdir",
+        privilege: Some("pg_monitor"),
+        columns: "name text, modification timestamptz",
+        body: "SELECT name, modification FROM pg_catalog.pg_ls_archive_statusdir()",
+    },
+    View {
+        name: "pg_database_size",
+        privilege: None,
+        columns: "datname name, size bigint",
+        // The privilege test gives NULL for a database dropped since the snapshot, whose size
+        // would be an error.
+        body: "SELECT datname, CASE \
+               WHEN has_database_privilege(oid, 'CONNECT') \
+               OR has_database_privilege(oid, 'CONNECT') IS NOT NULL \
+               AND pg_has_role('pg_read_all_stats', 'USAGE') \
+               THEN pg_database_size(oid) END AS size FROM pg_catalog.pg_database",
+    },
+];

@@ -1,1 +1,19 @@
-//! To come.
+//! One PostgreSQL server.
+//!
+//! - [`connect`], [`tls`]: one connection
+//! - [`connections`]: all connections of a server: a pool per warm database, one budget, one identity
+//! - [`lease`]: a connection in use; what is given up is cancelled and closed
+//! - [`facts`]: what every scrape asks first: version, role, privileges, databases
+//! - [`application`]: what lives in a database
+
+pub mod application;
+pub mod connect;
+pub mod connections;
+pub mod facts;
+pub mod lease;
+pub mod tls;
+
+pub use application::Application;
+pub use connections::{Connections, LeaseError, Purpose};
+pub use facts::{Database, Facts};
+pub use lease::Lease;

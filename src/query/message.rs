@@ -1,0 +1,262 @@
+//! One statement in one guarded message, and its rows.
+//!
+//! The message is one of the simple protocol, hence an implicit transaction in one round trip:
+//! read-only, with short timeouts, and nothing left open or set when it ends, with an error or
+//! without. Nothing is ever set for the session: behind a transaction pooler that session is the
+//! application's.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use super::QueryError;
+
+/// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
+/// its own in `pg_stat_statements`.
+pub const TIMEOUTS: [Duration; 8] = [
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
+
+/// Below `deadlock_timeout`, so that waiting for a lock never cancels an autovacuum.
+const LOCK_TIMEOUT_MS: u32 = 100;
+
+/// The longest of [`TIMEOUTS`] that is no longer than this, or the shortest of them.
+pub fn timeout_step(left: Duration) -> Duration {
+    TIMEOUTS
+        .into_iter()
+        .rev()
+        .find(|step| *step <= left)
+        .unwrap_or(TIMEOUTS[0])
+}
+
+/// One or more SELECTs, to be sent as one message.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// The statements, separated by semicolons.
+    pub sql: &'a str,
+    /// One of [`TIMEOUTS`].
+    pub timeout: Duration,
+}
+
+impl Message<'_> {
+    /// Sends it, and hands each row to `each` with the number of the SELECT that it belongs to.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the server or `each` does.
+    pub async fn send(
+        &self,
+        client: &Client,
+        mut each: impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let message = self.text("", self.sql);
+        stream(client, &message, Encoding::Utf8, &mut each).await
+    }
+
+    /// Sends a single SELECT whose text columns may hold bytes that are no UTF-8: names in a
+    /// SQL_ASCII database, or those of another database in the shared catalogue. Only when that
+    /// happens is the statement sent again, in a form that carries such text as hexadecimal
+    /// digits. `reset` forgets what the first attempt has handed out.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the server or `each` does.
+    pub async fn send_any_text<T>(
+        &self,
+        client: &Client,
+        text_columns: &[&str],
+        target: &mut T,
+        reset: impl Fn(&mut T),
+        mut each: impl FnMut(&mut T, Cells<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let message = self.text("", self.sql);
+        let mut once = |_, cells: Cells<'_>| each(target, cells);
+        match stream(client, &message, Encoding::Utf8, &mut once).await {
+            Err(QueryError::NotUtf8) => {}
+            other => return other,
+        }
+        reset(target);
+        let message = self.text(
+            "SET LOCAL client_encoding = 'SQL_ASCII'; ",
+            &hex_select(self.sql, text_columns),
+        );
+        let mut again = |_, cells: Cells<'_>| each(target, cells);
+        stream(client, &message, Encoding::Hex, &mut again).await
+    }
+
+    fn text(&self, also: &str, sql: &str) -> String {
+        format!(
+            "SET TRANSACTION READ ONLY; \
+             SET LOCAL statement_timeout = {}; \
+             SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
+             SET LOCAL search_path = pg_catalog, pg_temp; \
+             SET LOCAL jit = off; \
+             SET LOCAL max_parallel_workers_per_gather = 0; \
+             SET LOCAL DateStyle = 'ISO'; \
+             SET LOCAL IntervalStyle = 'postgres'; \
+             SET LOCAL TimeZone = 'UTC'; \
+             {also}{sql}",
+            self.timeout.as_millis()
+        )
+    }
+}
+
+/// The cells of one row.
+#[derive(Clone, Copy, Debug)]
+pub struct Cells<'a> {
+    row: &'a SimpleQueryRow,
+    encoding: Encoding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Utf8,
+    Hex,
+}
+
+impl<'a> Cells<'a> {
+    /// Where a column stands.
+    pub fn position(&self, column: &str) -> Option<usize> {
+        self.row.columns().iter().position(|c| c.name() == column)
+    }
+
+    /// The text of one of the text columns; bytes that are no UTF-8 are shown as `\xE9`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueryError::NotUtf8`].
+    pub fn text(&self, position: usize) -> Result<Option<Cow<'a, str>>, QueryError> {
+        let Some(raw) = self.raw(position)? else {
+            return Ok(None);
+        };
+        Ok(Some(match self.encoding {
+            Encoding::Utf8 => Cow::Borrowed(raw),
+            Encoding::Hex => Cow::Owned(readable(&from_hex(raw))),
+        }))
+    }
+
+    /// A cell that is no text: a number, a boolean.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueryError::NotUtf8`].
+    pub fn raw(&self, position: usize) -> Result<Option<&'a str>, QueryError> {
+        self.row.try_get(position).map_err(|_| QueryError::NotUtf8)
+    }
+
+    /// A number, or a boolean as 1 and 0.
+    ///
+    /// # Errors
+    ///
+    /// Fails on anything else.
+    pub fn number(&self, position: usize, column: &'static str) -> Result<Option<f64>, QueryError> {
+        Ok(match self.raw(position)? {
+            None => None,
+            Some("t") => Some(1.0),
+            Some("f") => Some(0.0),
+            Some(text) => Some(text.parse().map_err(|_| QueryError::NotANumber {
+                column,
+                text: text.to_owned(),
+            })?),
+        })
+    }
+
+    /// Whether a cell is true.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueryError::NotUtf8`].
+    pub fn truth(&self, position: usize) -> Result<bool, QueryError> {
+        Ok(self.raw(position)? == Some("t"))
+    }
+}
+
+async fn stream(
+    client: &Client,
+    message: &str,
+    encoding: Encoding,
+    each: &mut impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
+) -> Result<(), QueryError> {
+    let mut rows = pin!(client.simple_query_raw(message).await?);
+    // Each SELECT opens with a description of its rows; SET has none.
+    let mut selects = 0_usize;
+    let mut failed = None;
+    while let Some(message) = rows.try_next().await? {
+        match message {
+            SimpleQueryMessage::RowDescription(_) => selects += 1,
+            SimpleQueryMessage::Row(row) if failed.is_none() => {
+                let cells = Cells {
+                    row: &row,
+                    encoding,
+                };
+                // The rest of the answer is still read: the connection stays usable.
+                failed = each(selects.saturating_sub(1), cells).err();
+            }
+            _ => {}
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// The same SELECT with its text columns as hexadecimal digits of their bytes.
+fn hex_select(sql: &str, text_columns: &[&str]) -> String {
+    let replaced: Vec<_> = text_columns
+        .iter()
+        .map(|column| format!("encode(textsend(q.\"{column}\"::text), 'hex') AS \"{column}\""))
+        .collect();
+    // The replaced columns come first: a column is found by the first of its name.
+    format!("SELECT {}, q.* FROM ({sql}) q", replaced.join(", "))
+}
+
+fn from_hex(digits: &str) -> Vec<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or_default() as u8;
+    digits
+        .as_bytes()
+        .chunks_exact(2)
+        .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+        .collect()
+}
+
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_rounded_down_to_a_step() {
+        let step = |ms| timeout_step(Duration::from_millis(ms)).as_millis();
+        assert_eq!(step(0), 100);
+        assert_eq!(step(99), 100);
+        assert_eq!(step(250), 250);
+        assert_eq!(step(999), 500);
+        assert_eq!(step(4_700), 4_000);
+        assert_eq!(step(60_000), 15_000);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_tellable_apart() {
+        assert_eq!(readable(&from_hex("636166e9")), "caf\\xE9");
+        assert_eq!(readable(&from_hex("636166c3a9")), "café");
+        assert_eq!(readable(&from_hex("")), "");
+    }
+}

@@ -1,0 +1,113 @@
+//! What the placeholders of a statement stand for, for one role on one server.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::view::{SCHEMA, VIEWS, View};
+use super::{QueryError, Reason};
+
+/// How a role may read the statistics views.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Views {
+    /// The predefined roles whose privileges it has.
+    pub privileges: BTreeSet<String>,
+    /// The functions of the strict set-up that it may call in the server's home database.
+    pub functions: BTreeSet<String>,
+    /// Whether the schema of these functions is there at all.
+    pub strict: bool,
+}
+
+impl Views {
+    /// The statement with every placeholder filled in but `{relations}`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a placeholder stands for something that the role cannot read.
+    pub fn fill<'a>(
+        &self,
+        statement: &'a str,
+        schema: Option<&str>,
+    ) -> Result<Cow<'a, str>, QueryError> {
+        let mut sql = Cow::Borrowed(statement);
+        if let Some(schema) = schema
+            && sql.contains("{schema}")
+        {
+            sql = Cow::Owned(sql.replace("{schema}", &quoted(schema)));
+        }
+        for view in VIEWS {
+            let placeholder = format!("{{{}}}", view.name);
+            if sql.contains(&placeholder) {
+                sql = Cow::Owned(sql.replace(&placeholder, &self.source(view)?));
+            }
+        }
+        Ok(sql)
+    }
+
+    /// What stands in FROM for a view.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the role can neither read it nor call the function that stands in for it.
+    pub fn source(&self, view: &View) -> Result<String, QueryError> {
+        let may_read = view
+            .privilege
+            .is_some_and(|privilege| self.privileges.contains(privilege));
+        if may_read {
+            Ok(view.plain())
+        } else if self.functions.contains(view.name) {
+            Ok(view.call())
+        } else if view.privilege.is_none() {
+            Ok(view.plain())
+        } else if self.strict {
+            Err(QueryError::Unavailable(
+                Reason::GrantsOutdated,
+                format!(
+                    "the role may not call {SCHEMA}.{}(); run again what `grants` prints",
+                    view.name
+                ),
+            ))
+        } else {
+            Err(QueryError::Unavailable(
+                Reason::NoPrivilege,
+                format!(
+                    "the role may not read {} of other sessions; run what `grants` prints",
+                    view.name
+                ),
+            ))
+        }
+    }
+}
+
+/// An identifier in quotes.
+pub fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATEMENT: &str = "SELECT count(*) FROM {pg_stat_activity} AS a, {schema}.users";
+
+    #[test]
+    fn a_role_reads_the_view_or_calls_the_function_or_is_told() {
+        let mut views = Views::default();
+        let refused = views.fill(STATEMENT, Some("public")).unwrap_err();
+        assert_eq!(refused.reason(), Reason::NoPrivilege);
+        views.strict = true;
+        let refused = views.fill(STATEMENT, Some("public")).unwrap_err();
+        assert_eq!(refused.reason(), Reason::GrantsOutdated);
+        views.functions.insert("pg_stat_activity".into());
+        assert_eq!(
+            views.fill(STATEMENT, Some("we\"ird")).unwrap(),
+            "SELECT count(*) FROM \"matrix_postgres_exporter\".pg_stat_activity() AS a, \
+             \"we\"\"ird\".users"
+        );
+        views.privileges.insert("pg_read_all_stats".into());
+        let sql = views.fill(STATEMENT, Some("public")).unwrap();
+        assert!(
+            sql.contains("FROM pg_catalog.pg_stat_activity) AS a"),
+            "{sql}"
+        );
+    }
+}

@@ -1,0 +1,486 @@
+//! A definition made ready, and its run on one database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::message::{Cells, Message, timeout_step};
+use super::placeholder::Views;
+use super::relations::{self, Kept};
+use super::{Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Version};
+use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
+
+/// How long a query rests that the role or the version does not allow.
+const REST: Duration = Duration::from_secs(180);
+
+/// A collector with everything that does not change from run to run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The definition.
+    pub collector: Collector,
+    queries: Vec<QueryPlan>,
+}
+
+#[derive(Debug)]
+struct QueryPlan {
+    labels: Vec<Arc<str>>,
+    /// For each column, its metric, if it has one.
+    metrics: Vec<Option<Arc<Metric>>>,
+}
+
+/// What a run knows of the server and the database.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// The server's version.
+    pub version: Version,
+    /// Whether it is in recovery.
+    pub standby: bool,
+    /// The application's schema, if one lives in this database.
+    pub schema: Option<&'a str>,
+    /// How the statistics views can be read here.
+    pub views: &'a Views,
+    /// When the run is over at the latest.
+    pub deadline: Instant,
+    /// The longest that a statement on the application's tables may take.
+    pub statement_cap: Duration,
+    /// How many rows are served at most.
+    pub limit: usize,
+}
+
+impl Context<'_> {
+    /// What a statement may take: half of what is left, so that one that hangs leaves time to the
+    /// next, and no more than the cap where the application's tables are read.
+    pub fn timeout(&self, scope: Scope) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now()) / 2;
+        timeout_step(match scope {
+            Scope::Server | Scope::Database => left,
+            Scope::Synapse => left.min(self.statement_cap),
+        })
+    }
+}
+
+/// What a run brought.
+#[derive(Debug)]
+pub struct Harvest {
+    /// The samples.
+    pub snapshot: Snapshot,
+    /// What could not be seen.
+    pub skipped: Vec<Skip>,
+    /// What it cost.
+    pub cost: Cost,
+    /// When it ended.
+    pub at: Instant,
+    /// When the oldest of its samples was read.
+    pub oldest: Instant,
+    /// The samples of each table, where the run was one in chunks.
+    pub kept: BTreeMap<u32, Kept>,
+}
+
+/// Something that could not be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// The word for it.
+    pub reason: Reason,
+    /// The whole story.
+    pub message: String,
+}
+
+/// What a run cost the database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// From the first statement to the end of the last answer.
+    pub duration: Duration,
+    /// Statements sent.
+    pub statements: u64,
+    /// Rows received.
+    pub rows: u64,
+    /// Rows beyond the limit, which are not served.
+    pub cut: u64,
+}
+
+/// Queries that rest, since asking again would bring the same refusal.
+#[derive(Debug, Default)]
+pub struct Holds(HashMap<usize, (Skip, Instant)>);
+
+impl Plan {
+    /// Makes a definition ready.
+    pub fn new(collector: Collector) -> Self {
+        let queries = collector.queries.iter().map(QueryPlan::new).collect();
+        Self { collector, queries }
+    }
+
+    /// Where its queries run; all of them in the same place.
+    pub fn scope(&self) -> Scope {
+        self.collector
+            .queries
+            .first()
+            .map_or(Scope::Server, |query| query.scope)
+    }
+
+    /// Runs the queries one after the other; one that fails costs its own samples only.
+    pub async fn run(
+        &self,
+        client: &Client,
+        context: &Context<'_>,
+        holds: &mut Holds,
+        previous: Option<&Harvest>,
+    ) -> Harvest {
+        let started = Instant::now();
+        let mut harvest = Harvest::empty();
+        for (index, (query, plan)) in self.collector.queries.iter().zip(&self.queries).enumerate() {
+            if let Some(skip) = holds.rests(index) {
+                harvest.skipped.push(skip);
+                continue;
+            }
+            let Err(error) = plan
+                .run(client, query, context, previous, &mut harvest)
+                .await
+            else {
+                continue;
+            };
+            let skip = Skip {
+                reason: error.reason(),
+                message: error.to_string(),
+            };
+            if skip.reason.lasts() {
+                holds.0.insert(index, (skip.clone(), Instant::now() + REST));
+            }
+            let broken = matches!(error, QueryError::Broken(_));
+            harvest.skipped.push(skip);
+            if broken {
+                break;
+            }
+        }
+        if harvest.cost.cut > 0 {
+            harvest.skipped.push(Skip {
+                reason: Reason::SeriesLimit,
+                message: format!(
+                    "{} rows beyond the limit of {} are not served; collectors.{}.limit raises it",
+                    harvest.cost.cut, context.limit, self.collector.name
+                ),
+            });
+        }
+        harvest.cost.duration = started.elapsed();
+        harvest.at = Instant::now();
+        harvest.oldest = harvest
+            .kept
+            .values()
+            .map(|kept| kept.at)
+            .fold(harvest.at, Instant::min);
+        harvest
+    }
+}
+
+impl Harvest {
+    /// Nothing yet.
+    pub fn empty() -> Self {
+        Self {
+            snapshot: Snapshot::default(),
+            skipped: Vec::new(),
+            cost: Cost::default(),
+            at: Instant::now(),
+            oldest: Instant::now(),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// Nothing, for this reason.
+    pub fn skipped(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            skipped: vec![Skip {
+                reason,
+                message: message.into(),
+            }],
+            ..Self::empty()
+        }
+    }
+
+    /// Whether nothing failed.
+    pub fn success(&self) -> bool {
+        !self.skipped.iter().any(|skip| skip.reason.is_failure())
+    }
+}
+
+impl Holds {
+    fn rests(&mut self, index: usize) -> Option<Skip> {
+        match self.0.get(&index) {
+            Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
+            _ => {
+                self.0.remove(&index);
+                None
+            }
+        }
+    }
+}
+
+impl QueryPlan {
+    fn new(query: &Query) -> Self {
+        let metrics = query
+            .columns
+            .iter()
+            .map(|column| {
+                let kind = match column.kind {
+                    ColumnKind::Counter => Kind::Counter,
+                    ColumnKind::Gauge => Kind::Gauge,
+                    ColumnKind::Untyped => Kind::Untyped,
+                    ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => return None,
+                };
+                Some(Metric::new(&query.metric_name(column), kind, column.help))
+            })
+            .collect();
+        let labels = query
+            .columns
+            .iter()
+            .map(|column| column.name.into())
+            .collect();
+        Self { labels, metrics }
+    }
+
+    async fn run(
+        &self,
+        client: &Client,
+        query: &Query,
+        context: &Context<'_>,
+        previous: Option<&Harvest>,
+        harvest: &mut Harvest,
+    ) -> Result<(), QueryError> {
+        let role = if context.standby {
+            Role::Standby
+        } else {
+            Role::Primary
+        };
+        if query.role != Role::Any && query.role != role {
+            return Err(QueryError::Unavailable(
+                Reason::WrongRole,
+                format!("{} is asked on a {:?} only", query.prefix, query.role),
+            ));
+        }
+        let Some(statement) = query.covers(context.version) else {
+            return Err(QueryError::Unavailable(
+                Reason::UnsupportedVersion,
+                format!("PostgreSQL {} has no {}", context.version, query.prefix),
+            ));
+        };
+        let sql = context.views.fill(statement, context.schema)?;
+        let reader = Reader {
+            query,
+            plan: self,
+            context,
+        };
+        if sql.contains(relations::PLACEHOLDER) {
+            let kept = previous.map(|harvest| &harvest.kept);
+            return relations::run(client, &sql, reader, kept, harvest).await;
+        }
+        let rows = reader.read(client, &sql, &mut harvest.cost).await?;
+        harvest.add(rows, query.merge);
+        Ok(())
+    }
+}
+
+impl Harvest {
+    /// Adds the samples of one query.
+    pub(super) fn add(&mut self, rows: Vec<RowSamples>, merge: Merge) {
+        let samples = rows.into_iter().flat_map(|row| row.samples);
+        match merge {
+            Merge::Drop => samples.for_each(|(metric, sample)| self.snapshot.push(&metric, sample)),
+            Merge::Max => {
+                let mut largest: HashMap<(Arc<str>, Labels), (Arc<Metric>, f64)> = HashMap::new();
+                for (metric, sample) in samples {
+                    largest
+                        .entry((metric.name.clone(), sample.labels))
+                        .and_modify(|(_, value)| *value = value.max(sample.value))
+                        .or_insert((metric, sample.value));
+                }
+                for ((_, labels), (metric, value)) in largest {
+                    self.snapshot.push(&metric, Sample { labels, value });
+                }
+            }
+        }
+    }
+}
+
+/// The samples of one row.
+#[derive(Clone, Debug)]
+pub(super) struct RowSamples {
+    /// The table that the row tells of, in a statement that runs in chunks.
+    pub relation: Option<u32>,
+    pub samples: Vec<(Arc<Metric>, Sample)>,
+}
+
+/// Reads the rows of one query, in one message or in several.
+pub(super) struct Reader<'a> {
+    pub query: &'a Query,
+    plan: &'a QueryPlan,
+    pub context: &'a Context<'a>,
+}
+
+/// Where the columns of a query stand in a result.
+struct Columns {
+    /// Column of the definition, position in the result.
+    labels: Vec<(usize, usize)>,
+    values: Vec<(usize, usize)>,
+    name: Option<usize>,
+    help: Option<usize>,
+    relation: Option<usize>,
+}
+
+impl Reader<'_> {
+    /// Sends one statement and reads its rows.
+    pub async fn read(
+        &self,
+        client: &Client,
+        sql: &str,
+        cost: &mut Cost,
+    ) -> Result<Vec<RowSamples>, QueryError> {
+        cost.statements += 1;
+        let message = Message {
+            sql,
+            timeout: self.context.timeout(self.query.scope),
+        };
+        let text_columns: Vec<_> = self
+            .columns_now()
+            .filter(|(_, kind)| {
+                matches!(
+                    kind,
+                    ColumnKind::Label | ColumnKind::Name | ColumnKind::Help
+                )
+            })
+            .map(|(index, _)| self.query.columns[index].name)
+            .collect();
+        let mut reading = Reading::default();
+        message
+            .send_any_text(
+                client,
+                &text_columns,
+                &mut reading,
+                |reading| *reading = Reading::default(),
+                |reading, cells| self.row(reading, cells),
+            )
+            .await?;
+        cost.rows += reading.rows.len() as u64 + reading.cut;
+        cost.cut += reading.cut;
+        Ok(reading.rows)
+    }
+
+    fn row(&self, reading: &mut Reading, cells: Cells<'_>) -> Result<(), QueryError> {
+        if reading.rows.len() >= self.context.limit {
+            reading.cut += 1;
+            return Ok(());
+        }
+        let columns = match &reading.columns {
+            Some(columns) => columns,
+            None => reading.columns.insert(self.locate(cells)?),
+        };
+        let row = self.samples(columns, cells)?;
+        reading.rows.push(row);
+        Ok(())
+    }
+
+    /// The columns that this version's statement returns.
+    fn columns_now(&self) -> impl Iterator<Item = (usize, ColumnKind)> {
+        self.query
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.versions.contains(self.context.version))
+            .map(|(index, column)| (index, column.kind))
+    }
+
+    fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
+        let mut columns = Columns {
+            labels: Vec::new(),
+            values: Vec::new(),
+            name: None,
+            help: None,
+            relation: cells.position("relid"),
+        };
+        for (index, kind) in self.columns_now() {
+            let name = self.query.columns[index].name;
+            let position = cells
+                .position(name)
+                .ok_or(QueryError::MissingColumn(name))?;
+            match kind {
+                ColumnKind::Label => columns.labels.push((index, position)),
+                ColumnKind::Counter | ColumnKind::Gauge | ColumnKind::Untyped => {
+                    columns.values.push((index, position));
+                }
+                ColumnKind::Name => columns.name = Some(position),
+                ColumnKind::Help => columns.help = Some(position),
+            }
+        }
+        Ok(columns)
+    }
+
+    fn samples(&self, columns: &Columns, cells: Cells<'_>) -> Result<RowSamples, QueryError> {
+        let mut pairs = Vec::with_capacity(columns.labels.len());
+        for (index, position) in &columns.labels {
+            let value = cells.text(*position)?.unwrap_or_default();
+            pairs.push((self.plan.labels[*index].clone(), Arc::<str>::from(value)));
+        }
+        let all: Labels = pairs.as_slice().into();
+        let mut samples = Vec::with_capacity(columns.values.len());
+        for (index, position) in &columns.values {
+            let column = &self.query.columns[*index];
+            let Some(value) = cells.number(*position, column.name)? else {
+                continue;
+            };
+            let labels = match column.labels {
+                None => all.clone(),
+                Some(names) => pairs
+                    .iter()
+                    .filter(|(name, _)| names.contains(&&**name))
+                    .cloned()
+                    .collect(),
+            };
+            let metric = match (columns.name, &self.plan.metrics[*index]) {
+                (Some(name), Some(metric)) => {
+                    self.metric_of_row(metric.kind, name, columns.help, cells)?
+                }
+                (None, Some(metric)) => Some(metric.clone()),
+                (_, None) => None,
+            };
+            if let Some(metric) = metric {
+                samples.push((metric, Sample { labels, value }));
+            }
+        }
+        let relation = match columns.relation {
+            Some(position) => cells.number(position, "relid")?.map(|oid| oid as u32),
+            None => None,
+        };
+        Ok(RowSamples { relation, samples })
+    }
+
+    /// The metric that a row names itself.
+    fn metric_of_row(
+        &self,
+        kind: Kind,
+        name: usize,
+        help: Option<usize>,
+        cells: Cells<'_>,
+    ) -> Result<Option<Arc<Metric>>, QueryError> {
+        let Some(name) = cells.text(name)? else {
+            return Ok(None);
+        };
+        let name = format!("{}_{name}", self.query.prefix);
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+        {
+            return Ok(None);
+        }
+        let help = match help {
+            Some(position) => cells.text(position)?.unwrap_or_default(),
+            None => Default::default(),
+        };
+        Ok(Some(Metric::new(&name, kind, &help)))
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    columns: Option<Columns>,
+    rows: Vec<RowSamples>,
+    cut: u64,
+}

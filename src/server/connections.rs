@@ -1,0 +1,552 @@
+//! All connections of one server.
+//!
+//! A pool for each database that is kept warm, and short connections to the others. Together they
+//! stay within one budget: each connection holds a permit until its backend is gone. Together
+//! they reach one server: the first fixes its identity, and one that reaches another server is
+//! refused.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
+
+use super::connect::{ConnectError, Dialer};
+use super::lease::Lease;
+use crate::query::QueryError;
+use crate::query::message::Message;
+
+/// How long the question for a new connection's identity may take.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a shutdown waits for the server to close its ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a place in the budget is waited for before looking whether any will come free.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The connections of one server; cheap to clone.
+#[derive(Clone)]
+pub struct Connections(Arc<Inner>);
+
+struct Inner {
+    dialer: Dialer,
+    budget: usize,
+    permits: Arc<Semaphore>,
+    warm: Mutex<BTreeMap<String, Warm>>,
+    identity: Mutex<Identity>,
+    /// Leases, and connections being made.
+    in_use: AtomicUsize,
+    /// Callers without a permit: what is returned then is closed, whatever database it is in.
+    waiting: AtomicUsize,
+    opened: AtomicU64,
+}
+
+/// A database that is kept warm.
+struct Warm {
+    pool: Pool,
+    /// How many connections scrapes may use here at once.
+    slots: Arc<Semaphore>,
+    used: Instant,
+}
+
+/// Which server it is.
+#[derive(Default)]
+struct Identity {
+    /// System identifier and start time, once known.
+    known: Option<(String, String)>,
+    /// Rises whenever connections to another server are to be forgotten.
+    generation: u64,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A scrape waits for it.
+    Scrape,
+    /// It goes on behind the scrapes, one at a time.
+    Background,
+}
+
+/// No connection.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// It could not be made.
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+    /// It reached another server than the rest.
+    #[error(
+        "a new connection to {address} reached another server (system identifier {found}) than \
+         those that are open; let the name lead to one server only"
+    )]
+    OtherServer {
+        /// Where it went.
+        address: String,
+        /// Whom it reached.
+        found: String,
+    },
+    /// Every connection of the budget was given up and is still there.
+    #[error("all {budget} connections to {address} hang: the server neither answers nor ends them")]
+    Hanging {
+        /// Where they go.
+        address: String,
+        /// How many there may be.
+        budget: usize,
+    },
+    /// The new connection broke before it could be used.
+    #[error("a new connection to {address} broke: {reason}")]
+    Broken {
+        /// Where it went.
+        address: String,
+        /// In whose words.
+        reason: String,
+    },
+}
+
+impl LeaseError {
+    /// The value of the label `reason` of `pg_exporter_down_reason`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(error) => error.reason().as_str(),
+            Self::OtherServer { .. } => "other_server",
+            Self::Hanging { .. } => "timeout",
+            Self::Broken { .. } => "connection",
+        }
+    }
+}
+
+impl Connections {
+    /// No connection yet, and at most `budget` later.
+    pub fn new(dialer: Dialer, budget: usize) -> Self {
+        Self(Arc::new(Inner {
+            dialer,
+            budget,
+            permits: Arc::new(Semaphore::new(budget)),
+            warm: Mutex::default(),
+            identity: Mutex::default(),
+            in_use: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            opened: AtomicU64::new(0),
+        }))
+    }
+
+    /// Where the server is.
+    pub fn address(&self) -> String {
+        self.0.dialer.address()
+    }
+
+    /// How many there are, given up and not yet gone ones included.
+    pub fn open(&self) -> usize {
+        self.0.budget - self.0.permits.available_permits()
+    }
+
+    /// How many there may be.
+    pub fn budget(&self) -> usize {
+        self.0.budget
+    }
+
+    /// How many were ever opened.
+    pub fn opened(&self) -> u64 {
+        self.0.opened.load(Ordering::Relaxed)
+    }
+
+    /// Keeps these databases warm and no other. Scrapes share what the budget leaves beside the
+    /// one connection of the background work: several connections where one database is warm.
+    pub fn keep_warm(&self, databases: &[&str]) {
+        let slots = ((self.0.budget - 1) / databases.len().max(1)).max(1);
+        let mut warm = self.0.warm();
+        let unchanged = warm.len() == databases.len()
+            && databases
+                .iter()
+                .all(|database| warm.contains_key(*database));
+        if unchanged {
+            return;
+        }
+        warm.retain(|name, entry| {
+            let stays = databases.contains(&name.as_str());
+            if !stays {
+                entry.pool.close();
+            }
+            stays
+        });
+        for database in databases {
+            let slots = Arc::new(Semaphore::new(slots));
+            match warm.get_mut(*database) {
+                Some(entry) => entry.slots = slots,
+                None => {
+                    let pool = self.pool(database);
+                    let used = Instant::now();
+                    let entry = Warm { pool, slots, used };
+                    warm.insert((*database).to_owned(), entry);
+                }
+            }
+        }
+    }
+
+    /// Whether a database is kept warm.
+    pub fn is_warm(&self, database: &str) -> bool {
+        self.0.warm().contains_key(database)
+    }
+
+    /// A connection to a database: from its pool if it is kept warm, else a short one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none to be had; waits while the budget is in use.
+    pub async fn lease(&self, database: &str, purpose: Purpose) -> Result<Lease, LeaseError> {
+        let warm = self.0.warm().get_mut(database).map(|entry| {
+            entry.used = Instant::now();
+            (entry.pool.clone(), entry.slots.clone())
+        });
+        let Some((pool, slots)) = warm else {
+            let guard = InUse::new(&self.0);
+            let (client, generation) = self.0.connect(database).await?;
+            return Ok(Lease::short(self.clone(), client, generation, guard));
+        };
+        let slot = match purpose {
+            Purpose::Scrape => slots.acquire_owned().await.ok(),
+            Purpose::Background => None,
+        };
+        let guard = InUse::new(&self.0);
+        let generation = self.0.identity().generation;
+        let object = pool.get().await.map_err(|error| self.lease_error(&error))?;
+        Ok(Lease::pooled(self.clone(), object, generation, guard, slot))
+    }
+
+    /// Closes every idle connection, lets no pool make another, and waits a moment until the
+    /// server has seen it.
+    pub async fn close(&self) {
+        for entry in std::mem::take(&mut *self.0.warm()).into_values() {
+            entry.pool.close();
+        }
+        let all = u32::try_from(self.0.budget).unwrap_or(u32::MAX);
+        let gone = self.0.permits.acquire_many(all);
+        let _ = timeout(FAREWELL, gone).await;
+    }
+
+    /// Takes a connection back that is fit for use.
+    pub(super) fn give_back(&self, object: Object, generation: u64) {
+        let unwanted = self.0.waiting.load(Ordering::Relaxed) > 0
+            || generation != self.0.identity().generation;
+        if unwanted {
+            drop(Object::take(object));
+        }
+    }
+
+    /// Ends a connection whose statement nobody waits for any more.
+    pub(super) fn give_up(&self, client: impl std::ops::Deref<Target = Client> + Send + 'static) {
+        let connections = self.clone();
+        tokio::spawn(async move {
+            let token = client.cancel_token();
+            if let Err(error) = connections.0.dialer.cancel(&token).await {
+                tracing::debug!(%error, "could not ask the server to cancel a statement");
+            }
+            // Says goodbye once the statement has ended; until the backend is gone, the
+            // connection's own task holds the permit.
+            drop(client);
+        });
+    }
+
+    fn pool(&self, database: &str) -> Pool {
+        let door = Door {
+            connections: Arc::downgrade(&self.0),
+            database: database.to_owned(),
+        };
+        let config = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_connect(tokio_postgres::Config::new(), door, config);
+        Pool::builder(manager)
+            .max_size(self.0.budget)
+            .build()
+            .expect("a pool without timeouts needs no runtime")
+    }
+
+    fn lease_error(&self, error: &deadpool_postgres::PoolError) -> LeaseError {
+        carried(error).unwrap_or_else(|| LeaseError::Broken {
+            address: self.address(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections")
+            .field("address", &self.address())
+            .field("open", &self.open())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn warm(&self) -> MutexGuard<'_, BTreeMap<String, Warm>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection within the budget, to the server that the others have reached.
+    async fn connect(&self, database: &str) -> Result<(Client, u64), LeaseError> {
+        let permit = self.permit(database).await?;
+        let (client, driver) = self
+            .dialer
+            .connect(Some(database))
+            .await
+            .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            driver.await;
+            drop(permit);
+        });
+        let generation = self.identify(&client).await?;
+        Ok((client, generation))
+    }
+
+    /// A place in the budget; an idle connection to another database makes room.
+    async fn permit(&self, database: &str) -> Result<OwnedSemaphorePermit, LeaseError> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _waiting = Counted::new(&self.waiting);
+        self.close_one_idle(database);
+        let mut permit = pin!(self.permits.clone().acquire_owned());
+        loop {
+            match timeout(PATIENCE, &mut permit).await {
+                Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
+                Err(_) if self.hanging() >= self.budget => {
+                    return Err(LeaseError::Hanging {
+                        address: self.dialer.address(),
+                        budget: self.budget,
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Connections that were given up and whose backends are still there.
+    fn hanging(&self) -> usize {
+        let warm = self.warm();
+        let idle: usize = warm
+            .values()
+            .map(|entry| entry.pool.status().available)
+            .sum();
+        // The caller, who has no permit yet, is in use too.
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let in_use = self.in_use.load(Ordering::Relaxed).saturating_sub(waiting);
+        (self.budget - self.permits.available_permits())
+            .saturating_sub(in_use)
+            .saturating_sub(idle)
+    }
+
+    fn close_one_idle(&self, but_not_in: &str) {
+        let warm = self.warm();
+        let oldest = warm
+            .iter()
+            .filter(|(name, entry)| *name != but_not_in && entry.pool.status().available > 0)
+            .min_by_key(|(_, entry)| entry.used);
+        if let Some((_, entry)) = oldest {
+            let mut closed = false;
+            entry
+                .pool
+                .retain(|_, _| std::mem::replace(&mut closed, true));
+        }
+    }
+
+    async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
+        let mut found = (String::new(), String::new());
+        let identity = Message {
+            sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+                  pg_catalog.pg_postmaster_start_time()",
+            timeout: IDENTITY_TIMEOUT,
+        };
+        identity
+            .send(client, |_, cells| {
+                found = (
+                    cells.raw(0)?.unwrap_or_default().to_owned(),
+                    cells.raw(1)?.unwrap_or_default().to_owned(),
+                );
+                Ok(())
+            })
+            .await
+            .map_err(|error: QueryError| LeaseError::Broken {
+                address: self.dialer.address(),
+                reason: error.to_string(),
+            })?;
+        let mut identity = self.identity();
+        let alone = self.budget - self.permits.available_permits() <= 1;
+        match &identity.known {
+            Some(known) if *known == found => {}
+            // After a restart nothing of the old server is left; whom we reach now is the server.
+            None | Some(_) if alone || identity.known.is_none() => identity.known = Some(found),
+            _ => {
+                identity.generation += 1;
+                drop(identity);
+                for entry in self.warm().values() {
+                    entry.pool.retain(|_, _| false);
+                }
+                return Err(LeaseError::OtherServer {
+                    address: self.dialer.address(),
+                    found: found.0,
+                });
+            }
+        }
+        Ok(identity.generation)
+    }
+}
+
+/// How a pool gets its connections.
+struct Door {
+    connections: std::sync::Weak<Inner>,
+    database: String,
+}
+
+type Connecting<'a> = Pin<
+    Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>,
+>;
+
+impl Connect for Door {
+    fn connect(&self, _: &tokio_postgres::Config) -> Connecting<'_> {
+        Box::pin(async {
+            let Some(inner) = self.connections.upgrade() else {
+                return Err(carry(LeaseError::Broken {
+                    address: String::new(),
+                    reason: "the exporter is shutting down".to_owned(),
+                })
+                .await);
+            };
+            match inner.connect(&self.database).await {
+                // The pool aborts this task with the client; the connection's own task goes on
+                // until the server has closed its end.
+                Ok((client, _)) => Ok((client, tokio::spawn(async {}))),
+                Err(error) => Err(carry(error).await),
+            }
+        })
+    }
+}
+
+/// An error of ours as one of the driver's, the only kind that a pool of deadpool-postgres
+/// carries. Its one open door is an I/O error of the stream.
+async fn carry(error: LeaseError) -> tokio_postgres::Error {
+    let attempt = tokio_postgres::Config::new()
+        .user("nobody")
+        .connect_raw(Failing(Some(error)), NoTls)
+        .await;
+    match attempt {
+        Err(error) => error,
+        Ok(_) => unreachable!("the stream fails at the first byte"),
+    }
+}
+
+/// The error of ours that a pool's error carries.
+fn carried(error: &(dyn std::error::Error + 'static)) -> Option<LeaseError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.get_ref()?.downcast_ref::<LeaseError>().cloned();
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// A stream that fails at once, with this error.
+struct Failing(Option<LeaseError>);
+
+impl Failing {
+    fn fail<T>(&mut self) -> Poll<io::Result<T>> {
+        Poll::Ready(Err(match self.0.take() {
+            Some(error) => io::Error::other(error),
+            None => io::ErrorKind::BrokenPipe.into(),
+        }))
+    }
+}
+
+impl AsyncRead for Failing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.fail()
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.fail()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.fail()
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Counts a connection in use, or one in the making.
+pub(super) struct InUse(Arc<Inner>);
+
+impl InUse {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.in_use.fetch_add(1, Ordering::Relaxed);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pool_carries_our_errors() {
+        let error = LeaseError::Hanging {
+            address: "here".to_owned(),
+            budget: 3,
+        };
+        let driver = carry(error.clone()).await;
+        let ours = carried(&driver).expect("it is carried");
+        assert_eq!(ours.to_string(), error.to_string());
+        assert_eq!(ours.reason(), "timeout");
+    }
+}

@@ -1,0 +1,178 @@
+//! What every scrape asks first.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::query::message::{Message, timeout_step};
+use crate::query::view::SCHEMA;
+use crate::query::{QueryError, Version, Views};
+
+/// What is true of a server at the time of a scrape.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The version, as a number.
+    pub version: Version,
+    /// The version, as `version()` tells it.
+    pub version_text: String,
+    /// Whether it is in recovery.
+    pub standby: bool,
+    /// When it started, in seconds since the epoch.
+    pub start_time: f64,
+    /// The system identifier, the same on a primary and its standbys.
+    pub system_identifier: String,
+    /// The setting `cluster_name`.
+    pub cluster_name: String,
+    /// The timeline of the last checkpoint.
+    pub timeline: f64,
+    /// The role that is used.
+    pub role: String,
+    /// Whether that role is a superuser.
+    pub superuser: bool,
+    /// How that role may read the statistics views, in the database where this was asked.
+    pub views: Views,
+    /// Every database but the templates.
+    pub databases: Vec<Database>,
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Its name; bytes that are no UTF-8 are shown as `\xE9`.
+    pub name: String,
+    /// Another one with the same name has another.
+    pub oid: u32,
+    /// Why it cannot be visited, if it cannot.
+    pub closed: Option<&'static str>,
+}
+
+const SERVER: &str = "
+    SELECT pg_catalog.current_setting('server_version_num'),
+           pg_catalog.version(),
+           pg_catalog.pg_is_in_recovery(),
+           extract(epoch FROM pg_catalog.pg_postmaster_start_time()),
+           (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s),
+           pg_catalog.current_setting('cluster_name'),
+           (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c),
+           current_user,
+           (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)";
+
+const PRIVILEGES: &str = "
+    SELECT r.rolname
+      FROM pg_catalog.pg_roles r
+     WHERE r.rolname IN ('pg_monitor', 'pg_read_all_stats', 'pg_read_all_settings')
+       AND pg_catalog.pg_has_role(r.oid, 'USAGE')";
+
+/// The first column is the function, if it may be called; a schema without any gives one row.
+const FUNCTIONS: &str = "
+    SELECT CASE WHEN pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN p.proname END
+      FROM pg_catalog.pg_namespace n
+      LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+     WHERE n.nspname = 'matrix_postgres_exporter'";
+
+const DATABASES: &str = "
+    SELECT d.datname, d.oid, d.datallowconn,
+           pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect
+      FROM pg_catalog.pg_database d
+     WHERE NOT d.datistemplate
+     ORDER BY d.datname";
+
+impl Facts {
+    /// Asks the server; two round trips.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the server does.
+    pub async fn read(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
+        debug_assert!(FUNCTIONS.contains(SCHEMA));
+        let timeout = timeout_step(timeout);
+        let mut facts = Self {
+            version: Version(0),
+            version_text: String::new(),
+            standby: false,
+            start_time: 0.0,
+            system_identifier: String::new(),
+            cluster_name: String::new(),
+            timeline: 0.0,
+            role: String::new(),
+            superuser: false,
+            views: Views::default(),
+            databases: Vec::new(),
+        };
+        let server = Message {
+            sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
+            timeout,
+        };
+        server
+            .send(client, |select, cells| {
+                let text = |position| -> Result<String, QueryError> {
+                    Ok(cells.raw(position)?.unwrap_or_default().to_owned())
+                };
+                match select {
+                    0 => {
+                        let version = cells.number(0, "server_version_num")?.unwrap_or_default();
+                        facts.version = Version(version as u32);
+                        facts.version_text = text(1)?;
+                        facts.standby = cells.truth(2)?;
+                        facts.start_time = cells.number(3, "start_time")?.unwrap_or_default();
+                        facts.system_identifier = text(4)?;
+                        facts.cluster_name = text(5)?;
+                        facts.timeline = cells.number(6, "timeline_id")?.unwrap_or_default();
+                        facts.role = text(7)?;
+                        facts.superuser = cells.truth(8)?;
+                    }
+                    1 => drop(facts.views.privileges.insert(text(0)?)),
+                    _ => {
+                        facts.views.strict = true;
+                        if let Some(function) = cells.raw(0)? {
+                            facts.views.functions.insert(function.to_owned());
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        let databases = Message {
+            sql: DATABASES,
+            timeout,
+        };
+        databases
+            .send_any_text(
+                client,
+                &["datname"],
+                &mut facts.databases,
+                Vec::clear,
+                |databases, cells| {
+                    let position = |column: &'static str| {
+                        cells
+                            .position(column)
+                            .ok_or(QueryError::MissingColumn(column))
+                    };
+                    let name = cells.text(position("datname")?)?.unwrap_or_default();
+                    let closed = if !cells.truth(position("datallowconn")?)? {
+                        Some("it allows no connections")
+                    } else if !cells.truth(position("may_connect")?)? {
+                        Some("the role has no CONNECT privilege")
+                    } else if name.contains("\\x") {
+                        Some("its name is not UTF-8")
+                    } else {
+                        None
+                    };
+                    databases.push(Database {
+                        name: name.into_owned(),
+                        oid: cells.number(position("oid")?, "oid")?.unwrap_or_default() as u32,
+                        closed,
+                    });
+                    Ok(())
+                },
+            )
+            .await?;
+        Ok(facts)
+    }
+
+    /// The version as three numbers, `18.4.0`, the way postgres_exporter writes it.
+    pub fn short_version(&self) -> String {
+        format!("{}.{}.0", self.version.0 / 10_000, self.version.0 % 10_000)
+    }
+}

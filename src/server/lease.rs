@@ -1,0 +1,102 @@
+//! A connection in use.
+//!
+//! A future that is dropped does not stop the server: the statement runs on, and the next one on
+//! that connection waits behind it. So a lease that is dropped in the middle of a statement asks
+//! the server to cancel it and never gives the connection to anybody else.
+
+use std::ops::Deref;
+
+use deadpool_postgres::{ClientWrapper, Object};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_postgres::Client;
+
+use super::connections::{Connections, InUse};
+
+/// A connection, for as long as it is held.
+pub struct Lease {
+    connections: Connections,
+    held: Option<Held>,
+    generation: u64,
+    busy: bool,
+    _in_use: InUse,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+enum Held {
+    Pooled(Object),
+    Short(Box<Client>),
+}
+
+impl Lease {
+    pub(super) fn pooled(
+        connections: Connections,
+        object: Object,
+        generation: u64,
+        in_use: InUse,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            connections,
+            held: Some(Held::Pooled(object)),
+            generation,
+            busy: false,
+            _in_use: in_use,
+            _slot: slot,
+        }
+    }
+
+    pub(super) fn short(
+        connections: Connections,
+        client: Client,
+        generation: u64,
+        in_use: InUse,
+    ) -> Self {
+        Self {
+            connections,
+            held: Some(Held::Short(Box::new(client))),
+            generation,
+            busy: false,
+            _in_use: in_use,
+            _slot: None,
+        }
+    }
+
+    /// Uses the connection; if this is dropped before its end, the connection is given up.
+    pub async fn run<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
+        let client: &Client = match self.held.as_ref() {
+            Some(Held::Pooled(object)) => object,
+            Some(Held::Short(client)) => client,
+            None => unreachable!("a lease holds its connection until it is dropped"),
+        };
+        self.busy = true;
+        let result = work(client).await;
+        self.busy = false;
+        result
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match (self.held.take(), self.busy) {
+            (Some(Held::Pooled(object)), true) => {
+                self.connections.give_up(Taken(Object::take(object)));
+            }
+            (Some(Held::Short(client)), true) => self.connections.give_up(client),
+            (Some(Held::Pooled(object)), false) => {
+                self.connections.give_back(object, self.generation);
+            }
+            (Some(Held::Short(_)) | None, _) => {}
+        }
+    }
+}
+
+/// A connection that was taken out of its pool.
+struct Taken(ClientWrapper);
+
+impl Deref for Taken {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0
+    }
+}
