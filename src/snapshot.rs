@@ -26,11 +26,37 @@ impl Snapshot {
         family.samples.push(sample);
     }
 
+    /// Adds a copy of the samples of another snapshot.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, family) in &other.families {
+            match self.families.get_mut(name) {
+                Some(known) => known.samples.extend_from_slice(&family.samples),
+                None => drop(self.families.insert(name.clone(), family.clone())),
+            }
+        }
+    }
+
     /// Adds the samples of another snapshot.
-    pub fn merge(&mut self, other: Self) {
-        for family in other.families.into_values() {
-            for sample in family.samples {
-                self.push(&family.metric, sample);
+    pub fn append(&mut self, other: Self) {
+        if self.families.is_empty() {
+            *self = other;
+        } else {
+            self.merge(&other);
+        }
+    }
+
+    /// Gives every sample these labels, too.
+    pub fn add_labels(&mut self, labels: &BTreeMap<String, String>) {
+        if labels.is_empty() {
+            return;
+        }
+        let added: Vec<(Arc<str>, Arc<str>)> = labels
+            .iter()
+            .map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str())))
+            .collect();
+        for family in self.families.values_mut() {
+            for sample in &mut family.samples {
+                sample.labels = sample.labels.iter().chain(&added).cloned().collect();
             }
         }
     }

@@ -1,12 +1,22 @@
 //! The test bed itself.
 
+mod checker;
+
+use std::process::Stdio;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::NoTls;
 
-use super::support::postgres::{MAJORS, Postgres};
-use super::support::process::{PATIENCE, children, wait_for};
+use super::support::certificates::Certificates;
+use super::support::exporter::exporter_command;
+use super::support::http::request;
+use super::support::pgbouncer::PgBouncer;
+use super::support::postgres::{MAJORS, Postgres, rows};
+use super::support::process::{PATIENCE, User, children, command, run, wait_for};
+use super::support::prometheus::{Prometheus, promtool};
+use super::support::roles::{Role, run_script};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_all_versions_start_together() {
@@ -118,4 +128,126 @@ async fn a_server_takes_settings_and_rules() {
     assert!(tokio_postgres::connect(&dsn, NoTls).await.is_ok());
     let wrong = dsn.replace("-secret", "-guess");
     assert!(tokio_postgres::connect(&wrong, NoTls).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_speaks_tls() {
+    let certificates = Certificates::new(&["exporter"]);
+    let server = Postgres::builder(18).tls(&certificates).start().await;
+    let address = format!("127.0.0.1:{}", server.port());
+    run(command(User::Same, "openssl")
+        .args(["s_client", "-starttls", "postgres", "-connect", &address])
+        .args(["-verify_return_error", "-verify_hostname", "localhost"])
+        .args(["-CAfile".as_ref(), certificates.path("ca.crt").as_os_str()])
+        .args([
+            "-cert".as_ref(),
+            certificates.path("exporter.crt").as_os_str(),
+        ])
+        .args([
+            "-key".as_ref(),
+            certificates.path("exporter.key").as_os_str(),
+        ])
+        .stdin(Stdio::null()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_may_do_what_they_should() {
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, "plain", &[]).await;
+    Role::Superuser.create(&server, "admin", &[]).await;
+    for (role, superuser) in [("plain", "off"), ("admin", "on")] {
+        let dsn = server.tcp_dsn("postgres", role);
+        let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let answer = rows(&client, "SHOW is_superuser").await;
+        assert_eq!(answer, [[Some(superuser.to_owned())]]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_runs_in_its_databases() {
+    let server = Postgres::start(18).await;
+    server.sql("postgres", "CREATE DATABASE other").await;
+    let script = "CREATE TABLE here ();\n\\connect \"other\"\nCREATE TABLE there ();\n";
+    run_script(&server, script).await;
+    server.sql("postgres", "TABLE here").await;
+    server.sql("other", "TABLE there").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_gives_every_transaction_the_same_session() {
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, "synapse", &[]).await;
+    let bouncer = PgBouncer::start(&server, &["synapse"]).await;
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let dsn = bouncer.dsn("postgres", "synapse");
+        let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        sessions.push((
+            rows(&client, "SELECT pg_backend_pid(), current_user").await,
+            client,
+        ));
+        assert!(!connection.is_finished());
+    }
+    assert_eq!(sessions[0].0, sessions[1].0);
+    assert_eq!(sessions[0].0[0][1].as_deref(), Some("synapse"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_and_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let body = "# HELP m M\n# TYPE m gauge\nm{a=\"b\"} 7\n";
+            serve_once(
+                &listener,
+                &format!("Content-Length: {}\r\n\r\n{body}", body.len()),
+            )
+            .await;
+        }
+    });
+    let prometheus = Prometheus::scrape(target).await;
+    wait_for("a sample is stored", || async {
+        !prometheus.query("m == 7").await.is_empty()
+    })
+    .await;
+    let stored = prometheus.query(r#"m{a="b"} + 1"#).await;
+    assert_eq!((stored[0].0["a"].as_str(), stored[0].1), ("b", 8.0));
+    run(promtool().arg("--version"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_over_http_are_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    for answer in ["Content-Length: 5\r\n\r\nabcde", chunked] {
+        let headers = [("X-Question", "?")];
+        let (response, question) = tokio::join!(
+            request(address, "POST", "/path", &headers),
+            serve_once(&listener, answer)
+        );
+        assert_eq!((response.status, response.text()), (200, "abcde"));
+        assert!(question.starts_with("POST /path HTTP/1.1\r\n"));
+        assert!(question.contains("X-Question: ?\r\n"));
+    }
+}
+
+#[test]
+fn the_program_runs() {
+    exporter_command(&["--version"]).assert().success();
+}
+
+/// Answers one request with 200, these headers and this body; returns the request.
+async fn serve_once(listener: &TcpListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut question = Vec::new();
+    while !question.ends_with(b"\r\n\r\n") {
+        question.push(stream.read_u8().await.unwrap());
+    }
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n{answer}");
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(question).unwrap()
 }

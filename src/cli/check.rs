@@ -65,7 +65,7 @@ impl Findings {
         sentences.extend(server.warnings.iter().cloned());
         for database in &server.databases {
             let name = &database.name;
-            match (database.application, database.skipped) {
+            match (database.application, &database.skipped) {
                 (_, Some(reason)) => {
                     sentences.push(format!("Database {name} is not watched: {reason}."));
                 }

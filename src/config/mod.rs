@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::{Config as Layers, Source};
+use wildmatch::WildMatch;
 
 pub mod dsn;
 mod environment;
@@ -174,6 +175,14 @@ pub struct Databases {
     pub exclude: Vec<String>,
     /// How long the values of a database without Synapse are served before it is visited again.
     pub interval: Duration,
+}
+
+impl Databases {
+    /// Whether a database of this name is visited.
+    pub fn watches(&self, name: &str) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|glob| WildMatch::new(glob).matches(name));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
 }
 
 /// How a scrape runs.
@@ -404,9 +413,8 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         let said = wrong(
             "web: { config_file: web.yml }\nservers:\n  a: {}\n  b: {}\ncustom_queries: []\n",
             |sources| {
-                sources.variable = &|name| {
-                    (name == "DATA_SOURCE_NAME").then(|| "host=a dbname=x,host=b".to_owned())
-                };
+                sources.variable =
+                    &|name| (name == "DATA_SOURCE_NAME").then(|| "host=a user=u,host=b".to_owned());
             },
         );
         assert_eq!(
@@ -458,7 +466,7 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
             environment: Layer::default(),
             flags: Layer::default(),
             switches: Vec::new(),
-            variable: &|_| None,
+            variable: &|name| (name == "PGUSER").then(|| "exporter".to_owned()),
             problems: Vec::new(),
             warnings: Vec::new(),
         };

@@ -71,8 +71,10 @@ pub const VIEWS: &[View] = &[
                   index_vacuum_count bigint, dead_limit bigint, dead_used bigint, \
                   dead_items bigint",
         // The view's own columns were renamed in 17; the function under it is the same everywhere.
-        body: "SELECT datid, relid, param1, param2, param3, param4, param5, param6, param7, \
-               param8 FROM pg_catalog.pg_stat_get_progress_info('VACUUM')",
+        body: "SELECT datid, relid, param1 AS phase, param2 AS heap_blks_total, \
+               param3 AS heap_blks_scanned, param4 AS heap_blks_vacuumed, \
+               param5 AS index_vacuum_count, param6 AS dead_limit, param7 AS dead_used, \
+               param8 AS dead_items FROM pg_catalog.pg_stat_get_progress_info('VACUUM')",
     },
     View {
         name: "pg_ls_waldir",
@@ -93,9 +95,9 @@ pub const VIEWS: &[View] = &[
         // The privilege test gives NULL for a database dropped since the snapshot, whose size
         // would be an error.
         body: "SELECT datname, CASE \
-               WHEN pg_catalog.has_database_privilege(oid, 'CONNECT') \
-               OR pg_catalog.has_database_privilege(oid, 'CONNECT') IS NOT NULL \
-               AND pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') \
-               THEN pg_catalog.pg_database_size(oid) END AS size FROM pg_catalog.pg_database",
+               WHEN has_database_privilege(oid, 'CONNECT') \
+               OR has_database_privilege(oid, 'CONNECT') IS NOT NULL \
+               AND pg_has_role('pg_read_all_stats', 'USAGE') \
+               THEN pg_database_size(oid) END AS size FROM pg_catalog.pg_database",
     },
 ];

@@ -1,14 +1,47 @@
 //! One scrape of a set of servers.
+//!
+//! - `target`: the scrape of one server, in these steps:
+//! - `reach`: whether the server answers, and what it says of itself
+//! - `gather`: what a scrape runs itself, and what it takes from memory
+//! - `background`: visits and refreshes that go on behind the scrapes
+//! - `report`: what a scrape says
+//! - `status`: what is known, for a person
+//! - `memory`: what is remembered from scrape to scrape
+//! - `cell`: a value that concurrent scrapes share
+//! - [`own`]: the metrics that no collector defines
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::join_all;
+
+use crate::collectors;
 use crate::config::Config;
+use crate::query::Plan;
 use crate::snapshot::Snapshot;
 
+mod background;
+mod cell;
+mod gather;
+mod memory;
+pub mod own;
+mod reach;
+mod report;
+mod status;
+mod target;
+
+use target::Target;
+
 /// Scrapes the configured servers; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Scraper;
+#[derive(Clone)]
+pub struct Scraper(Arc<Inner>);
+
+struct Inner {
+    targets: Vec<Arc<Target>>,
+    plans: Arc<[Arc<Plan>]>,
+    enabled: Mutex<BTreeSet<&'static str>>,
+}
 
 /// What one caller wants, and by when.
 #[derive(Clone, Debug)]
@@ -26,8 +59,29 @@ pub struct UnknownCollector(pub String);
 
 impl Scraper {
     /// A scraper of the configured servers; connects to none of them yet.
-    pub fn new(_config: &Config) -> Self {
-        Self
+    pub fn new(config: &Config) -> Self {
+        let plans: Arc<[_]> = collectors::all()
+            .into_iter()
+            .map(|collector| Arc::new(Plan::new(collector)))
+            .collect();
+        let enabled = plans
+            .iter()
+            .map(|plan| plan.collector.name)
+            .filter(|name| config.collectors.enabled.contains(*name))
+            .collect();
+        let targets = config
+            .servers
+            .iter()
+            .map(|server| {
+                let target = Target::new(server, &config.scrape, &config.collectors, plans.clone());
+                Arc::new(target)
+            })
+            .collect();
+        Self(Arc::new(Inner {
+            targets,
+            plans,
+            enabled: Mutex::new(enabled),
+        }))
     }
 
     /// What could be had by the deadline, and what could not and why.
@@ -35,14 +89,29 @@ impl Scraper {
     /// # Errors
     ///
     /// Fails on a name in `collect` that is no collector.
-    pub async fn scrape(&self, _request: Request) -> Result<Snapshot, UnknownCollector> {
-        Ok(Snapshot::default())
+    pub async fn scrape(&self, request: Request) -> Result<Snapshot, UnknownCollector> {
+        for name in &request.collect {
+            self.known(name)?;
+        }
+        let enabled = self.enabled().clone();
+        let scrapes = self
+            .0
+            .targets
+            .iter()
+            .map(|target| target.scrape(&request, &enabled));
+        let mut page = Snapshot::default();
+        for scraped in join_all(scrapes).await {
+            page.append(scraped);
+        }
+        Ok(page)
     }
 
     /// What is known, without asking any server.
     pub fn status(&self) -> Status {
+        let enabled = self.enabled().clone();
+        let servers = self.0.targets.iter();
         Status {
-            servers: Vec::new(),
+            servers: servers.map(|target| target.status(&enabled)).collect(),
         }
     }
 
@@ -51,12 +120,35 @@ impl Scraper {
     /// # Errors
     ///
     /// Fails on a name that is no collector.
-    pub fn switch(&self, collector: &str, _on: bool) -> Result<(), UnknownCollector> {
-        Err(UnknownCollector(collector.to_owned()))
+    pub fn switch(&self, collector: &str, on: bool) -> Result<(), UnknownCollector> {
+        let name = self.known(collector)?;
+        let mut enabled = self.enabled();
+        if on {
+            enabled.insert(name);
+        } else {
+            enabled.remove(name);
+        }
+        Ok(())
     }
 
     /// Closes every connection.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        join_all(self.0.targets.iter().map(|target| target.close())).await;
+    }
+
+    fn known(&self, name: &str) -> Result<&'static str, UnknownCollector> {
+        let mut names = self.0.plans.iter().map(|plan| plan.collector.name);
+        names
+            .find(|known| *known == name)
+            .ok_or_else(|| UnknownCollector(name.to_owned()))
+    }
+
+    fn enabled(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.0
+            .enabled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is known of every server, for a person.
@@ -110,8 +202,8 @@ pub struct DatabaseStatus {
     pub name: String,
     /// `Synapse`, or nothing.
     pub application: Option<&'static str>,
-    /// Why it is not watched, if it is not.
-    pub skipped: Option<&'static str>,
+    /// Why it is not watched, or could not be visited.
+    pub skipped: Option<String>,
 }
 
 /// One collector on one server.

@@ -28,6 +28,9 @@ use crate::query::message::Message;
 /// How long the question for a new connection's identity may take.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a shutdown waits for the server to close its ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How long a place in the budget is waited for before looking whether any will come free.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -219,11 +222,15 @@ impl Connections {
         Ok(Lease::pooled(self.clone(), object, generation, guard, slot))
     }
 
-    /// Closes every idle connection, and lets no pool make another.
-    pub fn close(&self) {
+    /// Closes every idle connection, lets no pool make another, and waits a moment until the
+    /// server has seen it.
+    pub async fn close(&self) {
         for entry in std::mem::take(&mut *self.0.warm()).into_values() {
             entry.pool.close();
         }
+        let all = u32::try_from(self.0.budget).unwrap_or(u32::MAX);
+        let gone = self.0.permits.acquire_many(all);
+        let _ = timeout(FAREWELL, gone).await;
     }
 
     /// Takes a connection back that is fit for use.

@@ -152,12 +152,12 @@ fn server_section(server: &ServerStatus, permission: Permission, now: SystemTime
 
 fn database_item(database: &DatabaseStatus) -> Markup {
     html! {
-        li class=[database.skipped.map(|_| "skipped")] {
+        li class=[database.skipped.as_ref().map(|_| "skipped")] {
             (database.name)
             @if let Some(application) = database.application {
                 " " (badge("good", application))
             }
-            @if let Some(reason) = database.skipped { " " small { "skipped: " (reason) } }
+            @if let Some(reason) = &database.skipped { " " small { "skipped: " (reason) } }
         }
     }
 }
@@ -392,7 +392,7 @@ mod tests {
             databases: vec![
                 database("synapse", Some("Synapse"), None),
                 database("postgres", None, None),
-                database("scratch", None, Some("database_skipped")),
+                database("scratch", None, Some("database_skipped".to_owned())),
             ],
             warnings: vec!["The role is a superuser.".into()],
             collectors: vec![

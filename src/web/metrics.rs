@@ -35,7 +35,7 @@ fn answer(scraped: Result<Snapshot, UnknownCollector>, format: Format) -> Respon
     let vary = [(VARY, HeaderValue::from_static("accept"))];
     match scraped {
         Ok(mut snapshot) => {
-            snapshot.merge(process_metrics());
+            snapshot.append(process_metrics());
             let page = render(snapshot, format);
             (vary, [(CONTENT_TYPE, format.content_type())], page).into_response()
         }

@@ -1,12 +1,28 @@
 //! Real parts to test on. Each stops, and removes what it wrote, when it goes out of scope.
 //!
-//! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`postgres`]: PostgreSQL of every supported version, standbys, frozen servers
+//! - [`roles`]: roles for the exporter to log in with
+//! - [`certificates`]: for TLS to PostgreSQL
+//! - [`pgbouncer`]: PgBouncer in transaction mode
+//! - [`exporter`]: the program itself
+//! - [`exposition`]: a strict reader of the pages that are served
+//! - [`prometheus`]: a real Prometheus, and promtool
+//! - [`http`]: one request
+//! - [`process`]: programs that end with the test, scratch folders, waiting
+//! - [`synapse`]: a real Synapse with traffic
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
 // A broken test bed is a failed test.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+pub mod certificates;
+pub mod exporter;
+pub mod exposition;
+pub mod http;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
+pub mod roles;
+pub mod synapse;

@@ -12,13 +12,16 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::certificates::Certificates;
 use super::process::{
-    Process, User, children, command, deps, free_port, give, run, scratch, stat, wait_for,
+    Process, User, children, command, deps, give, installed, run, scratch, start_on_free_port,
+    stat, wait_for,
 };
 
 /// The supported versions.
@@ -149,11 +152,10 @@ impl Postgres {
     /// Starts again, and returns when the log says so.
     pub async fn restart_until(&mut self, line: &str) {
         self.stop().await;
-        self.process = Some(
-            launch(self.major, self.dir.path(), self.port, line)
-                .await
-                .unwrap(),
-        );
+        let process = Process::start(postgres(self.major, self.dir.path(), self.port));
+        let started = process.wait_for_line(line).await;
+        started.unwrap_or_else(|log| panic!("PostgreSQL does not start again:\n{log}"));
+        self.process = Some(process);
     }
 
     /// Makes a standby a primary.
@@ -240,6 +242,19 @@ impl Builder<'_> {
         self.setting("shared_preload_libraries", "'pg_stat_statements'")
     }
 
+    /// With TLS; a client's certificate is checked where it shows one.
+    pub fn tls(mut self, certificates: &Certificates) -> Self {
+        for (setting, file) in [
+            ("ssl_cert_file", "server.crt"),
+            ("ssl_key_file", "server.key"),
+            ("ssl_ca_file", "ca.crt"),
+        ] {
+            let path = format!("'{}'", certificates.path(file).display());
+            self = self.setting(setting, &path);
+        }
+        self.setting("ssl", "on")
+    }
+
     /// With a system identifier of its own; without this, all servers of a version have the same,
     /// as clusters do that were restored from one backup. Takes a second more.
     pub fn fresh(mut self) -> Self {
@@ -256,22 +271,15 @@ impl Builder<'_> {
     pub async fn start_until(self, line: &str) -> Postgres {
         let dir = scratch();
         self.fill(&dir.path().join("data")).await;
-        for _ in 0..10 {
-            let port = free_port().await;
-            match launch(self.major, dir.path(), port, line).await {
-                Ok(process) => {
-                    return Postgres {
-                        major: self.major,
-                        port,
-                        process: Some(process),
-                        dir,
-                    };
-                }
-                Err(log) if log.contains("could not bind") => (),
-                Err(log) => panic!("PostgreSQL {} does not start:\n{log}", self.major),
-            }
+        let started = start_on_free_port(line, |port| postgres(self.major, dir.path(), port)).await;
+        let (process, port) = started
+            .unwrap_or_else(|log| panic!("PostgreSQL {} does not start:\n{log}", self.major));
+        Postgres {
+            major: self.major,
+            port,
+            process: Some(process),
+            dir,
         }
-        panic!("found no free port in ten attempts");
     }
 
     async fn fill(&self, data: &Path) {
@@ -286,7 +294,7 @@ impl Builder<'_> {
                 give(&data.join("standby.signal"));
             }
             None if self.fresh => self.initdb(data),
-            None => copy(&installed().join(format!("clusters/{}", self.major)), data),
+            None => copy(&servers().join(format!("clusters/{}", self.major)), data),
         }
         let conf = data.join("postgresql.conf");
         let mut conf = OpenOptions::new().append(true).open(conf).unwrap();
@@ -300,7 +308,7 @@ impl Builder<'_> {
     }
 
     fn initdb(&self, data: &Path) {
-        let password = installed().join("password");
+        let password = servers().join("password");
         run(command(User::Nobody, program(self.major, "initdb"))
             .arg("--pgdata")
             .arg(data)
@@ -334,8 +342,7 @@ pub async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
 
 const READY: &str = "database system is ready to accept";
 
-/// Starts a server and waits for a line of its log; all the log, if it ends before.
-async fn launch(major: u32, dir: &Path, port: u16, line: &str) -> Result<Process, String> {
+fn postgres(major: u32, dir: &Path, port: u16) -> Command {
     let mut command = command(User::Nobody, program(major, "postgres"));
     command
         .arg("-D")
@@ -343,24 +350,14 @@ async fn launch(major: u32, dir: &Path, port: u16, line: &str) -> Result<Process
         .arg("-k")
         .arg(dir)
         .args(["-h", "127.0.0.1", "-p", &port.to_string()]);
-    let process = Process::start(command);
-    process
-        .wait_for_output(|log| log.contains(line).then_some(()))
-        .await?;
-    Ok(process)
+    command
 }
 
 fn program(major: u32, name: &str) -> PathBuf {
-    let path = installed().join(format!("node_modules/postgres-{major}/native/bin/{name}"));
-    assert!(
-        path.exists(),
-        "{} is missing: `make deps` installs PostgreSQL to test on",
-        path.display()
-    );
-    path
+    installed(&servers().join(format!("node_modules/postgres-{major}/native/bin/{name}")))
 }
 
-fn installed() -> PathBuf {
+fn servers() -> PathBuf {
     deps().join("postgres")
 }
 

@@ -98,19 +98,17 @@ impl Process {
         self.state.borrow().output.clone()
     }
 
-    /// Waits until `find` finds something in the output; all the output, if the program ends
-    /// before, or takes too long.
-    pub async fn wait_for_output<T>(
-        &self,
-        mut find: impl FnMut(&str) -> Option<T>,
-    ) -> Result<T, String> {
-        let mut found = None;
-        self.wait(|state| {
-            found = find(&state.output);
-            found.is_some() || state.status.is_some()
-        })
-        .await;
-        found.ok_or_else(|| self.output())
+    /// Waits for a line that holds these words; all the output, if the program ends before, or
+    /// takes too long.
+    pub async fn wait_for_line(&self, words: &str) -> Result<String, String> {
+        let found = |state: &State| {
+            let mut lines = state.output.lines();
+            lines.find(|line| line.contains(words)).map(str::to_owned)
+        };
+        self.wait(|state| found(state).is_some() || state.status.is_some())
+            .await;
+        let line = found(&self.state.borrow());
+        line.ok_or_else(|| self.output())
     }
 
     /// Waits until the process, and every other that has its output open, is gone.
@@ -266,10 +264,40 @@ pub fn stat(pid: i32) -> Option<(char, i32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// A port of 127.0.0.1 on which nothing listened a moment ago.
-pub async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
+/// Starts a program that listens on a port of 127.0.0.1, and waits for a line of its output; all
+/// the output, if it ends before. The port is one on which nothing listened a moment ago, so
+/// another is tried when that was too long ago.
+pub async fn start_on_free_port(
+    ready: &str,
+    mut command: impl FnMut(u16) -> Command,
+) -> Result<(Process, u16), String> {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let process = Process::start(command(port));
+        match process.wait_for_line(ready).await {
+            Ok(_) => return Ok((process, port)),
+            Err(output) if output.contains("Address already in use") => (),
+            Err(output) if output.contains("address already in use") => (),
+            Err(output) => return Err(output),
+        }
+    }
+}
+
+/// A program that tests/support/install/daemons.sh has unpacked.
+pub fn daemon(name: &str) -> PathBuf {
+    installed(&deps().join("bin").join(name))
+}
+
+/// The path itself; panics with what to do where there is nothing.
+pub fn installed(path: &Path) -> PathBuf {
+    assert!(
+        path.exists(),
+        "{} is missing: `make deps` installs what the tests run on",
+        path.display()
+    );
+    path.to_owned()
 }
 
 /// The folder where the installers put their parts.

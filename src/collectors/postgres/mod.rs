@@ -1,5 +1,27 @@
 //! Any PostgreSQL.
 
 super::collectors! {
+    activity,
+    archive_ready,
+    database,
+    database_size,
+    locks,
+    postmaster,
+    replication,
+    replication_slots,
+    roles,
+    settings,
+    stat_activity,
     stat_archiver,
+    stat_bgwriter,
+    stat_checkpointer,
+    stat_database,
+    stat_database_conflicts,
+    stat_progress_vacuum,
+    stat_replication,
+    stat_user_tables,
+    stat_wal_receiver,
+    statio_user_tables,
+    table_size,
+    wal,
 }

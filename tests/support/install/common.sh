@@ -2,6 +2,7 @@
 # the demo run on are kept): `.deps` in the project, or, when root installs in a place that other
 # users cannot enter (the servers run as nobody), a folder under /var/tmp.
 set -eu
+umask 022
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 if [ -n "${MPE_DEPS:-}" ]; then
   deps=$MPE_DEPS
@@ -14,6 +15,18 @@ mkdir -p "$deps"
 
 # say WORDS: what goes on, where the caller's output does not catch it.
 say() { echo "$*" >&2; }
+
+# as_root COMMAND...: runs it as root or through sudo; without either says what to run.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    say "this needs root and there is no sudo; as root run: $*"
+    return 1
+  fi
+}
 
 # once NAME KEY COMMAND...: runs the command unless it has succeeded before with the same key;
 # two installers at once wait for each other.

@@ -12,10 +12,7 @@ install_servers() {
     echo "PostgreSQL for the tests is pinned for Linux on x86_64 only, and this is $(uname -sm)."
     return 1
   fi
-  command -v npm >/dev/null || {
-    echo "npm is missing; on Debian and Ubuntu: apt-get install npm"
-    return 1
-  }
+  command -v npm || "$root/tests/support/install/apt.sh" npm || return
   rm -rf "$servers" && mkdir -p "$servers/clusters" && cp "$pins"/package*.json "$servers" || return
   (cd "$servers" && npm ci --ignore-scripts --no-audit --no-fund) || return
   for package in "$servers"/node_modules/postgres-*; do

@@ -1,0 +1,122 @@
+//! How long sessions, queries and transactions have lasted.
+
+use crate::query::{ALL, Collector, Query};
+
+/// Client sessions by database, from `pg_stat_activity`, and prepared transactions.
+pub fn collector() -> Collector {
+    Collector::new(
+        "activity",
+        "Sessions by state, the longest query, transaction and idle transaction, and how many \
+         last too long; prepared transactions",
+    )
+    .query(sessions())
+    .query(longest())
+    .query(long())
+    .query(prepared_transactions())
+}
+
+/// Zero for a state that no session is in, so that a rule never compares with nothing.
+fn sessions() -> Query {
+    Query::new("pg_activity")
+        .sql(
+            ALL,
+            "SELECT d.datname, s.state, count(a.pid) AS sessions
+               FROM pg_catalog.pg_database AS d
+              CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
+                                 ('idle in transaction (aborted)'),
+                                 ('fastpath function call'), ('disabled')) AS s (state)
+               LEFT JOIN {pg_stat_activity} AS a
+                 ON a.datname = d.datname AND a.state = s.state
+                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+              WHERE d.datallowconn
+              GROUP BY d.datname, s.state",
+        )
+        .label("datname")
+        .label("state")
+        .gauge("sessions", "Client sessions, but for this exporter's own")
+}
+
+fn longest() -> Query {
+    Query::new("pg_activity")
+        .sql(
+            ALL,
+            "SELECT d.datname,
+                    coalesce(max(extract(epoch FROM clock_timestamp() - a.query_start))
+                             FILTER (WHERE a.state = 'active'), 0)
+                        AS longest_query_seconds,
+                    coalesce(max(extract(epoch FROM clock_timestamp() - a.xact_start)), 0)
+                        AS longest_transaction_seconds,
+                    coalesce(max(extract(epoch FROM clock_timestamp() - a.state_change))
+                             FILTER (WHERE a.state LIKE 'idle in transaction%'), 0)
+                        AS longest_idle_in_transaction_seconds
+               FROM pg_catalog.pg_database AS d
+               LEFT JOIN {pg_stat_activity} AS a
+                 ON a.datname = d.datname
+                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+              WHERE d.datallowconn
+              GROUP BY d.datname",
+        )
+        .label("datname")
+        .gauge(
+            "longest_query_seconds",
+            "How long the longest of the running queries has been running",
+        )
+        .gauge(
+            "longest_transaction_seconds",
+            "How long the oldest of the open transactions has been open",
+        )
+        .gauge(
+            "longest_idle_in_transaction_seconds",
+            "How long the laziest session has idled in an open transaction",
+        )
+}
+
+fn long() -> Query {
+    Query::new("pg_activity")
+        .sql(
+            ALL,
+            "SELECT d.datname, t.threshold_seconds,
+                    count(*) FILTER (WHERE a.state = 'active'
+                                       AND a.query_start < clock_timestamp() - t.age)
+                        AS long_queries,
+                    count(*) FILTER (WHERE a.xact_start < clock_timestamp() - t.age)
+                        AS long_transactions,
+                    count(*) FILTER (WHERE a.state LIKE 'idle in transaction%'
+                                       AND a.state_change < clock_timestamp() - t.age)
+                        AS long_idle_in_transaction
+               FROM pg_catalog.pg_database AS d
+              CROSS JOIN (VALUES (60, interval '1 minute'), (300, interval '5 minutes'),
+                                 (3600, interval '1 hour')) AS t (threshold_seconds, age)
+               LEFT JOIN {pg_stat_activity} AS a
+                 ON a.datname = d.datname
+                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+              WHERE d.datallowconn
+              GROUP BY d.datname, t.threshold_seconds",
+        )
+        .label("datname")
+        .label("threshold_seconds")
+        .gauge("long_queries", "Queries that have been running longer than the threshold")
+        .gauge("long_transactions", "Transactions that have been open longer than the threshold")
+        .gauge(
+            "long_idle_in_transaction",
+            "Sessions that have idled in an open transaction for longer than the threshold",
+        )
+}
+
+fn prepared_transactions() -> Query {
+    Query::new("pg_prepared_xacts")
+        .sql(
+            ALL,
+            "SELECT d.datname, count(p.gid) AS count,
+                    coalesce(extract(epoch FROM clock_timestamp() - min(p.prepared)), 0)
+                        AS oldest_age_seconds
+               FROM pg_catalog.pg_database AS d
+               LEFT JOIN pg_catalog.pg_prepared_xacts AS p ON p.database = d.datname
+              WHERE d.datallowconn
+              GROUP BY d.datname",
+        )
+        .label("datname")
+        .gauge("count", "Prepared transactions, which hold their locks until somebody ends them")
+        .named("pg_prepared_xacts")
+        .gauge("oldest_age_seconds", "Age of the oldest prepared transaction")
+}

@@ -1,0 +1,27 @@
+//! WAL files that wait for the archiver.
+
+use crate::query::{ALL, Collector, Query};
+
+/// The backlog of WAL archiving, from the directory `archive_status`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "archive_ready",
+        "WAL files that are ready and wait to be archived, from the directory archive_status",
+    )
+    .query(
+        Query::new("pg_wal_archive_ready")
+            .sql(
+                ALL,
+                "SELECT count(*) AS files,
+                        coalesce(extract(epoch FROM clock_timestamp() - min(f.modification)), 0)
+                            AS oldest_age_seconds
+                   FROM {pg_ls_archive_statusdir} AS f
+                  WHERE f.name LIKE '%.ready'",
+            )
+            .gauge("files", "WAL files that wait to be archived")
+            .gauge(
+                "oldest_age_seconds",
+                "How long the oldest of them has waited; 0 while none waits",
+            ),
+    )
+}

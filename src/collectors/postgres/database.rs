@@ -1,0 +1,16 @@
+//! Limits of each database.
+
+use crate::query::{ALL, Collector, Query};
+
+/// Connection limits, from `pg_database`.
+pub fn collector() -> Collector {
+    Collector::new("database", "Connection limits of databases, from pg_database").query(
+        Query::new("pg_database")
+            .sql(
+                ALL,
+                "SELECT datname, datconnlimit AS connection_limit FROM pg_catalog.pg_database",
+            )
+            .label("datname")
+            .gauge("connection_limit", "Connections that the database allows; -1 is no limit"),
+    )
+}

@@ -1,0 +1,61 @@
+//! Replication slots and the WAL that they hold back.
+
+use crate::query::{ALL, Collector, Query};
+
+/// From `pg_replication_slots`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "replication_slots",
+        "Replication slots and the WAL that they hold back, from pg_replication_slots",
+    )
+    .query(
+        Query::new("pg_replication_slots")
+            .sql(
+                ALL,
+                "SELECT s.slot_name, s.database, s.slot_type, s.wal_status, s.active,
+                        pg_wal_lsn_diff(w.lsn, s.restart_lsn) AS pg_wal_lsn_diff,
+                        w.lsn - '0/0' AS slot_current_wal_lsn,
+                        CASE WHEN s.active
+                             THEN coalesce(s.confirmed_flush_lsn, '0/0') - '0/0'
+                        END AS slot_confirmed_flush_lsn,
+                        s.active AS slot_is_active,
+                        s.safe_wal_size AS safe_wal_size_bytes,
+                        CASE WHEN s.wal_status IS NOT NULL THEN 1 END AS has_wal_status
+                   FROM pg_catalog.pg_replication_slots AS s
+                  CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery()
+                                          THEN coalesce(pg_last_wal_receive_lsn(),
+                                                        pg_last_wal_replay_lsn())
+                                          ELSE pg_current_wal_lsn()
+                                     END AS lsn) AS w",
+            )
+            .label("slot_name")
+            .label("database")
+            .label("slot_type")
+            .label("wal_status")
+            .gauge("active", "Whether somebody streams from the slot")
+            .with_labels(&["slot_name", "database"])
+            .gauge("pg_wal_lsn_diff", "Bytes of WAL that the slot holds back")
+            .with_labels(&["slot_name", "database"])
+            .gauge("slot_current_wal_lsn", "The server's position in the WAL, in bytes")
+            .with_labels(&["slot_name", "slot_type"])
+            .gauge(
+                "slot_confirmed_flush_lsn",
+                "Position that the logical consumer has confirmed, in bytes; while it is active",
+            )
+            .with_labels(&["slot_name", "slot_type"])
+            .gauge("slot_is_active", "Whether somebody streams from the slot")
+            .with_labels(&["slot_name", "slot_type"])
+            .gauge(
+                "safe_wal_size_bytes",
+                "Bytes of WAL that may still be written before the slot can be lost",
+            )
+            .with_labels(&["slot_name", "slot_type"])
+            .gauge(
+                "has_wal_status",
+                "State of the WAL that the slot needs, in the label: reserved, extended, \
+                 unreserved or lost",
+            )
+            .named("pg_replication_slots_wal_status")
+            .with_labels(&["slot_name", "slot_type", "wal_status"]),
+    )
+}

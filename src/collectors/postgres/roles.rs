@@ -1,0 +1,16 @@
+//! Limits of each role.
+
+use crate::query::{ALL, Collector, Query};
+
+/// Connection limits, from `pg_roles`.
+pub fn collector() -> Collector {
+    Collector::new("roles", "Connection limits of roles, from pg_roles").query(
+        Query::new("pg_roles")
+            .sql(
+                ALL,
+                "SELECT rolname, rolconnlimit AS connection_limit FROM pg_catalog.pg_roles",
+            )
+            .label("rolname")
+            .gauge("connection_limit", "Connections that the role may have; -1 is no limit"),
+    )
+}

@@ -1,0 +1,44 @@
+//! Sessions.
+
+use crate::query::{ALL, Collector, Query};
+
+/// Sessions by everything that tells them apart, from `pg_stat_activity`.
+///
+/// Each pair of database and state has a row: zero, without the other labels, where no session is.
+pub fn collector() -> Collector {
+    Collector::new(
+        "stat_activity",
+        "Sessions by database, state, user, application and wait event, from pg_stat_activity",
+    )
+    .query(
+        Query::new("pg_stat_activity")
+            .sql(
+                ALL,
+                "SELECT d.datname, s.state, a.usename, a.application_name, a.backend_type,
+                        a.wait_event_type, a.wait_event,
+                        coalesce(a.count, 0) AS count,
+                        coalesce(a.max_tx_duration, 0) AS max_tx_duration
+                   FROM pg_catalog.pg_database AS d
+                  CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
+                                     ('idle in transaction (aborted)'),
+                                     ('fastpath function call'), ('disabled')) AS s (state)
+                   LEFT JOIN (SELECT datname, state, usename, application_name, backend_type,
+                                     wait_event_type, wait_event, count(*) AS count,
+                                     greatest(max(extract(epoch FROM now() - xact_start)), 0)
+                                         AS max_tx_duration
+                                FROM {pg_stat_activity} AS p
+                               WHERE pid <> pg_backend_pid()
+                               GROUP BY 1, 2, 3, 4, 5, 6, 7) AS a
+                     ON a.datname = d.datname AND a.state = s.state",
+            )
+            .label("datname")
+            .label("state")
+            .label("usename")
+            .label("application_name")
+            .label("backend_type")
+            .label("wait_event_type")
+            .label("wait_event")
+            .gauge("count", "Sessions in this state")
+            .gauge("max_tx_duration", "Seconds for which the oldest of their transactions is open"),
+    )
+}

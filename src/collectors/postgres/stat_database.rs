@@ -1,0 +1,68 @@
+//! Activity of each database.
+
+use crate::query::{Collector, Query, before, since};
+
+/// From `pg_stat_database`, but for the row of the shared objects.
+pub fn collector() -> Collector {
+    Collector::new(
+        "stat_database",
+        "Transactions, blocks, rows, conflicts and deadlocks by database, from pg_stat_database",
+    )
+    .query(
+        Query::new("pg_stat_database")
+            .sql(
+                before(14),
+                "SELECT datid, datname, numbackends, xact_commit, xact_rollback, blks_read,
+                        blks_hit, tup_returned, tup_fetched, tup_inserted, tup_updated,
+                        tup_deleted, conflicts, temp_files, temp_bytes, deadlocks,
+                        blk_read_time, blk_write_time,
+                        coalesce(extract(epoch FROM stats_reset), 0) AS stats_reset
+                   FROM pg_catalog.pg_stat_database
+                  WHERE datname IS NOT NULL",
+            )
+            .sql(
+                since(14),
+                "SELECT datid, datname, numbackends, xact_commit, xact_rollback, blks_read,
+                        blks_hit, tup_returned, tup_fetched, tup_inserted, tup_updated,
+                        tup_deleted, conflicts, temp_files, temp_bytes, deadlocks,
+                        blk_read_time, blk_write_time,
+                        coalesce(extract(epoch FROM stats_reset), 0) AS stats_reset,
+                        active_time / 1000 AS active_time_seconds_total
+                   FROM pg_catalog.pg_stat_database
+                  WHERE datname IS NOT NULL",
+            )
+            .label("datid")
+            .label("datname")
+            .gauge("numbackends", "Server processes connected to the database")
+            .counter("xact_commit", "Transactions committed")
+            .counter("xact_rollback", "Transactions rolled back")
+            .counter("blks_read", "Blocks read that were not in shared buffers")
+            .counter("blks_hit", "Blocks found in shared buffers")
+            .counter("tup_returned", "Rows that scans went through")
+            .counter("tup_fetched", "Rows that index scans fetched")
+            .counter("tup_inserted", "Rows inserted")
+            .counter("tup_updated", "Rows updated")
+            .counter("tup_deleted", "Rows deleted")
+            .counter("conflicts", "Queries cancelled by conflicts with recovery, on a standby")
+            .counter("temp_files", "Temporary files created by queries")
+            .counter("temp_bytes", "Bytes that queries wrote to temporary files")
+            .counter("deadlocks", "Deadlocks")
+            .counter(
+                "blk_read_time",
+                "Milliseconds that sessions spent reading blocks, with track_io_timing",
+            )
+            .counter(
+                "blk_write_time",
+                "Milliseconds that sessions spent writing blocks, with track_io_timing",
+            )
+            .counter(
+                "stats_reset",
+                "When these statistics were reset, as Unix time; 0 for never",
+            )
+            .counter(
+                "active_time_seconds_total",
+                "Seconds that sessions spent executing statements",
+            )
+            .on_versions(since(14)),
+    )
+}

@@ -1,0 +1,35 @@
+//! Who streams WAL from this server.
+
+use crate::query::{ALL, Collector, Merge, Query};
+
+/// From `pg_stat_replication`. Of two walsenders with the same labels the one further behind
+/// counts.
+pub fn collector() -> Collector {
+    Collector::new(
+        "stat_replication",
+        "Walsenders and how far their receivers are behind, from pg_stat_replication",
+    )
+    .query(
+        Query::new("pg_stat_replication")
+            .merge(Merge::Max)
+            .sql(
+                ALL,
+                "SELECT r.application_name, r.client_addr, r.state, s.slot_name,
+                        pg_wal_lsn_diff(w.lsn, '0/0') AS pg_current_wal_lsn_bytes,
+                        pg_wal_lsn_diff(w.lsn, r.replay_lsn) AS pg_wal_lsn_diff
+                   FROM {pg_stat_replication} AS r
+                   LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid = r.pid
+                  CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery()
+                                          THEN coalesce(pg_last_wal_receive_lsn(),
+                                                        pg_last_wal_replay_lsn())
+                                          ELSE pg_current_wal_lsn()
+                                     END AS lsn) AS w",
+            )
+            .label("application_name")
+            .label("client_addr")
+            .label("state")
+            .label("slot_name")
+            .gauge("pg_current_wal_lsn_bytes", "This server's position in the WAL, in bytes")
+            .gauge("pg_wal_lsn_diff", "Bytes of WAL that the receiver has yet to replay"),
+    )
+}

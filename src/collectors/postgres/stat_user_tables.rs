@@ -1,0 +1,53 @@
+//! Activity of each table.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `pg_stat_user_tables` of every database. Temporary tables are left out: their schemas come
+/// and go with sessions.
+pub fn collector() -> Collector {
+    Collector::new(
+        "stat_user_tables",
+        "Scans, rows, dead rows, vacuums and analyzes of tables, from pg_stat_user_tables",
+    )
+    .query(
+        Query::new("pg_stat_user_tables")
+            .scope(Scope::Database)
+            .sql(
+                ALL,
+                "SELECT current_database() AS datname, schemaname, relname,
+                        seq_scan, seq_tup_read, coalesce(idx_scan, 0) AS idx_scan,
+                        coalesce(idx_tup_fetch, 0) AS idx_tup_fetch,
+                        n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd,
+                        n_live_tup, n_dead_tup, n_mod_since_analyze,
+                        coalesce(extract(epoch FROM last_vacuum), 0) AS last_vacuum,
+                        coalesce(extract(epoch FROM last_autovacuum), 0) AS last_autovacuum,
+                        coalesce(extract(epoch FROM last_analyze), 0) AS last_analyze,
+                        coalesce(extract(epoch FROM last_autoanalyze), 0) AS last_autoanalyze,
+                        vacuum_count, autovacuum_count, analyze_count, autoanalyze_count
+                   FROM pg_catalog.pg_stat_user_tables
+                  WHERE schemaname !~ '^pg_temp_'",
+            )
+            .label("datname")
+            .label("schemaname")
+            .label("relname")
+            .counter("seq_scan", "Sequential scans")
+            .counter("seq_tup_read", "Live rows that sequential scans read")
+            .counter("idx_scan", "Index scans")
+            .counter("idx_tup_fetch", "Live rows that index scans fetched")
+            .counter("n_tup_ins", "Rows inserted")
+            .counter("n_tup_upd", "Rows updated")
+            .counter("n_tup_del", "Rows deleted")
+            .counter("n_tup_hot_upd", "Rows updated without touching an index")
+            .gauge("n_live_tup", "Live rows, estimated")
+            .gauge("n_dead_tup", "Dead rows, estimated")
+            .gauge("n_mod_since_analyze", "Rows changed since the last analyze, estimated")
+            .gauge("last_vacuum", "Last vacuum by hand, as Unix time; 0 for never")
+            .gauge("last_autovacuum", "Last vacuum by the autovacuum, as Unix time; 0 for never")
+            .gauge("last_analyze", "Last analyze by hand, as Unix time; 0 for never")
+            .gauge("last_autoanalyze", "Last analyze by the autovacuum, as Unix time; 0 for never")
+            .counter("vacuum_count", "Vacuums by hand, VACUUM FULL not counted")
+            .counter("autovacuum_count", "Vacuums by the autovacuum")
+            .counter("analyze_count", "Analyzes by hand")
+            .counter("autoanalyze_count", "Analyzes by the autovacuum"),
+    )
+}

@@ -1,0 +1,33 @@
+//! What a standby knows of its stream.
+
+use crate::query::{ALL, Collector, Query, Role};
+
+/// From `pg_stat_wal_receiver`; one row, also where nothing is received.
+pub fn collector() -> Collector {
+    Collector::new(
+        "stat_wal_receiver",
+        "The stream that a standby receives, from pg_stat_wal_receiver",
+    )
+    .query(
+        Query::new("pg_stat_wal_receiver")
+            .on(Role::Standby)
+            .sql(
+                ALL,
+                "SELECT count(*) FILTER (WHERE r.status = 'streaming') AS streaming,
+                        max(extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time))
+                            AS last_message_age_seconds,
+                        max(pg_wal_lsn_diff(r.latest_end_lsn, pg_last_wal_replay_lsn()))
+                            AS replay_lag_bytes
+                   FROM {pg_stat_wal_receiver} AS r",
+            )
+            .gauge("streaming", "Whether WAL is streamed from the upstream server")
+            .gauge(
+                "last_message_age_seconds",
+                "Time since the upstream server was last heard of",
+            )
+            .gauge(
+                "replay_lag_bytes",
+                "Bytes of WAL that the upstream server had and this one has yet to replay",
+            ),
+    )
+}

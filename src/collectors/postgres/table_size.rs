@@ -1,0 +1,32 @@
+//! Size of each table.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// Sizes of tables and of their indexes on disk, a few hundred tables at a time: the functions
+/// look at every file and lock what they look at.
+pub fn collector() -> Collector {
+    Collector::new("table_size", "Sizes of tables and of their indexes on disk")
+        .ttl(300)
+        .query(
+            Query::new("pg_stat_user_tables")
+                .scope(Scope::Database)
+                .sql(
+                    ALL,
+                    "SELECT c.oid AS relid, current_database() AS datname,
+                            n.nspname AS schemaname, c.relname,
+                            pg_indexes_size(c.oid) AS index_size_bytes,
+                            pg_table_size(c.oid) AS table_size_bytes
+                       FROM pg_catalog.pg_class AS c
+                       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE c.oid = ANY ({relations})",
+                )
+                .label("datname")
+                .label("schemaname")
+                .label("relname")
+                .gauge("index_size_bytes", "Disk space that the table's indexes take")
+                .gauge(
+                    "table_size_bytes",
+                    "Disk space that the table takes with its TOAST table, without indexes",
+                ),
+        )
+}

@@ -1,0 +1,29 @@
+//! Devices of Synapse's users.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `devices`. Hidden rows hold cross-signing keys and are nobody's device.
+pub fn collector() -> Collector {
+    Collector::new("synapse_devices", "Devices of Synapse's users")
+        .ttl(300)
+        .query(
+            Query::new("synapse_db")
+                .scope(Scope::Synapse)
+                .reads("devices", &["hidden", "last_seen"])
+                .sql(
+                    ALL,
+                    "SELECT current_database() AS datname,
+                            count(*) FILTER (WHERE hidden IS NOT TRUE) AS devices,
+                            count(*) FILTER (WHERE hidden) AS devices_hidden,
+                            count(*) FILTER (
+                                WHERE hidden IS NOT TRUE
+                                  AND last_seen > (extract(epoch FROM now() - interval '30 days')
+                                                   * 1000)::bigint) AS devices_active_30d
+                       FROM {schema}.devices",
+                )
+                .label("datname")
+                .gauge("devices", "Devices")
+                .gauge("devices_hidden", "Hidden devices, which hold cross-signing keys")
+                .gauge("devices_active_30d", "Devices seen within 30 days"),
+        )
+}

@@ -1,0 +1,114 @@
+//! Synapse's streams and the sequences that number them.
+
+use crate::query::{ALL, Collector, Query, Role, Scope};
+
+/// Positions of the streams, and sequences that are behind their stream.
+///
+/// Synapse refuses to start when a sequence is behind its stream, as happens after a restore, a
+/// fail-over or on a logical copy; until the next start nothing else tells. The sequences came
+/// with different releases, so each generation is a query of its own.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_streams",
+        "Positions of Synapse's streams, and whether a sequence is behind its stream",
+    )
+    .query(positions())
+    .query(writers())
+    .query(sequences!(
+        "events" => "events_stream_seq",
+        "receipts" => "receipts_sequence",
+        "presence_stream" => "presence_stream_sequence",
+        "to_device" => "device_inbox_sequence",
+        "account_data" => "account_data_sequence",
+        "caches" => "cache_invalidation_stream_seq",
+    ))
+    .query(sequences!(
+        "un_partial_stated_room_stream" => "un_partial_stated_room_stream_sequence",
+        "un_partial_stated_event_stream" => "un_partial_stated_event_stream_sequence",
+    ))
+    .query(sequences!(
+        "device_lists_stream" => "device_lists_sequence",
+        "e2e_cross_signing_keys" => "e2e_cross_signing_keys_sequence",
+        "push_rules_stream" => "push_rules_stream_sequence",
+        "pushers" => "pushers_sequence",
+    ))
+    .query(sequences!("thread_subscriptions" => "thread_subscriptions_sequence"))
+    .query(sequences!("sticky_events" => "sticky_events_sequence"))
+    .query(sequences!("quarantined_media" => "quarantined_media_id_seq"))
+    .query(sequences!("profile_updates" => "profile_updates_sequence"))
+}
+
+fn positions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("stream_positions", &["stream_name", "stream_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, stream_name, max(stream_id) AS stream_position
+               FROM {schema}.stream_positions
+              GROUP BY stream_name",
+        )
+        .label("datname")
+        .label("stream_name")
+        .gauge("stream_position", "Newest position of the stream; negative for backfill")
+}
+
+fn writers() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "stream_positions",
+            &["stream_name", "instance_name", "stream_id"],
+        )
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, stream_name, instance_name,
+                    stream_id AS stream_writer_position
+               FROM {schema}.stream_positions",
+        )
+        .label("datname")
+        .label("stream_name")
+        .label("instance_name")
+        .gauge(
+            "stream_writer_position",
+            "Position up to which the writer has written the stream",
+        )
+}
+
+/// Streams and their sequences, which one release of Synapse brought. A sequence that was never
+/// called will give its `last_value` next. On a standby it may read up to 32 too high.
+macro_rules! sequences {
+    ($($stream:literal => $sequence:literal),+ $(,)?) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .on(Role::Primary)
+            .reads("stream_positions", &["stream_name", "stream_id"])
+            $(.reads($sequence, &["last_value", "is_called"]))+
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname, s.stream_name, s.sequence_name,
+                            greatest(max(p.stream_id) - s.last, 0) AS sequence_behind
+                       FROM (SELECT NULL AS stream_name, NULL AS sequence_name, 0 AS last
+                              WHERE false",
+                    $(
+                        " UNION ALL SELECT '", $stream, "', '", $sequence, "',
+                                           last_value - (NOT is_called)::int
+                                      FROM {schema}.", $sequence,
+                    )+
+                    ") AS s
+                       LEFT JOIN {schema}.stream_positions AS p ON p.stream_name = s.stream_name
+                      GROUP BY s.stream_name, s.sequence_name, s.last"
+                ),
+            )
+            .label("datname")
+            .label("stream_name")
+            .label("sequence_name")
+            .gauge(
+                "sequence_behind",
+                "Positions by which a sequence is behind its stream; above 0 Synapse will refuse \
+                 to start",
+            )
+    };
+}
+use sequences;

@@ -1,0 +1,387 @@
+//! What each key of a connection string means.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{ChannelBinding, Dsn, File, Host, Password, Roots, SslMode, TlsVersion};
+
+/// A key of libpq.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// The environment variable that gives the default.
+    pub(super) variable: Option<&'static str>,
+    /// Takes a value that is not empty.
+    pub(super) set: fn(&mut Dsn, &str) -> Result<(), Refusal>,
+}
+
+/// Why a value is not taken.
+pub(super) enum Refusal {
+    /// It is none of what the key can have.
+    Expected(&'static str),
+    /// libpq would take it.
+    Unsupported(&'static str),
+}
+
+/// Every key that libpq has, up to PostgreSQL 18.
+pub(super) const KEYS: &[Key] = &[
+    // Where.
+    key("host", "PGHOST", |dsn, value| {
+        dsn.host = match value {
+            _ if value.contains(',') => return Err(Refusal::Unsupported(SEVERAL_HOSTS)),
+            _ if value.starts_with('@') => {
+                return Err(Refusal::Unsupported(
+                    "abstract sockets are not supported yet",
+                ));
+            }
+            _ if value.starts_with('/') => Host::Socket(value.into()),
+            _ => Host::Name(value.to_owned()),
+        };
+        Ok(())
+    }),
+    key("hostaddr", "PGHOSTADDR", |dsn, value| {
+        if value.contains(',') {
+            return Err(Refusal::Unsupported(SEVERAL_HOSTS));
+        }
+        dsn.hostaddr = Some(number(value, "an IPv4 or IPv6 address")?);
+        Ok(())
+    }),
+    key("port", "PGPORT", |dsn, value| {
+        if value.contains(',') {
+            return Err(Refusal::Unsupported(SEVERAL_HOSTS));
+        }
+        const PORT: &str = "a number from 1 to 65535";
+        dsn.port = number(value, PORT)?;
+        if dsn.port == 0 {
+            return Err(Refusal::Expected(PORT));
+        }
+        Ok(())
+    }),
+    key("service", "PGSERVICE", |_, _| {
+        Err(Refusal::Unsupported(
+            "service files are not read yet; write the service's keys here",
+        ))
+    }),
+    only_here("servicefile", |_, _| {
+        Err(Refusal::Unsupported("service files are not read yet"))
+    }),
+    key(
+        "target_session_attrs",
+        "PGTARGETSESSIONATTRS",
+        |_, value| {
+            one_of(
+                value,
+                &["any"],
+                "only any is supported yet: a scrape watches the server it is pointed at",
+            )
+        },
+    ),
+    key("load_balance_hosts", "PGLOADBALANCEHOSTS", |_, value| {
+        one_of(
+            value,
+            &["disable"],
+            "only disable is supported yet: a scrape watches the server it is pointed at",
+        )
+    }),
+    // Who.
+    key("user", "PGUSER", |dsn, value| {
+        dsn.user = value.to_owned();
+        Ok(())
+    }),
+    key("dbname", "PGDATABASE", |dsn, value| {
+        dsn.database = value.to_owned();
+        Ok(())
+    }),
+    key("password", "PGPASSWORD", |dsn, value| {
+        dsn.password = Some(Password::Given(value.into()));
+        Ok(())
+    }),
+    key("passfile", "PGPASSFILE", |dsn, value| {
+        dsn.passfile = Some(value.into());
+        Ok(())
+    }),
+    key("channel_binding", "PGCHANNELBINDING", |dsn, value| {
+        dsn.channel_binding = match value {
+            "disable" => ChannelBinding::Disable,
+            "prefer" => ChannelBinding::Prefer,
+            "require" => ChannelBinding::Require,
+            _ => return Err(Refusal::Expected("disable, prefer or require")),
+        };
+        Ok(())
+    }),
+    key("require_auth", "PGREQUIREAUTH", |_, _| {
+        Err(Refusal::Unsupported(
+            "the way of the login cannot be prescribed yet; channel_binding=require demands SCRAM \
+             over TLS",
+        ))
+    }),
+    key("requirepeer", "PGREQUIREPEER", |_, _| {
+        Err(Refusal::Unsupported(
+            "the owner of a socket is not checked yet",
+        ))
+    }),
+    only_here("scram_client_key", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    only_here("scram_server_key", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    only_here("oauth_issuer", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    only_here("oauth_client_id", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    only_here("oauth_client_secret", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    only_here("oauth_scope", |_, _| {
+        Err(Refusal::Unsupported(NO_OTHER_LOGIN))
+    }),
+    // Encryption.
+    key("sslmode", "PGSSLMODE", |dsn, value| {
+        dsn.tls.mode = match value {
+            "disable" => SslMode::Disable,
+            "allow" => SslMode::Allow,
+            "prefer" => SslMode::Prefer,
+            "require" => SslMode::Require,
+            "verify-ca" => SslMode::VerifyCa,
+            "verify-full" => SslMode::VerifyFull,
+            _ => {
+                return Err(Refusal::Expected(
+                    "disable, allow, prefer, require, verify-ca or verify-full",
+                ));
+            }
+        };
+        Ok(())
+    }),
+    key("sslnegotiation", "PGSSLNEGOTIATION", |_, value| {
+        one_of(value, &["postgres"], "only postgres is supported yet")
+    }),
+    key("sslrootcert", "PGSSLROOTCERT", |dsn, value| {
+        dsn.tls.roots = match value {
+            "system" => Roots::System,
+            path => Roots::File(file(path)),
+        };
+        Ok(())
+    }),
+    key("sslcert", "PGSSLCERT", |dsn, value| {
+        dsn.tls.certificate = Some(file(value));
+        Ok(())
+    }),
+    key("sslkey", "PGSSLKEY", |dsn, value| {
+        if value.contains(':') {
+            return Err(Refusal::Unsupported(
+                "keys are read from files, not through an engine",
+            ));
+        }
+        dsn.tls.key = Some(file(value));
+        Ok(())
+    }),
+    only_here("sslpassword", |_, _| {
+        Err(Refusal::Unsupported(
+            "encrypted keys cannot be read; decrypt the key and keep the file readable by its \
+             owner only",
+        ))
+    }),
+    key("sslcertmode", "PGSSLCERTMODE", |_, value| {
+        one_of(value, &["allow"], "only allow is supported yet")
+    }),
+    key("sslcrl", "PGSSLCRL", |_, _| {
+        Err(Refusal::Unsupported(NO_REVOCATION))
+    }),
+    key("sslcrldir", "PGSSLCRLDIR", |_, _| {
+        Err(Refusal::Unsupported(NO_REVOCATION))
+    }),
+    key("sslsni", "PGSSLSNI", |dsn, value| {
+        dsn.tls.sni = switch(value)?;
+        Ok(())
+    }),
+    only_here("sslcompression", ignore),
+    key(
+        "ssl_min_protocol_version",
+        "PGSSLMINPROTOCOLVERSION",
+        |dsn, value| {
+            // Nothing older than 1.2 is ever spoken, so an older minimum is always kept.
+            dsn.tls.oldest = match tls_version(value)? {
+                Some(version) => version,
+                None => TlsVersion::V1_2,
+            };
+            Ok(())
+        },
+    ),
+    key(
+        "ssl_max_protocol_version",
+        "PGSSLMAXPROTOCOLVERSION",
+        |dsn, value| {
+            dsn.tls.newest = tls_version(value)?
+                .ok_or(Refusal::Unsupported("nothing older than TLSv1.2 is spoken"))?;
+            Ok(())
+        },
+    ),
+    key("gssencmode", "PGGSSENCMODE", |_, value| {
+        one_of(
+            value,
+            &["disable", "prefer"],
+            "GSSAPI is not spoken; only disable and prefer are supported",
+        )
+    }),
+    key("krbsrvname", "PGKRBSRVNAME", ignore),
+    key("gsslib", "PGGSSLIB", ignore),
+    key("gssdelegation", "PGGSSDELEGATION", ignore),
+    // The connection.
+    key("connect_timeout", "PGCONNECT_TIMEOUT", |dsn, value| {
+        let seconds: i32 = number(value, "a number of seconds")?;
+        // For libpq, 0 or less means to wait for ever; a scrape never does, and keeps its default.
+        if let Ok(seconds @ 1..) = u64::try_from(seconds) {
+            dsn.connect_timeout = Duration::from_secs(seconds);
+        }
+        Ok(())
+    }),
+    only_here("keepalives", |dsn, value| {
+        dsn.keepalives.on = switch(value)?;
+        Ok(())
+    }),
+    only_here("keepalives_idle", |dsn, value| {
+        dsn.keepalives.idle = positive(value, "a number of seconds")?.map(Duration::from_secs);
+        Ok(())
+    }),
+    only_here("keepalives_interval", |dsn, value| {
+        dsn.keepalives.interval = positive(value, "a number of seconds")?.map(Duration::from_secs);
+        Ok(())
+    }),
+    only_here("keepalives_count", |dsn, value| {
+        dsn.keepalives.probes =
+            positive(value, "a number of probes")?.map(|probes| probes.min(127) as u32);
+        Ok(())
+    }),
+    only_here("tcp_user_timeout", |dsn, value| {
+        dsn.keepalives.user_timeout =
+            positive(value, "a number of milliseconds")?.map(Duration::from_millis);
+        Ok(())
+    }),
+    only_here("min_protocol_version", |_, value| {
+        one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one")
+    }),
+    only_here("max_protocol_version", |_, value| match value {
+        "3.0" | "3.2" | "latest" => Ok(()),
+        _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
+    }),
+    // The session.
+    key("application_name", "PGAPPNAME", |dsn, value| {
+        dsn.application_name = value.to_owned();
+        Ok(())
+    }),
+    only_here("fallback_application_name", |dsn, value| {
+        dsn.fallback_application_name = Some(value.to_owned());
+        Ok(())
+    }),
+    only_here("options", |dsn, value| {
+        dsn.options = Some(value.to_owned());
+        Ok(())
+    }),
+    only_here("client_encoding", |_, value| {
+        let plain = value.to_ascii_lowercase().replace('-', "");
+        one_of(
+            &plain,
+            &["utf8", "unicode", "auto"],
+            "metrics are written in utf8, so is everything that is read for them",
+        )
+    }),
+    only_here("replication", |_, value| match value {
+        "false" | "off" | "no" | "0" => Ok(()),
+        _ => Err(Refusal::Unsupported(
+            "queries do not run in a replication session",
+        )),
+    }),
+];
+
+const SEVERAL_HOSTS: &str =
+    "several hosts are not supported yet; name one server, or a name that leads to one";
+const NO_REVOCATION: &str = "revocation lists are not read, so a revoked certificate would pass; \
+                             remove the key where that is acceptable";
+const NO_OTHER_LOGIN: &str = "the login is by password or client certificate";
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The known key that a wrong one was most likely meant to be.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|key| (strsim::jaro_winkler(key.name, name), key.name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+const fn key(
+    name: &'static str,
+    variable: &'static str,
+    set: fn(&mut Dsn, &str) -> Result<(), Refusal>,
+) -> Key {
+    Key {
+        name,
+        variable: Some(variable),
+        set,
+    }
+}
+
+const fn only_here(name: &'static str, set: fn(&mut Dsn, &str) -> Result<(), Refusal>) -> Key {
+    Key {
+        name,
+        variable: None,
+        set,
+    }
+}
+
+fn ignore(_: &mut Dsn, _: &str) -> Result<(), Refusal> {
+    Ok(())
+}
+
+fn one_of(value: &str, supported: &[&str], why: &'static str) -> Result<(), Refusal> {
+    if supported.contains(&value) {
+        Ok(())
+    } else {
+        Err(Refusal::Unsupported(why))
+    }
+}
+
+fn number<T: FromStr>(value: &str, expected: &'static str) -> Result<T, Refusal> {
+    value
+        .trim()
+        .parse()
+        .map_err(|_| Refusal::Expected(expected))
+}
+
+/// A number; as for libpq, 0 or less leaves the value to the operating system.
+fn positive(value: &str, expected: &'static str) -> Result<Option<u64>, Refusal> {
+    let value: i32 = number(value, expected)?;
+    Ok(u64::try_from(value).ok().filter(|value| *value > 0))
+}
+
+fn switch(value: &str) -> Result<bool, Refusal> {
+    match value.trim() {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(Refusal::Expected("0 or 1")),
+    }
+}
+
+/// A TLS version, `None` for those too old to be spoken.
+fn tls_version(value: &str) -> Result<Option<TlsVersion>, Refusal> {
+    match value.to_ascii_lowercase().as_str() {
+        "tlsv1" | "tlsv1.1" => Ok(None),
+        "tlsv1.2" => Ok(Some(TlsVersion::V1_2)),
+        "tlsv1.3" => Ok(Some(TlsVersion::V1_3)),
+        _ => Err(Refusal::Expected("TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")),
+    }
+}
+
+fn file(path: &str) -> File {
+    File {
+        path: PathBuf::from(path),
+        optional: false,
+    }
+}

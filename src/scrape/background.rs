@@ -1,0 +1,207 @@
+//! What goes on behind the scrapes.
+//!
+//! A database that is not kept warm is visited by a short connection; what a collector serves
+//! from memory is refreshed. A scrape finds what is due and leaves it here. One database is
+//! worked on at a time, so that the budget always leaves a connection to a scrape.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+
+use super::reach::Unanswered;
+use super::target::Target;
+use crate::query::{QueryError, Reason, Scope};
+use crate::server::{Application, Facts, Purpose};
+
+/// How long the work on one database may take.
+const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// The databases that wait for their turn.
+pub struct Background {
+    queue: Mutex<Queue>,
+    /// Changes whenever the work on a database has ended.
+    ended: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+pub struct Queue {
+    databases: VecDeque<String>,
+    worker: Option<JoinHandle<()>>,
+    closed: bool,
+}
+
+impl Background {
+    /// Nothing to do yet.
+    pub fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            ended: watch::Sender::new(0),
+        }
+    }
+
+    /// Puts databases at the end of the queue, if they are not in it.
+    pub fn enqueue(&self, target: &Arc<Target>, databases: impl IntoIterator<Item = String>) {
+        let mut queue = self.queue();
+        for database in databases {
+            if !queue.databases.contains(&database) {
+                queue.databases.push_back(database);
+            }
+        }
+        let working = queue
+            .worker
+            .as_ref()
+            .is_some_and(|worker| !worker.is_finished());
+        if !working && !queue.closed && !queue.databases.is_empty() {
+            queue.worker = Some(tokio::spawn(work(target.clone())));
+        }
+    }
+
+    /// Waits until none of these is in the queue any more.
+    pub async fn ended(&self, databases: &BTreeSet<String>) {
+        let mut ended = self.ended.subscribe();
+        while self
+            .queue()
+            .databases
+            .iter()
+            .any(|database| databases.contains(database))
+        {
+            if ended.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends all work, now.
+    pub fn close(&self) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        queue.databases.clear();
+        if let Some(worker) = queue.worker.take() {
+            worker.abort();
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works through the queue. A database stays at its head until the work on it has ended.
+async fn work(target: Arc<Target>) {
+    loop {
+        let background = target.background();
+        let next = {
+            let mut queue = background.queue();
+            let next = queue.databases.front().cloned();
+            if next.is_none() {
+                // Under the lock, so that whoever adds one sees that nobody works.
+                queue.worker = None;
+            }
+            next
+        };
+        let Some(database) = next else { return };
+        let deadline = Instant::now() + JOB_LIMIT;
+        target.refresh(&database, deadline).await;
+        background.queue().databases.pop_front();
+        background.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl Target {
+    /// The background work on one database: what lives in it, and every value that is due.
+    pub async fn refresh(&self, database: &str, deadline: Instant) {
+        let facts = self.memory().facts.clone();
+        let (Some(facts), Some(known)) = (facts, self.memory().databases.get(database).cloned())
+        else {
+            return;
+        };
+        let work = async {
+            let mut lease = self
+                .connections
+                .lease(database, Purpose::Background)
+                .await?;
+            lease
+                .run(async |client| self.refresh_on(client, &facts, database, deadline).await)
+                .await?;
+            Ok::<_, Unanswered>(())
+        };
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let failure = match timeout_at(deadline.into(), work).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some((error.reason(), error.to_string())),
+            Ok(Err(_)) => Some((Reason::Error, "a collector panicked".to_owned())),
+            Err(_) => Some((Reason::Deadline, "it took too long".to_owned())),
+        };
+        if let Some((reason, message)) = &failure
+            && known.failure.as_ref() != failure.as_ref()
+        {
+            tracing::warn!(database, %reason, "could not visit the database: {message}");
+        }
+        let mut memory = self.memory();
+        if let Some(entry) = memory.databases.get_mut(database)
+            && entry.oid == known.oid
+        {
+            entry.visited = Some(Instant::now());
+            entry.failure = failure;
+        }
+    }
+
+    async fn refresh_on(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &str,
+        deadline: Instant,
+    ) -> Result<(), QueryError> {
+        let warm = self.connections.is_warm(database);
+        let application = Application::find(client, self.statement_cap).await?;
+        let (home, known, enabled) = {
+            let mut memory = self.memory();
+            let Some(entry) = memory.databases.get_mut(database) else {
+                return Ok(());
+            };
+            if entry.application != application {
+                entry.application.clone_from(&application);
+                tracing::info!(
+                    database,
+                    application = application.as_ref().map_or("none", |found| found.name),
+                    "looked at the database"
+                );
+            }
+            let known = entry.clone();
+            (memory.home.clone(), known, memory.enabled.clone())
+        };
+        let schema = application.as_ref().map(|found| found.schema.as_str());
+        for plan in self.plans.iter() {
+            let Some(key) = self.key_in(plan, database, &home, &known) else {
+                continue;
+            };
+            // What a first visit finds is read at once; after that, the scrapes do.
+            let warm = warm && (known.visited.is_some() || plan.scope() != Scope::Synapse);
+            if !enabled.contains(plan.collector.name) || !self.is_due(plan, &key, warm) {
+                continue;
+            }
+            let unit = self.unit(key.0, &key.1);
+            let harvest = self
+                .harvest(client, facts, plan, &unit, schema, deadline)
+                .await;
+            let broken = harvest
+                .skipped
+                .iter()
+                .find(|skip| skip.reason == Reason::Connection)
+                .map(|skip| QueryError::Broken(skip.message.clone()));
+            match broken {
+                Some(broken) => return Err(broken),
+                None => unit.cell.set(Arc::new(harvest)),
+            }
+        }
+        self.keep_warm();
+        Ok(())
+    }
+}

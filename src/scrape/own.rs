@@ -1,0 +1,105 @@
+//! The metrics that no collector defines: of the server as a whole, and of the exporter.
+
+use std::sync::Arc;
+
+use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
+
+/// A metric of our own.
+#[derive(Debug)]
+pub struct Own {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+macro_rules! own {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Own = Own {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// All of them.
+        pub const ALL: &[Own] = &[$($constant),*];
+    };
+}
+
+own! {
+    UP = Gauge "pg_up" []
+        "Whether the server answered a query in this scrape (1) or not (0)";
+    DOWN_REASON = Gauge "pg_exporter_down_reason" ["reason"]
+        "Always 1 while pg_up is 0, with the reason: refused, timeout, authentication, starting_up, too_many_connections, tls and so on";
+    STATIC = Untyped "pg_static" ["version", "short_version", "server"]
+        "Always 1: the server's version and address";
+    SERVER_INFO = Gauge "pg_server_info" ["system_identifier", "cluster_name"]
+        "Always 1: which cluster the server belongs to; remembered while the server is down";
+    VERSION = Gauge "pg_server_version_num" []
+        "The server's version as one number: 180004 is 18.4";
+    IN_RECOVERY = Gauge "pg_in_recovery" []
+        "Whether the server is in recovery, which a standby is (1), or accepts writes (0)";
+    TIMELINE = Gauge "pg_timeline_id" []
+        "The timeline of the server's last checkpoint or restartpoint";
+    VERSION_UNKNOWN = Gauge "pg_exporter_server_version_unknown" []
+        "Whether the server is newer than any version this exporter was tested with (1): it gets the statements of the newest known one";
+    ROLE_WARNING = Gauge "pg_exporter_role_warning" ["warning", "datname"]
+        "Always 1: the role may do more than a monitoring role should: superuser, or writable for the application's tables";
+    SCRAPES = Counter "pg_exporter_scrapes_total" []
+        "Scrapes of the server";
+    LAST_SCRAPE_DURATION = Gauge "pg_exporter_last_scrape_duration_seconds" []
+        "Seconds that this scrape of the server took";
+    LAST_SCRAPE_ERROR = Gauge "pg_exporter_last_scrape_error" []
+        "Whether the server was down or any collector failed in this scrape (1) or not (0)";
+    COLLECTOR_DURATION = Gauge "pg_scrape_collector_duration_seconds" ["collector"]
+        "Seconds that the collector's last runs took, summed over databases";
+    COLLECTOR_SUCCESS = Gauge "pg_scrape_collector_success" ["collector"]
+        "Whether the collector's last runs succeeded in every database (1) or not (0); what a role, a version or a limit leaves out is no failure";
+    SKIPPED = Gauge "pg_exporter_collector_skipped" ["collector", "reason", "datname"]
+        "Always 1: the collector could not see everything, and why; the database is empty for the server as a whole";
+    AGE = Gauge "pg_exporter_collector_age_seconds" ["collector", "datname"]
+        "Seconds since the oldest value that is served of the collector was read, where it is not read in every scrape";
+    STATEMENTS = Counter "pg_exporter_collector_statements_total" ["collector"]
+        "Statements that the collector has sent";
+    ROWS = Counter "pg_exporter_collector_rows_total" ["collector"]
+        "Rows that the collector has received";
+    QUERY_SECONDS = Counter "pg_exporter_collector_query_seconds_total" ["collector"]
+        "Seconds that the collector has spent waiting for the server's answers";
+    SERIES_CUT = Counter "pg_exporter_collector_rows_cut_total" ["collector"]
+        "Rows beyond the collector's limit, which were not served";
+    ROW_LIMIT = Gauge "pg_exporter_collector_row_limit" ["collector"]
+        "Rows of one database that the collector serves at most";
+    DUPLICATES = Counter "pg_exporter_duplicate_series_total" ["metric"]
+        "Samples that were dropped since another one with the same labels was already there";
+    DATABASES = Gauge "pg_exporter_databases" []
+        "Databases of the server that are watched";
+    CONNECTIONS = Gauge "pg_exporter_connections" []
+        "Connections to the server that the exporter holds";
+    CONNECTION_LIMIT = Gauge "pg_exporter_connection_limit" []
+        "Connections to the server that the exporter holds at most";
+    CONNECTIONS_OPENED = Counter "pg_exporter_connections_opened_total" []
+        "Connections to the server that the exporter has opened";
+}
+
+impl Own {
+    /// Adds a sample; the label values stand in the order of the label names.
+    pub fn push<const N: usize>(&self, snapshot: &mut Snapshot, values: [&str; N], value: f64) {
+        debug_assert_eq!(N, self.labels.len(), "{} has other labels", self.name);
+        let labels: Labels = self
+            .labels
+            .iter()
+            .zip(values)
+            .map(|(name, value)| (Arc::from(*name), Arc::from(value)))
+            .collect();
+        let metric = Metric::new(self.name, self.kind, self.help);
+        snapshot.push(&metric, Sample { labels, value });
+    }
+}

@@ -1,0 +1,62 @@
+//! An authority, and what it has signed, for TLS between the exporter and PostgreSQL.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::process::{User, command, give, run, scratch};
+
+/// `ca.crt`; `server.crt` and `server.key` for localhost, not for 127.0.0.1; a client's for each
+/// name that was asked for. The files go when this is dropped.
+pub struct Certificates {
+    dir: TempDir,
+}
+
+impl Certificates {
+    /// Makes them all; `clients` are the names of database roles.
+    pub fn new(clients: &[&str]) -> Self {
+        let certificates = Self { dir: scratch() };
+        certificates.make("ca", &["-subj", "/CN=Test authority"]);
+        certificates.sign("server", "/CN=localhost");
+        for client in clients {
+            certificates.sign(client, &format!("/CN={client}"));
+        }
+        certificates
+    }
+
+    /// A file: `ca.crt`, `server.key`, `NAME.crt`, ...
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    fn sign(&self, name: &str, subject: &str) {
+        let [crt, key] = [self.path("ca.crt"), self.path("ca.key")];
+        let [crt, key] = [&crt, &key].map(|path| path.to_str().unwrap());
+        self.make(
+            name,
+            &[
+                "-subj",
+                subject,
+                "-CA",
+                crt,
+                "-CAkey",
+                key,
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+            ],
+        );
+    }
+
+    fn make(&self, name: &str, options: &[&str]) {
+        let key = self.path(&format!("{name}.key"));
+        let crt = self.path(&format!("{name}.crt"));
+        run(command(User::Same, "openssl")
+            .args(["req", "-x509", "-days", "2", "-newkey", "ec"])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"])
+            .args([Path::new("-keyout"), &key, Path::new("-out"), &crt])
+            .args(options));
+        give(&key);
+    }
+}

@@ -1,0 +1,100 @@
+//! The program itself, as users run it.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::exposition::Page;
+use super::http::{Response, request};
+use super::process::{Process, User, command};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
+
+/// A running exporter, on a port of its own choice. It ends when this is dropped.
+pub struct Exporter {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Exporter {
+    /// Starts one for a server, with further flags.
+    pub async fn watch(dsn: &str, args: &[&str]) -> Self {
+        Self::start(args, &[("DATA_SOURCE_NAME", dsn)]).await
+    }
+
+    /// Starts one with these flags and variables, and no others.
+    pub async fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = command(User::Same, PROGRAM);
+        command
+            .args(["--web.listen-address", "127.0.0.1:0"])
+            .args(args)
+            .envs(env.iter().copied());
+        let process = Process::start(command);
+        let line = process.wait_for_line("listening").await;
+        let line = line.unwrap_or_else(|output| panic!("the exporter does not start:\n{output}"));
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("address="))
+            .and_then(|address| address.trim_matches('"').parse().ok())
+            .unwrap_or_else(|| panic!("no address in: {line}"));
+        Self { process, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process, for what the system knows of it.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// What it has logged so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// GETs a path.
+    pub async fn get(&self, path: &str) -> Response {
+        self.get_with_headers(path, &[]).await
+    }
+
+    /// GETs a path with further headers.
+    pub async fn get_with_headers(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        request(self.address, "GET", path, headers).await
+    }
+
+    /// Scrapes; panics unless the page is without fault.
+    pub async fn scrape(&self) -> Page {
+        self.get("/metrics").await.page()
+    }
+
+    /// Scrapes as Prometheus does that gives up after `timeout`; panics when it would have.
+    pub async fn scrape_within(&self, timeout: Duration) -> Page {
+        let seconds = timeout.as_secs_f64().to_string();
+        let start = Instant::now();
+        let headers = [("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str())];
+        let page = self.get_with_headers("/metrics", &headers).await.page();
+        let took = start.elapsed();
+        assert!(took < timeout, "took {took:?} of {timeout:?}");
+        page
+    }
+
+    /// Asks it to end; how it ended, and all it has logged.
+    pub async fn stop(self) -> (ExitStatus, String) {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait_for_end().await;
+        (status, self.process.output())
+    }
+}
+
+/// The program with these arguments, for commands that end by themselves; it sees nothing of the
+/// environment but the path.
+pub fn exporter_command(args: &[&str]) -> assert_cmd::Command {
+    let mut command = command(User::Same, PROGRAM);
+    command.args(args);
+    assert_cmd::Command::from_std(command)
+}

@@ -1,0 +1,100 @@
+//! One HTTP request, one connection.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::exposition::{Format, Page};
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, as it came out of the transfer encoding.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let (_, value) = headers.find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    /// The body.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body as a page of metrics, in the format that its type announces; panics when it is
+    /// none, or has a fault.
+    pub fn page(&self) -> Page {
+        assert_eq!(self.status, 200, "{}", self.text());
+        let kind = self.header("content-type").unwrap_or_default();
+        let format = Format::of(kind).unwrap_or_else(|| panic!("not metrics: {kind}"));
+        Page::parse(&self.body, format).unwrap_or_else(|fault| panic!("{fault}\n{}", self.text()))
+    }
+}
+
+/// Sends a request without a body.
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    response(&answer).unwrap_or_else(|| panic!("no answer to {request}: {answer:?}"))
+}
+
+fn response(answer: &[u8]) -> Option<Response> {
+    let (head, body) = split(answer, b"\r\n\r\n")?;
+    let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let mut response = Response {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned(),
+    };
+    if response.header("transfer-encoding") == Some("chunked") {
+        response.body = unchunk(body)?;
+    } else if let Some(length) = response.header("content-length") {
+        // A shorter body was cut off.
+        body.get(..length.parse().ok()?)?;
+    }
+    Some(response)
+}
+
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let (size, chunks) = split(rest, b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend(chunks.get(..size)?);
+        rest = chunks.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+fn split<'a>(bytes: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let found = bytes.windows(at.len()).position(|window| window == at)?;
+    Some((&bytes[..found], &bytes[found + at.len()..]))
+}
