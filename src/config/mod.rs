@@ -413,8 +413,11 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         let said = wrong(
             "web: { config_file: web.yml }\nservers:\n  a: {}\n  b: {}\ncustom_queries: []\n",
             |sources| {
-                sources.variable =
-                    &|name| (name == "DATA_SOURCE_NAME").then(|| "host=a user=u,host=b".to_owned());
+                sources.variable = &|name| match name {
+                    "DATA_SOURCE_NAME" => Some("host=a user=u,host=b".to_owned()),
+                    "PGUSER" => Some("exporter".to_owned()),
+                    _ => None,
+                };
             },
         );
         assert_eq!(
