@@ -412,8 +412,10 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         let said = wrong(
             "web: { config_file: web.yml }\nservers:\n  a: {}\n  b: {}\ncustom_queries: []\n",
             |sources| {
-                sources.variable = &|name| {
-                    (name == "DATA_SOURCE_NAME").then(|| "host=a dbname=x,host=b".to_owned())
+                sources.variable = &|name| match name {
+                    "DATA_SOURCE_NAME" => Some("host=a user=u,host=b".to_owned()),
+                    "PGUSER" => Some("exporter".to_owned()),
+                    _ => None,
                 };
             },
         );
@@ -466,7 +468,7 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
             environment: Layer::default(),
             flags: Layer::default(),
             switches: Vec::new(),
-            variable: &|_| None,
+            variable: &|name| (name == "PGUSER").then(|| "exporter".to_owned()),
             problems: Vec::new(),
             warnings: Vec::new(),
         };
