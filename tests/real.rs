@@ -4,3 +4,4 @@ mod support;
 
 mod bed;
 mod connect;
+mod demo;
