@@ -61,7 +61,7 @@ fn header(options: &Options) -> String {
         Options { revoke: true, .. } => format!(
             "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}.
 -- Stop the exporter first. Name every database that was named then. A role that grants made is
--- dropped; one that was there before, or owns something, stays, and a notice says so."
+-- dropped; one that was there before, or owns something, stays, and a warning says so."
         ),
         Options {
             pg_monitor: true, ..
@@ -91,14 +91,22 @@ fn header(options: &Options) -> String {
     )
 }
 
-/// One transaction in one database. Its owner may have put functions of his own on the search path,
-/// and a superuser must not call these.
+/// One transaction in one database. A name with a line break would end psql's command. The
+/// database's owner may have put functions of his own on the search path, and a superuser must not
+/// call these.
 fn section(database: &str, sql: &str) -> String {
+    if database.contains(['\n', '\r']) {
+        return format!(
+            "\n-- Left out, since psql cannot connect to a name with a line break: {}\n",
+            one_line(database)
+        );
+    }
     format!(
         "
 {}
 BEGIN;
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;
 {sql}COMMIT;
 ",
         connect(database)
@@ -248,7 +256,7 @@ fn revoke_in_database(role: &str) -> String {
                 AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database
                                     WHERE datname = current_database()))
                 AND r.rolname = {role_literal}) THEN
-    RAISE NOTICE 'Role % owns something in database %, so what it may do there stays. Give that to another role (REASSIGN OWNED) and run this again.',
+    RAISE WARNING 'Role % owns something in database %, so what it may do there stays. Give that to another role (REASSIGN OWNED) and run this again.',
       {role_literal}, current_database();
   ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {role_literal}) THEN
     DROP OWNED BY {role};
@@ -297,10 +305,10 @@ BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
-    RAISE NOTICE 'Role % was there before, so it stays.', {role_literal};
+    RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
   ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
                  WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
-    RAISE NOTICE 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
+    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
       {role_literal},
       (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
          FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
@@ -367,4 +375,83 @@ fn connect(database: &str) -> String {
 /// A name in a comment.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            role: "exporter".into(),
+            databases: vec!["synapse".into()],
+            pg_monitor: false,
+            revoke: false,
+            connections: 3,
+        }
+    }
+
+    #[test]
+    fn the_strict_role_gets_functions_and_columns_but_no_membership() {
+        let script = render(&options());
+        for view in VIEWS {
+            let grant = format!(
+                "GRANT EXECUTE ON FUNCTION {SCHEMA}.{}() TO \"exporter\"",
+                view.name
+            );
+            assert!(script.contains(&grant), "{grant}");
+            let revoke = format!(
+                "REVOKE ALL ON FUNCTION {SCHEMA}.{}() FROM PUBLIC",
+                view.name
+            );
+            assert!(script.contains(&revoke), "{revoke}");
+        }
+        assert!(!script.contains("GRANT pg_monitor TO \"exporter\""));
+        assert!(script.contains("('users', 'deactivated')"));
+        assert!(!script.contains("password_hash"));
+        assert!(script.contains("CONNECTION LIMIT 8"));
+    }
+
+    #[test]
+    fn with_pg_monitor_there_are_no_functions() {
+        let script = render(&Options {
+            pg_monitor: true,
+            ..options()
+        });
+        assert!(script.contains("GRANT pg_monitor TO \"exporter\""));
+        assert!(!script.contains("CREATE OR REPLACE FUNCTION"));
+    }
+
+    #[test]
+    fn taking_back_ends_where_the_role_was_made() {
+        let script = render(&Options {
+            revoke: true,
+            ..options()
+        });
+        let connects: Vec<_> = script
+            .lines()
+            .filter(|line| line.starts_with("\\connect"))
+            .collect();
+        assert_eq!(
+            connects,
+            ["\\connect \"synapse\"", "\\connect \"postgres\""]
+        );
+        assert!(!script.contains("GRANT "));
+    }
+
+    #[test]
+    fn odd_names_stay_names() {
+        let script = render(&Options {
+            role: "o'b\"rien\n\\! $do$".into(),
+            databases: vec!["a\"b".into(), "dbname=x '\\".into(), "two\nlines".into()],
+            ..options()
+        });
+        assert!(script.contains("WHERE rolname = 'o''b\"rien\n\\! $do$'"));
+        assert!(script.contains("CREATE ROLE \"o'b\"\"rien\n\\! $do$\" LOGIN"));
+        assert!(script.contains("DO $do_$\n"));
+        assert!(script.contains("-- Lets the role o'b\"rien \\! $do$ read"));
+        assert!(script.contains("\\connect \"a\"\"b\"\n"));
+        assert!(script.contains("\\connect -reuse-previous=on \"dbname='dbname=x \\'\\\\'\"\n"));
+        assert!(script.contains("line break: two lines\n"));
+    }
 }
