@@ -3,3 +3,5 @@
 mod support;
 
 mod bed;
+mod connect;
+mod demo;

@@ -2,16 +2,123 @@
 //!
 //! Precedence: flags, environment, file, defaults. Every error is reported at once, with file,
 //! line and key. No socket is opened here, and no secret is ever printed.
+//!
+//! - [`layer`]: what one source says
+//! - [`file`]: the YAML file, with the line of every key
+//! - [`environment`]: `DATA_SOURCE_*`
+//! - [`section`]: reads settings one by one and notes everything that is wrong
+//! - [`resolve`]: settings become a [`Config`]
+//! - [`problem`]: what can be wrong, in sentences
+//! - [`dsn`]: connection strings
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::config::{Config as Layers, Source};
 use wildmatch::WildMatch;
 
 pub mod dsn;
+mod environment;
+mod file;
+mod layer;
+mod problem;
+mod resolve;
+mod section;
 
 pub use dsn::Dsn;
+pub use layer::Layer;
+pub use problem::{Fault, Problem, Problems};
+
+pub use crate::telemetry::LogFormat;
+
+use file::File;
+use section::Notes;
+
+/// Lays flags over environment over file over defaults, and checks the result.
+///
+/// # Errors
+///
+/// Fails with everything that is wrong, not only with the first.
+pub fn load(sources: Sources<'_>) -> Result<Loaded, Problems> {
+    let mut notes = Notes {
+        problems: sources.problems,
+        ..Notes::default()
+    };
+    let file = match &sources.file {
+        None => File::default(),
+        Some(path) => File::read(path).unwrap_or_else(|problem| {
+            notes.problems.push(problem);
+            File::default()
+        }),
+    };
+    let server = file.server().unwrap_or(UNNAMED).to_owned();
+    notes.places = file.places;
+
+    let mut environment = sources.environment;
+    environment::data_source(sources.variable, &mut environment, &mut notes.problems);
+
+    let mut layers = Layers::builder().add_source(Layer::from(file.settings));
+    for mut layer in [environment, sources.flags] {
+        layer.displace_connection();
+        layers = layers.add_source(layer.for_server(&server));
+    }
+    let settings = layers
+        .build()
+        .and_then(|layers| layers.collect())
+        .map_err(|error| Problem::new("configuration", Fault::Invalid(error.to_string())))?;
+
+    let mut warnings = sources.warnings;
+    let config = resolve::resolve(
+        settings,
+        &sources.switches,
+        sources.variable,
+        notes,
+        &mut warnings,
+    )?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Where settings come from.
+pub struct Sources<'a> {
+    /// The file, where one is named.
+    pub file: Option<PathBuf>,
+    /// What environment variables say, but for how the server is reached.
+    pub environment: Layer,
+    /// What flags say.
+    pub flags: Layer,
+    /// Collectors switched by flags or environment, the later one wins.
+    pub switches: Vec<Switch>,
+    /// Looks up an environment variable.
+    pub variable: Variable<'a>,
+    /// What is wrong so far.
+    pub problems: Vec<Problem>,
+    /// What was accepted without effect so far.
+    pub warnings: Vec<String>,
+}
+
+/// Looks up an environment variable; an empty one counts as not set.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A collector switched on or off.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    /// Its name.
+    pub collector: String,
+    /// On or off.
+    pub on: bool,
+    /// Where that was said.
+    pub place: String,
+}
+
+/// A checked configuration, and what was accepted without effect: sentences for the log.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The sentences.
+    pub warnings: Vec<String>,
+}
 
 /// Everything the program needs to know, checked.
 #[derive(Clone, Debug)]
@@ -24,12 +131,14 @@ pub struct Config {
     pub scrape: Scrape,
     /// What a scrape asks.
     pub collectors: Collectors,
+    /// What is logged.
+    pub log: Log,
 }
 
 /// HTTP.
 #[derive(Clone, Debug)]
 pub struct Web {
-    /// The addresses to listen on, `host:port`.
+    /// The addresses to listen on, `host:port`; `:port` stands for all addresses.
     pub listen: Vec<String>,
     /// The path of the metrics.
     pub telemetry_path: String,
@@ -95,15 +204,275 @@ pub struct Collectors {
     pub ttls: BTreeMap<String, Duration>,
 }
 
-/// Where a value came from, for messages.
+/// What is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag of the command line.
-    Flag(String),
-    /// An environment variable.
-    Environment(String),
-    /// A file and the line in it.
-    File(PathBuf, usize),
-    /// Nobody said anything.
-    Default,
+pub struct Log {
+    /// A level, or a filter by library.
+    pub level: String,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+/// What the server is called where nobody named it.
+const UNNAMED: &str = "main";
+
+/// Whether a server may be called so: the name is a label value, a query string and a key.
+fn is_server_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// Collectors of postgres_exporter, here or not.
+pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
+    "buffercache_summary",
+    "database",
+    "database_wraparound",
+    "locks",
+    "long_running_transactions",
+    "postmaster",
+    "process_idle",
+    "replication",
+    "replication_slot",
+    "replication_slots",
+    "roles",
+    "settings",
+    "stat_activity",
+    "stat_activity_autovacuum",
+    "stat_archiver",
+    "stat_bgwriter",
+    "stat_checkpointer",
+    "stat_database",
+    "stat_progress_vacuum",
+    "stat_replication",
+    "stat_statements",
+    "stat_user_tables",
+    "stat_wal_receiver",
+    "statio_user_indexes",
+    "statio_user_tables",
+    "wal",
+    "xlog_location",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn nothing_said_gives_the_defaults() {
+        let config = loaded("", |_| {}).unwrap().config;
+        assert_eq!(config.web.listen, [":9187"]);
+        assert_eq!(config.web.telemetry_path, "/metrics");
+        assert!(!config.web.openmetrics);
+        assert_eq!(config.servers.len(), 1);
+        assert_eq!(config.servers[0].name, "main");
+        assert_eq!(config.servers[0].connections, 3);
+        assert_eq!(
+            config.servers[0].databases.interval,
+            Duration::from_secs(60)
+        );
+        assert_eq!(config.scrape.timeout, Duration::from_secs(10));
+        assert_eq!(config.scrape.statement_cap, Duration::from_secs(1));
+        assert!(config.collectors.enabled.contains("stat_archiver"));
+        assert_eq!(config.log.level, "info");
+    }
+
+    #[test]
+    fn a_file_says_everything() {
+        let config = loaded(
+            r#"
+web: { listen: [":9999", "[::1]:9187"], telemetry_path: /m, lifecycle: true }
+servers:
+  matrix-1:
+    dsn: host=/run/postgresql dbname=matrix
+    user: exporter
+    password_file: /run/secrets/password
+    databases: { include: "synapse*", exclude: [scratch_*], interval: 1m30s }
+    connections: 5
+    cluster: blue
+    labels: { team: chat }
+scrape: { timeout: 500ms, statement_cap: 2 }
+collectors: { disable: [stat_archiver], stat_archiver: { limit: 50, ttl: 2h } }
+openmetrics: true
+log: { level: debug, format: json }
+"#,
+            |_| {},
+        )
+        .unwrap()
+        .config;
+        assert_eq!(config.web.listen, [":9999", "[::1]:9187"]);
+        assert_eq!(config.web.telemetry_path, "/m");
+        assert!(config.web.lifecycle && config.web.openmetrics);
+        let server = &config.servers[0];
+        assert_eq!(server.name, "matrix-1");
+        assert_eq!(server.databases.include, ["synapse*"]);
+        assert_eq!(server.databases.exclude, ["scratch_*"]);
+        assert_eq!(server.databases.interval, Duration::from_secs(90));
+        assert_eq!(server.connections, 5);
+        assert_eq!(server.cluster.as_deref(), Some("blue"));
+        assert_eq!(server.labels["team"], "chat");
+        assert_eq!(config.scrape.timeout, Duration::from_millis(500));
+        assert_eq!(config.scrape.statement_cap, Duration::from_secs(2));
+        assert!(!config.collectors.enabled.contains("stat_archiver"));
+        assert_eq!(config.collectors.limits["stat_archiver"], 50);
+        assert_eq!(
+            config.collectors.ttls["stat_archiver"],
+            Duration::from_secs(7200)
+        );
+        assert_eq!(config.log.level, "debug");
+        assert_eq!(config.log.format, LogFormat::Json);
+    }
+
+    #[test]
+    fn flags_win_over_environment_and_environment_over_the_file() {
+        let file = "scrape: { timeout: 1s, statement_cap: 1s }\nservers: { a: { connections: 2 } }";
+        let config = loaded(file, |sources| {
+            sources.environment.set("scrape.timeout", "VARIABLE", "2s");
+            sources
+                .environment
+                .set("scrape.statement_cap", "VARIABLE", "2s");
+            sources.flags.set("scrape.timeout", "--flag", "3s");
+            sources.flags.set("servers.*.connections", "--flag", "4");
+            sources.switches.push(Switch {
+                collector: "stat_archiver".to_owned(),
+                on: false,
+                place: "--no-collector.stat_archiver".to_owned(),
+            });
+        })
+        .unwrap()
+        .config;
+        assert_eq!(config.scrape.timeout, Duration::from_secs(3));
+        assert_eq!(config.scrape.statement_cap, Duration::from_secs(2));
+        assert_eq!(config.servers[0].name, "a");
+        assert_eq!(config.servers[0].connections, 4);
+        assert!(!config.collectors.enabled.contains("stat_archiver"));
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_with_its_line_and_key() {
+        let said = wrong(
+            r#"# comment
+web:
+  lisen: [":9187"]
+  listen:
+    - ":9187"
+    - "9187"
+  telemetry_path: metrics
+webb:
+  x: 1
+servers:
+  main:
+    connections: 1
+    databases: { interval: soon }
+    labels: { "1st": x, b: 1 }
+scrape: { timeout: 10 seconds or so }
+collectors: { enable: [stat_archive], disabel: [x], stat_archiver: { limt: 1 } }
+log: { level: loud }
+openmetrics: maybe
+"#,
+            |sources| {
+                sources
+                    .flags
+                    .set("scrape.statement_cap", "--scrape.statement-cap", "0s")
+            },
+        );
+        let expected = r#"FILE:18: openmetrics: must be true or false
+FILE:6: web.listen: "9187" is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187
+FILE:7: web.telemetry_path: must begin with a slash, like /metrics
+FILE:3: web.lisen: there is no such key; did you mean "listen"?
+FILE:12: servers.main.connections: must be a whole number, 2 or more
+FILE:13: servers.main.databases.interval: "soon" is no duration; write one like 500ms, 60s, 1m30s or 2h
+FILE:14: servers.main.labels.1st: "1st" is no label name; it may hold letters, digits and _, and begins with no digit and not with __
+FILE:14: servers.main.labels.b: must be text; put it in quotes
+FILE:15: scrape.timeout: "10 seconds or so" is no duration; write one like 500ms, 60s, 1m30s or 2h
+--scrape.statement-cap: must be longer than zero
+FILE:16: collectors.enable: there is no collector "stat_archive"; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
+FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
+FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
+FILE:17: log.level: "loud" is none of off, error, warn, info, debug, trace
+FILE:8: webb: there is no such key; did you mean "web"?"#;
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_yaml_is_told_by_its_line_and_shows_nothing_of_it() {
+        let said = wrong("servers:\n  main:\n    password: \"s3cr3t-marker\n", |_| {});
+        assert!(said.starts_with("FILE:"), "{said}");
+        assert!(!said.contains("marker"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let said = wrong("web: {}\nscrape: {}\nweb: {}\n", |_| {});
+        assert!(said.starts_with("FILE:3: "), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_served_yet_is_refused() {
+        let said = wrong(
+            "web: { config_file: web.yml }\nservers:\n  a: {}\n  b: {}\ncustom_queries: []\n",
+            |sources| {
+                sources.variable = &|name| match name {
+                    "DATA_SOURCE_NAME" => Some("host=a user=u,host=b".to_owned()),
+                    "PGUSER" => Some("exporter".to_owned()),
+                    _ => None,
+                };
+            },
+        );
+        assert_eq!(
+            said,
+            "DATA_SOURCE_NAME: names several servers; one server is served at present\n\
+             FILE:1: web.config_file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
+             FILE:4: servers.b: one server is served at present; take this one out\n\
+             FILE:5: custom_queries: custom queries are not served yet; take the key out"
+        );
+    }
+
+    #[test]
+    fn a_collector_that_only_postgres_exporter_has_is_a_warning() {
+        let loaded = loaded("", |sources| {
+            sources.switches.push(Switch {
+                collector: "xlog_location".to_owned(),
+                on: true,
+                place: "--collector.xlog_location".to_owned(),
+            });
+        })
+        .unwrap();
+        assert_eq!(
+            loaded.warnings,
+            [
+                "--collector.xlog_location: postgres_exporter's collector \"xlog_location\" is not here yet; nothing is collected for it"
+            ]
+        );
+        assert!(!loaded.config.collectors.enabled.contains("xlog_location"));
+    }
+
+    fn loaded(file: &str, say: impl FnOnce(&mut Sources<'_>)) -> Result<Loaded, Problems> {
+        load_file(file, say).1
+    }
+
+    /// What is said of a bad configuration, with `FILE` for the file's path.
+    fn wrong(file: &str, say: impl FnOnce(&mut Sources<'_>)) -> String {
+        let (path, loaded) = load_file(file, say);
+        loaded.unwrap_err().to_string().replace(&path, "FILE")
+    }
+
+    fn load_file(
+        text: &str,
+        say: impl FnOnce(&mut Sources<'_>),
+    ) -> (String, Result<Loaded, Problems>) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let mut sources = Sources {
+            file: Some(file.path().to_owned()),
+            environment: Layer::default(),
+            flags: Layer::default(),
+            switches: Vec::new(),
+            variable: &|name| (name == "PGUSER").then(|| "exporter".to_owned()),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        say(&mut sources);
+        (file.path().display().to_string(), load(sources))
+    }
 }

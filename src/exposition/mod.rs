@@ -201,9 +201,9 @@ mod tests {
             labels([("datname", "a\"b\\c\nd"), ("datid", "5")]),
             12_345_678.0,
         );
-        snapshot.merge(one("pg_up", Kind::Gauge, "Answers", labels([]), 1.0));
-        snapshot.merge(one("pg_wal_total", Kind::Counter, "WAL", labels([]), 0.5));
-        snapshot.merge(one("pg_static", Kind::Untyped, "unknown", labels([]), -3.0));
+        snapshot.append(one("pg_up", Kind::Gauge, "Answers", labels([]), 1.0));
+        snapshot.append(one("pg_wal_total", Kind::Counter, "WAL", labels([]), 0.5));
+        snapshot.append(one("pg_static", Kind::Untyped, "unknown", labels([]), -3.0));
         snapshot
     }
 

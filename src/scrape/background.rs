@@ -5,13 +5,19 @@
 //! worked on at a time, so that the budget always leaves a connection to a scrape.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
+use super::reach::Unanswered;
 use super::target::Target;
+use crate::query::{QueryError, Reason, Scope};
+use crate::server::{Application, Facts, Purpose};
 
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
@@ -24,7 +30,7 @@ pub struct Background {
 }
 
 #[derive(Default)]
-struct Queue {
+pub struct Queue {
     databases: VecDeque<String>,
     worker: Option<JoinHandle<()>>,
     closed: bool,
@@ -104,5 +110,98 @@ async fn work(target: Arc<Target>) {
         target.refresh(&database, deadline).await;
         background.queue().databases.pop_front();
         background.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl Target {
+    /// The background work on one database: what lives in it, and every value that is due.
+    pub async fn refresh(&self, database: &str, deadline: Instant) {
+        let facts = self.memory().facts.clone();
+        let (Some(facts), Some(known)) = (facts, self.memory().databases.get(database).cloned())
+        else {
+            return;
+        };
+        let work = async {
+            let mut lease = self
+                .connections
+                .lease(database, Purpose::Background)
+                .await?;
+            lease
+                .run(async |client| self.refresh_on(client, &facts, database, deadline).await)
+                .await?;
+            Ok::<_, Unanswered>(())
+        };
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let failure = match timeout_at(deadline.into(), work).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some((error.reason(), error.to_string())),
+            Ok(Err(_)) => Some((Reason::Error, "a collector panicked".to_owned())),
+            Err(_) => Some((Reason::Deadline, "it took too long".to_owned())),
+        };
+        if let Some((reason, message)) = &failure
+            && known.failure.as_ref() != failure.as_ref()
+        {
+            tracing::warn!(database, %reason, "could not visit the database: {message}");
+        }
+        let mut memory = self.memory();
+        if let Some(entry) = memory.databases.get_mut(database)
+            && entry.oid == known.oid
+        {
+            entry.visited = Some(Instant::now());
+            entry.failure = failure;
+        }
+    }
+
+    async fn refresh_on(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &str,
+        deadline: Instant,
+    ) -> Result<(), QueryError> {
+        let warm = self.connections.is_warm(database);
+        let application = Application::find(client, self.statement_cap).await?;
+        let (home, known, enabled) = {
+            let mut memory = self.memory();
+            let Some(entry) = memory.databases.get_mut(database) else {
+                return Ok(());
+            };
+            if entry.application != application {
+                entry.application.clone_from(&application);
+                tracing::info!(
+                    database,
+                    application = application.as_ref().map_or("none", |found| found.name),
+                    "looked at the database"
+                );
+            }
+            let known = entry.clone();
+            (memory.home.clone(), known, memory.enabled.clone())
+        };
+        let schema = application.as_ref().map(|found| found.schema.as_str());
+        for plan in self.plans.iter() {
+            let Some(key) = self.key_in(plan, database, &home, &known) else {
+                continue;
+            };
+            // What a first visit finds is read at once; after that, the scrapes do.
+            let warm = warm && (known.visited.is_some() || plan.scope() != Scope::Synapse);
+            if !enabled.contains(plan.collector.name) || !self.is_due(plan, &key, warm) {
+                continue;
+            }
+            let unit = self.unit(key.0, &key.1);
+            let harvest = self
+                .harvest(client, facts, plan, &unit, schema, deadline)
+                .await;
+            let broken = harvest
+                .skipped
+                .iter()
+                .find(|skip| skip.reason == Reason::Connection)
+                .map(|skip| QueryError::Broken(skip.message.clone()));
+            match broken {
+                Some(broken) => return Err(broken),
+                None => unit.cell.set(Arc::new(harvest)),
+            }
+        }
+        self.keep_warm();
+        Ok(())
     }
 }

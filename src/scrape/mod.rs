@@ -1,8 +1,13 @@
 //! One scrape of a set of servers.
 //!
-//! - [`target`]: the scrape of one server: what runs, what is remembered, what is said of it
-//! - [`cell`]: a value that concurrent scrapes share
-//! - [`background`]: visits and refreshes that go on behind the scrapes
+//! - `target`: the scrape of one server, in these steps:
+//! - `reach`: whether the server answers, and what it says of itself
+//! - `gather`: what a scrape runs itself, and what it takes from memory
+//! - `background`: visits and refreshes that go on behind the scrapes
+//! - `report`: what a scrape says
+//! - `status`: what is known, for a person
+//! - `memory`: what is remembered from scrape to scrape
+//! - `cell`: a value that concurrent scrapes share
 //! - [`own`]: the metrics that no collector defines
 
 use std::collections::BTreeSet;
@@ -18,7 +23,12 @@ use crate::snapshot::Snapshot;
 
 mod background;
 mod cell;
+mod gather;
+mod memory;
 pub mod own;
+mod reach;
+mod report;
+mod status;
 mod target;
 
 use target::Target;

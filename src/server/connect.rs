@@ -1,64 +1,321 @@
-//! One connection. To come.
+//! Connections to one server, from a [`Dsn`].
+//!
+//! A [`Dialer`] reads passwords and certificates anew at every connect. The future that it returns
+//! beside a client drives the connection, and ends only when the server has closed its end: the
+//! backend is gone then, and its place is free.
+//!
+//! - [`error`]: why there is no connection, as a sentence and as a word
+//! - [`socket`]: sockets that tell when their other end is closed
 
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode as Encryption;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::tls;
 use crate::config::Dsn;
+use crate::config::dsn::{ChannelBinding, Host, SslMode};
 
-/// Connects to a server.
+pub mod error;
+mod socket;
+
+pub use error::{ConnectError, Reason};
+
+use error::Login;
+use socket::{Lent, Socket, tune, until_closed};
+
+/// Opens connections to one server.
 #[derive(Debug)]
-pub struct Dialer(Dsn);
-
-/// No connection.
-#[derive(Debug, thiserror::Error)]
-#[error("to come")]
-pub struct ConnectError;
-
-/// Why.
-#[derive(Debug)]
-pub struct Reason;
-impl Reason {
-    /// The word.
-    pub fn as_str(&self) -> &'static str {
-        "other"
-    }
-}
-impl ConnectError {
-    /// Why.
-    pub fn reason(&self) -> Reason {
-        Reason
-    }
+pub struct Dialer {
+    dsn: Dsn,
+    /// The address of the last session. It is tried first, so that a name with several addresses
+    /// leads to one server, and a cancel request to the server that it is for.
+    last: ArcSwapOption<SocketAddr>,
 }
 
 impl Dialer {
-    /// To come.
+    /// A dialer for this server; it connects to nothing yet.
     pub fn new(dsn: Dsn) -> Self {
-        Self(dsn)
+        Self {
+            dsn,
+            last: ArcSwapOption::empty(),
+        }
     }
-    /// To come.
+
+    /// Where the server is, for messages: `host:port`, or `directory:port` of a socket.
     pub fn address(&self) -> String {
-        String::new()
+        self.dsn.address()
     }
-    /// To come.
+
+    /// Connects to a database of the server, or to the connection string's own.
+    ///
+    /// The future drives the connection and must be spawned. It ends when the server has closed
+    /// its end, which it does as the last thing that a backend does.
     pub async fn connect(
         &self,
-        _: Option<&str>,
-    ) -> Result<
-        (
-            tokio_postgres::Client,
-            impl Future<Output = ()> + Send + 'static,
-        ),
-        ConnectError,
-    > {
-        if true {
-            return Err(ConnectError);
-        }
-        let (client, connection) = tokio_postgres::connect("", tokio_postgres::NoTls)
+        database: Option<&str>,
+    ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
+        let database = database.unwrap_or(self.dsn.database());
+        self.in_time(self.log_in(database)).await
+    }
+
+    /// Asks the server to cancel what the token's session runs; returns when the server has seen
+    /// to it.
+    pub async fn cancel(&self, token: &CancelToken) -> Result<(), ConnectError> {
+        self.in_time(async {
+            let credentials = self.credentials("").await?;
+            let (socket, _) = self.dial().await?;
+            let (lent, back) = Lent::new(socket);
+            token
+                .cancel_query_raw(lent, credentials.connector(&self.dsn))
+                .await
+                .map_err(|error| self.explain("", &error))?;
+            until_closed(back).await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let limit = self.dsn.connect_timeout;
+        timeout(limit, work)
             .await
-            .map_err(|_| ConnectError)?;
-        Ok((client, async move {
-            let _ = connection.await;
-        }))
+            .unwrap_or_else(|_| Err(self.timed_out()))
     }
-    /// To come.
-    pub async fn cancel(&self, _: &tokio_postgres::CancelToken) -> Result<(), ConnectError> {
-        Ok(())
+
+    /// A session, by the ways that `sslmode` allows, in libpq's order.
+    async fn log_in(
+        &self,
+        database: &str,
+    ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
+        let credentials = self.credentials(database).await?;
+        let session = |encryption| self.start_session(database, &credentials, encryption);
+        let (first, second) = match self.dsn.tls.mode {
+            _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
+            SslMode::Disable => return session(Encryption::Disable).await,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                return session(Encryption::Require).await;
+            }
+            SslMode::Prefer => (Encryption::Prefer, Encryption::Disable),
+            SslMode::Allow => (Encryption::Disable, Encryption::Prefer),
+        };
+        match session(first).await {
+            Err(error) if error.may_be_for_encryption() => match session(second).await {
+                Err(again) if again.is_by_rule() => Err(error),
+                other => other,
+            },
+            other => other,
+        }
     }
+
+    async fn start_session(
+        &self,
+        database: &str,
+        credentials: &Credentials,
+        encryption: Encryption,
+    ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
+        let mut config = Config::new();
+        config
+            .user(self.dsn.user())
+            .dbname(database)
+            .application_name(&self.dsn.application_name)
+            .channel_binding(match self.dsn.channel_binding {
+                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+            })
+            .ssl_mode(encryption);
+        if let Some(options) = &self.dsn.options {
+            config.options(options);
+        }
+        if let Some(password) = &credentials.password {
+            config.password(password.expose_secret());
+        }
+
+        let (socket, peer) = self.dial().await?;
+        let (lent, back) = Lent::new(socket);
+        let (client, connection) = config
+            .connect_raw(lent, credentials.connector(&self.dsn))
+            .await
+            .map_err(|error| self.explain(database, &error))?;
+        self.last.store(peer.map(Arc::new));
+
+        let address = self.address();
+        let session = async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(address, error = causes(&error), "a connection broke");
+            }
+            until_closed(back).await;
+        };
+        Ok((client, Box::pin(session)))
+    }
+
+    /// Reads the files that a connection needs, away from the threads that must not wait.
+    async fn credentials(&self, database: &str) -> Result<Credentials, ConnectError> {
+        let dsn = self.dsn.clone();
+        let database = database.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let mut tls = dsn.tls.clone();
+            if dsn.socket().is_some() {
+                tls.mode = SslMode::Disable;
+            }
+            Ok(Credentials {
+                password: dsn.password(&database)?,
+                tls: tls::connector(&tls)?,
+            })
+        })
+        .await
+        .unwrap_or(Err(ConnectError::Interrupted))
+    }
+
+    /// A socket that the server listens at, and its address unless it is a file's.
+    async fn dial(&self) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
+        match self.dsn.socket() {
+            Some(path) => match UnixStream::connect(&path).await {
+                Ok(socket) => Ok((Box::new(socket), None)),
+                Err(reason) => Err(self.unreachable(&path.display().to_string(), reason)),
+            },
+            None => self.dial_tcp().await,
+        }
+    }
+
+    async fn dial_tcp(&self) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
+        let addresses = self.addresses().await?;
+        let share = self.dsn.connect_timeout / addresses.len().max(1) as u32;
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in &addresses {
+            let attempt = timeout(share, TcpStream::connect(address)).await;
+            match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(socket) => {
+                    tune(&socket, &self.dsn.keepalives)
+                        .map_err(|reason| self.unreachable(&address.to_string(), reason))?;
+                    return Ok((Box::new(socket), Some(*address)));
+                }
+                Err(reason) => failure = reason,
+            }
+        }
+        if failure.kind() == io::ErrorKind::TimedOut {
+            return Err(self.timed_out());
+        }
+        let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        Err(self.unreachable(&tried.join(", "), failure))
+    }
+
+    /// Every address of the server, that of the last session first.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
+        let mut addresses: Vec<_> = match (self.dsn.hostaddr, &self.dsn.host) {
+            (Some(address), _) => vec![SocketAddr::new(address, self.dsn.port)],
+            (None, Host::Name(host)) => lookup_host((host.as_str(), self.dsn.port))
+                .await
+                .map_err(|reason| ConnectError::Dns {
+                    host: host.clone(),
+                    reason,
+                })?
+                .collect(),
+            (None, Host::Local | Host::Socket(_)) => Vec::new(),
+        };
+        let last = self.last.load_full();
+        addresses.sort_by_key(|address| Some(address) != last.as_deref());
+        Ok(addresses)
+    }
+
+    fn timed_out(&self) -> ConnectError {
+        ConnectError::Timeout {
+            address: self.address(),
+            limit: self.dsn.connect_timeout,
+        }
+    }
+
+    fn unreachable(&self, at: &str, reason: io::Error) -> ConnectError {
+        ConnectError::Unreachable {
+            address: at.to_owned(),
+            reason,
+        }
+    }
+
+    /// What the driver's error means to the person who reads it.
+    fn explain(&self, database: &str, error: &tokio_postgres::Error) -> ConnectError {
+        let login = Login {
+            address: self.address(),
+            user: self.dsn.user().to_owned(),
+            database: database.to_owned(),
+        };
+        if let Some(refusal) = error.as_db_error() {
+            return ConnectError::Refused {
+                login,
+                code: refusal.code().clone(),
+                message: refusal.message().to_owned(),
+            };
+        }
+        let reason = error.source().map_or_else(|| error.to_string(), causes);
+        // The driver keeps the kind of an error to itself, but for its text.
+        match error.to_string().as_str() {
+            "error performing TLS handshake" => ConnectError::Tls {
+                address: login.address,
+                reason,
+            },
+            "invalid configuration" => ConnectError::NoPassword(login),
+            "authentication error" => ConnectError::Authentication { login, reason },
+            // In TLS 1.3 a server that dislikes our certificate says so after the handshake.
+            _ if is_tls(error) => ConnectError::Tls {
+                address: login.address,
+                reason,
+            },
+            _ => ConnectError::Closed {
+                address: login.address,
+                reason,
+            },
+        }
+    }
+}
+
+/// What a session needs beside the connection string, as it was in the files just now.
+struct Credentials {
+    password: Option<SecretString>,
+    tls: MakeRustlsConnect,
+}
+
+impl Credentials {
+    fn connector(&self, dsn: &Dsn) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
+        let name = match (&dsn.host, dsn.hostaddr) {
+            (Host::Name(name), _) => name.clone(),
+            (_, Some(address)) => address.to_string(),
+            _ => String::new(),
+        };
+        let Ok(connector) = MakeTlsConnect::<Lent>::make_tls_connect(&mut self.tls.clone(), &name);
+        connector
+    }
+}
+
+/// An error and what is behind it.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .and_then(io::Error::get_ref)
+        .is_some_and(|cause| cause.is::<rustls::Error>())
 }

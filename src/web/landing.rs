@@ -392,7 +392,7 @@ mod tests {
             databases: vec![
                 database("synapse", Some("Synapse"), None),
                 database("postgres", None, None),
-                database("scratch", None, Some("database_skipped")),
+                database("scratch", None, Some("database_skipped".to_owned())),
             ],
             warnings: vec!["The role is a superuser.".into()],
             collectors: vec![

@@ -1,9 +1,9 @@
 //! HTTP in front of a scrape.
 //!
-//! - [`metrics`]: the page that Prometheus reads
-//! - [`landing`]: the page that a person reads
-//! - [`switch`]: collectors off and on, for the incident
-//! - [`server`]: connections, and how long a client may take
+//! - `metrics`: the page that Prometheus reads
+//! - `landing`: the page that a person reads
+//! - `switch`: collectors off and on, for the incident
+//! - `server`: connections, and how long a client may take
 //!
 //! Nothing here knows SQL.
 
@@ -48,13 +48,19 @@ pub fn router(scraper: Scraper, web: &config::Web, timeout: Duration) -> Router 
     if web.telemetry_path != "/" {
         router = router.route("/", get(landing::landing));
     }
-    router
+    let router = router
         .fallback(landing::not_found)
         .method_not_allowed_fallback(async || WRONG_METHOD)
+        .with_state(app);
+    guard(router)
+}
+
+/// What holds for every route.
+fn guard(router: Router) -> Router {
+    router
         .layer(CsrfLayer::new().with_rejection_response(switch::foreign))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(CatchPanicLayer::new())
-        .with_state(app)
 }
 
 /// What the handlers share.
@@ -86,3 +92,26 @@ const WRONG_METHOD: (StatusCode, &str) = (
     StatusCode::METHOD_NOT_ALLOWED,
     "This address does not take that method: read with GET, switch collectors with POST.\n",
 );
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_costs_one_request() {
+        let routes = Router::new()
+            .route("/panics", get(async || -> &str { panic!("on purpose") }))
+            .route("/works", get("fine"));
+        let router = guard(routes);
+        let status = async |path| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            router.clone().oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(status("/panics").await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status("/works").await, StatusCode::OK);
+    }
+}

@@ -9,6 +9,7 @@
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`http`]: one request
 //! - [`process`]: programs that end with the test, scratch folders, waiting
+//! - [`synapse`]: a real Synapse with traffic
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
@@ -24,3 +25,4 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod roles;
+pub mod synapse;

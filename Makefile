@@ -1,0 +1,70 @@
+# What can be done with this repository. `make` alone lists it.
+
+install := tests/support/install
+synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
+say = @echo "==> $(1)"
+
+.DEFAULT_GOAL := help
+
+##@ Use
+
+build: ## Build the program: target/release/matrix-postgres-exporter
+	cargo build --locked --release
+
+demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
+	@deploy/demo/run.sh
+
+##@ Test
+
+test: ## Run every test; installs what they run on into .deps
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-real
+	@$(MAKE) --no-print-directory test-faults
+
+test-unit: ## Run what needs nothing but Rust
+	$(call say,unit tests)
+	cargo test --locked
+
+test-real: deps ## Run the tests on real servers
+	$(call say,tests on real servers)
+	cargo test --locked --test real
+
+test-faults: deps ## Run the tests of faults on the wall clock, one at a time
+	$(call say,tests of faults)
+	cargo test --locked --test faults -- --test-threads=1
+
+bench: ## Measure
+	cargo bench --locked
+
+##@ Care
+
+lint: ## Check format, clippy's warnings and the dependencies
+	$(call say,lint)
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@$(install)/cargo-deny.sh check licenses bans sources
+	@if timeout 60 $(install)/cargo-deny.sh fetch db >/dev/null 2>&1; \
+	then $(install)/cargo-deny.sh check advisories; \
+	else echo "==> advisories NOT checked: https://github.com/rustsec/advisory-db cannot be reached"; fi
+
+docs: ## Write docs/metrics.md anew
+	cargo run --locked --quiet -- metrics --format markdown >docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
+
+deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
+
+deps-postgres: ## PostgreSQL of every supported version
+	@$(install)/postgres.sh
+
+deps-daemons: ## PgBouncer and Prometheus
+	@command -v openssl >/dev/null || $(install)/apt.sh openssl
+	@$(install)/daemons.sh pgbouncer prometheus
+
+deps-synapse: ## Synapse
+	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
+
+help: ## List all this
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build demo test test-unit test-real test-faults bench lint docs deps deps-postgres deps-daemons deps-synapse help

@@ -1,0 +1,117 @@
+//! Answers Prometheus, until it is told to stop.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use clap::Command;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{Error, flags};
+use crate::config::Config;
+use crate::scrape::Scraper;
+use crate::web;
+
+/// The command.
+pub fn command() -> Command {
+    flags::add(Command::new("serve")).about("Answer Prometheus (the default)")
+}
+
+/// Runs it. Ports come first, so that a second instance ends before it touches a database.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let listeners = config
+        .web
+        .listen
+        .iter()
+        .map(|address| bind(address))
+        .collect::<Result<Vec<_>, _>>()?;
+    super::runtime()?.block_on(serve(config, listeners))
+}
+
+async fn serve(config: &Config, listeners: Vec<TcpListener>) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::Failed(format!("cannot serve: {error}"));
+    let mut stop = Stop::new().map_err(failed)?;
+    let listeners = listeners
+        .into_iter()
+        .map(|listener| {
+            listener.set_nonblocking(true)?;
+            info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+            tokio::net::TcpListener::from_std(listener)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+
+    let scraper = Scraper::new(config);
+    let router = web::router(scraper.clone(), &config.web, config.scrape.timeout);
+    tell_systemd(NotifyState::Ready);
+    let stopped = async {
+        let reason = stop.requested().await;
+        info!(reason, "stopping");
+        tell_systemd(NotifyState::Stopping);
+    };
+    web::serve(listeners, router, web::Limits::default(), stopped).await;
+    if tokio::time::timeout(CLOSE, scraper.close()).await.is_err() {
+        warn!("stopped with connections to the server still open");
+    }
+    Ok(())
+}
+
+/// How long closing connections to a server may take.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// Listens on an address; one without a host stands for all addresses, both families.
+fn bind(address: &str) -> Result<TcpListener, Error> {
+    match address.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        Some(port) => TcpListener::bind(
+            &[
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            ][..],
+        ),
+        None => TcpListener::bind(address),
+    }
+    .map_err(|error| Error::Failed(cannot_listen(address, &error)))
+}
+
+fn cannot_listen(address: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another --web.listen-address"
+        }
+        io::ErrorKind::AddrNotAvailable => "this host does not have that address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+        _ => return format!("cannot listen on {address}: {error}"),
+    };
+    format!("cannot listen on {address}: {advice}")
+}
+
+/// The signals that end the program.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn requested(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Without systemd this does nothing.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot notify systemd");
+    }
+}

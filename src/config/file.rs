@@ -1,0 +1,195 @@
+//! The YAML file as a tree that knows the line of every key.
+//!
+//! Typed deserialization would stop at the first error; here everything is read, and
+//! [`super::section`] finds all that is wrong in one pass.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use ::config::{Map, Value, ValueKind};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+use super::problem::{Fault, Problem};
+
+/// A file's settings, and where each of its keys stands.
+#[derive(Default)]
+pub struct File {
+    /// The top of the tree.
+    pub settings: Map<String, Value>,
+    /// Key path to place; tables lose their origin when layers are merged.
+    pub places: BTreeMap<String, String>,
+}
+
+impl File {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read or is no YAML table.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Problem::new(&name, Fault::Unreadable(error.to_string())))?;
+        Self::parse(&name, &text)
+    }
+
+    /// Parses a file's text; `name` is what messages call it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the text is no YAML table.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+        };
+        let node = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let place = match error.location() {
+                Some(location) => format!("{name}:{}", location.line()),
+                None => name.to_owned(),
+            };
+            // Without the snippet: the lines around could hold a password.
+            Problem::new(&place, Fault::Syntax(one_line(error.without_snippet())))
+        })?;
+        let entries = match node {
+            Node::Table(entries) => entries,
+            Node::Nil => Vec::new(),
+            _ => return Err(Problem::new(name, Fault::NotATable)),
+        };
+        let mut places = BTreeMap::new();
+        let settings = table(name, "", entries, &mut places);
+        Ok(Self { settings, places })
+    }
+
+    /// The name of the only server, or of the first that can be one.
+    pub fn server(&self) -> Option<&str> {
+        match &self.settings.get("servers")?.kind {
+            ValueKind::Table(servers) => servers
+                .keys()
+                .map(String::as_str)
+                .filter(|name| super::is_server_name(name))
+                .min(),
+            _ => None,
+        }
+    }
+}
+
+/// One YAML node.
+enum Node {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Spanned<Node>>),
+    Table(Vec<(Spanned<String>, Node)>),
+}
+
+fn table(
+    name: &str,
+    path: &str,
+    entries: Vec<(Spanned<String>, Node)>,
+    places: &mut BTreeMap<String, String>,
+) -> Map<String, Value> {
+    let mut settings = Map::new();
+    for (key, node) in entries {
+        let path = match path {
+            "" => key.value.clone(),
+            parent => format!("{parent}.{}", key.value),
+        };
+        let place = format!("{name}:{}: {path}", key.referenced.line());
+        let value = value(name, &path, &place, node, places);
+        places.insert(path, place);
+        settings.insert(key.value, value);
+    }
+    settings
+}
+
+fn value(
+    name: &str,
+    path: &str,
+    place: &str,
+    node: Node,
+    places: &mut BTreeMap<String, String>,
+) -> Value {
+    let kind = match node {
+        Node::Nil => ValueKind::Nil,
+        Node::Bool(value) => value.into(),
+        Node::Int(value) => value.into(),
+        Node::Float(value) => value.into(),
+        Node::Text(value) => value.into(),
+        Node::List(items) => items
+            .into_iter()
+            .map(|item| {
+                let place = format!("{name}:{}: {path}", item.referenced.line());
+                value(name, path, &place, item.value, places)
+            })
+            .collect::<Vec<_>>()
+            .into(),
+        Node::Table(entries) => table(name, path, entries, places).into(),
+    };
+    Value::new(Some(&place.to_owned()), kind)
+}
+
+/// The parser's message without the position that the place already tells.
+fn one_line(error: &serde_saphyr::Error) -> String {
+    let message = error.to_string();
+    message.lines().next().unwrap_or_default().to_owned()
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a setting")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Nil)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Int(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Int))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Table(entries))
+    }
+}

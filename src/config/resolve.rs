@@ -1,0 +1,371 @@
+//! One tree of settings becomes a [`Config`]: types, ranges, names, defaults.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::dsn::{File, Roots};
+use super::problem::{Fault, Problems, nearest};
+use super::section::{Notes, Section};
+use super::{
+    Collectors, Config, Databases, Dsn, Log, LogFormat, Scrape, Server, Switch, Variable, Web,
+};
+use crate::collectors;
+use crate::query::Collector;
+use ::config::{Map, Value};
+
+/// Checks the settings, all of them.
+pub fn resolve(
+    settings: Map<String, Value>,
+    switches: &[Switch],
+    variable: Variable<'_>,
+    mut notes: Notes,
+    warnings: &mut Vec<String>,
+) -> Result<Config, Problems> {
+    let mut root = Section::root(settings, &mut notes);
+    let openmetrics = root.truth("openmetrics").unwrap_or(false);
+    let config = Config {
+        web: web(root.section("web"), openmetrics),
+        servers: servers(root.section("servers"), variable, warnings),
+        scrape: scrape(root.section("scrape")),
+        collectors: collectors(root.section("collectors"), switches, warnings),
+        log: log(root.section("log")),
+    };
+    root.refuse(
+        "custom_queries",
+        "custom queries are not served yet; take the key out",
+    );
+    root.refuse("auth_modules", "/probe is not served yet; take the key out");
+    root.finish();
+
+    match notes.problems.is_empty() {
+        true => Ok(config),
+        false => Err(Problems(notes.problems)),
+    }
+}
+
+fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
+    let web = Web {
+        listen: section
+            .list_as("listen", listen_address)
+            .unwrap_or_else(|| vec![":9187".to_owned()]),
+        telemetry_path: section
+            .text_as("telemetry_path", telemetry_path)
+            .unwrap_or_else(|| "/metrics".to_owned()),
+        openmetrics,
+        lifecycle: section.truth("lifecycle").unwrap_or(false),
+    };
+    section.refuse(
+        "config_file",
+        "TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front",
+    );
+    section.finish();
+    web
+}
+
+/// `host:port`, or `:port` for all addresses.
+fn listen_address(address: String) -> Result<String, Fault> {
+    let (host, port) = address.rsplit_once(':').unwrap_or_default();
+    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+    if port.parse::<u16>().is_err() || bare_ipv6 {
+        return Err(Fault::Invalid(format!(
+            "{address:?} is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187"
+        )));
+    }
+    Ok(address)
+}
+
+/// A plain path that is none of our others.
+fn telemetry_path(path: String) -> Result<String, Fault> {
+    let sentence = if !path.starts_with('/') {
+        format!("must begin with a slash, like /{path}")
+    } else if path.starts_with("/-/") {
+        "must not begin with /-/, where the exporter has its own pages".to_owned()
+    } else if !path
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c))
+    {
+        "must consist of letters, digits and /-_.~".to_owned()
+    } else {
+        return Ok(path);
+    };
+    Err(Fault::Invalid(sentence))
+}
+
+/// The servers; only those whose connection string is fine.
+fn servers(
+    mut section: Section<'_>,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Vec<Server> {
+    let mut names = section.names();
+    if names.is_empty() {
+        names.push(super::UNNAMED.to_owned());
+    }
+    for name in &names {
+        if !super::is_server_name(name) {
+            let sentence = "a server's name consists of letters, digits, - and _";
+            section.wrong(name, Fault::Invalid(sentence.to_owned()));
+        }
+    }
+    for name in names.iter().skip(1) {
+        let sentence = "one server is served at present; take this one out";
+        section.wrong(name, Fault::Invalid(sentence.to_owned()));
+    }
+    names
+        .into_iter()
+        .filter_map(|name| server(section.section(&name), name, variable, warnings))
+        .collect()
+}
+
+fn server(
+    mut section: Section<'_>,
+    name: String,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Server> {
+    let dsn = dsn(&mut section, variable, warnings);
+    let connections = section.count("connections", 2).unwrap_or(3);
+    let databases = databases(section.section("databases"));
+    let cluster = section.text("cluster");
+    let labels = labels(section.section("labels"));
+    section.finish();
+    Some(Server {
+        name,
+        dsn: dsn?,
+        connections,
+        databases,
+        cluster,
+        labels,
+    })
+}
+
+/// The connection string, or nothing, with what the keys beside it and libpq's variables add.
+fn dsn(
+    section: &mut Section<'_>,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Dsn> {
+    let text = section.text("dsn");
+    let user = section.text("user");
+    let password = section.text("password");
+    let password_file = section.text("password_file");
+    if password.is_some() && password_file.is_some() {
+        let sentence = "there is a password too; take one of the two out";
+        section.wrong("password_file", Fault::Invalid(sentence.to_owned()));
+    }
+
+    let completed = Dsn::parse(&text.unwrap_or_default()).and_then(|mut dsn| {
+        if let Some(user) = user {
+            dsn.set_user(&user);
+        }
+        if let Some(password) = password {
+            dsn.set_password(password.into());
+        }
+        if let Some(path) = &password_file {
+            dsn.set_password_file(Path::new(path));
+        }
+        dsn.with_defaults(variable)
+    });
+    let dsn = match completed {
+        Ok(dsn) => dsn,
+        Err(error) => {
+            section.wrong("dsn", Fault::Invalid(error.to_string()));
+            return None;
+        }
+    };
+    // It is read again at every connect, and may come later than the program.
+    if let Some(path) = password_file
+        && let Err(error) = fs::File::open(&path)
+    {
+        let place = section.place("password_file");
+        warnings.push(format!("{place}: {path} cannot be read yet: {error}"));
+    }
+    for file in tls_files(&dsn) {
+        if let Err(error) = fs::File::open(&file.path) {
+            let sentence = format!("{} cannot be read: {error}", file.path.display());
+            section.wrong("dsn", Fault::Invalid(sentence));
+        }
+    }
+    Some(dsn)
+}
+
+/// The certificates and the key that somebody named.
+fn tls_files(dsn: &Dsn) -> impl Iterator<Item = &File> {
+    let roots = match &dsn.tls.roots {
+        Roots::File(file) => Some(file),
+        Roots::None | Roots::System => None,
+    };
+    [roots, dsn.tls.certificate.as_ref(), dsn.tls.key.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(|file| !file.optional)
+}
+
+fn databases(mut section: Section<'_>) -> Databases {
+    let databases = Databases {
+        include: section.list_as("include", Ok).unwrap_or_default(),
+        exclude: section.list_as("exclude", Ok).unwrap_or_default(),
+        interval: section
+            .duration("interval")
+            .unwrap_or(Duration::from_secs(60)),
+    };
+    section.finish();
+    databases
+}
+
+fn labels(mut section: Section<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for name in section.names() {
+        if !is_label_name(&name) {
+            section.wrong(&name, Fault::Invalid(format!("{name:?} is no label name; it may hold letters, digits and _, and begins with no digit and not with __")));
+        }
+        if let Some(value) = section.text(&name) {
+            labels.insert(name, value);
+        }
+    }
+    labels
+}
+
+fn is_label_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with("__")
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn scrape(mut section: Section<'_>) -> Scrape {
+    let scrape = Scrape {
+        timeout: section
+            .time_limit("timeout")
+            .unwrap_or(Duration::from_secs(10)),
+        statement_cap: section
+            .time_limit("statement_cap")
+            .unwrap_or(Duration::from_secs(1)),
+    };
+    section.finish();
+    scrape
+}
+
+fn collectors(
+    mut section: Section<'_>,
+    switches: &[Switch],
+    warnings: &mut Vec<String>,
+) -> Collectors {
+    let all = collectors::all();
+    let mut resolved = Collectors {
+        enabled: all
+            .iter()
+            .filter(|collector| collector.enabled)
+            .map(|collector| collector.name.to_owned())
+            .collect(),
+        limits: BTreeMap::new(),
+        ttls: BTreeMap::new(),
+    };
+    let from_file = [("enable", true), ("disable", false)]
+        .into_iter()
+        .flat_map(|(key, on)| {
+            section
+                .list(key)
+                .unwrap_or_default()
+                .into_iter()
+                .map(move |(place, collector)| Switch {
+                    collector,
+                    on,
+                    place,
+                })
+        })
+        .collect::<Vec<_>>();
+    for switch in from_file.iter().chain(switches) {
+        match known(&all, &switch.collector) {
+            Known::Here if switch.on => {
+                resolved.enabled.insert(switch.collector.clone());
+            }
+            Known::Here => {
+                resolved.enabled.remove(&switch.collector);
+            }
+            Known::Elsewhere if switch.on => warnings.push(format!(
+                "{}: postgres_exporter's collector {:?} is not here yet; nothing is collected for it",
+                switch.place, switch.collector
+            )),
+            // What is not here is off already.
+            Known::Elsewhere => {}
+            Known::Nowhere(fault) => section.wrong_at(switch.place.clone(), fault),
+        }
+    }
+    for name in section.names() {
+        match known(&all, &name) {
+            Known::Nowhere(fault) => {
+                let fault = match nearest(&name, ["enable", "disable"]) {
+                    None => fault,
+                    nearest => Fault::UnknownKey(nearest),
+                };
+                section.wrong(&name, fault);
+            }
+            Known::Here | Known::Elsewhere => {
+                let mut collector = section.section(&name);
+                if let Some(limit) = collector.count("limit", 1) {
+                    resolved.limits.insert(name.clone(), limit);
+                }
+                if let Some(ttl) = collector.duration("ttl") {
+                    resolved.ttls.insert(name.clone(), ttl);
+                }
+                collector.finish();
+            }
+        }
+    }
+    resolved
+}
+
+/// Who has a collector of a name.
+enum Known {
+    Here,
+    Elsewhere,
+    Nowhere(Fault),
+}
+
+fn known(all: &[Collector], name: &str) -> Known {
+    let here = || all.iter().map(|collector| collector.name);
+    if here().any(|known| known == name) {
+        Known::Here
+    } else if super::POSTGRES_EXPORTER_COLLECTORS.contains(&name) {
+        Known::Elsewhere
+    } else {
+        Known::Nowhere(Fault::UnknownCollector {
+            name: name.to_owned(),
+            nearest: nearest(name, here()),
+        })
+    }
+}
+
+fn log(mut section: Section<'_>) -> Log {
+    let log = Log {
+        level: section
+            .text_as("level", |level| {
+                // A filter by library, as `info,tokio_postgres=debug`, is the log's own matter.
+                match level.contains('=') || LEVELS.contains(&level.as_str()) {
+                    true => Ok(level),
+                    false => Err(Fault::NotOneOf {
+                        word: level,
+                        possible: LEVELS,
+                    }),
+                }
+            })
+            .unwrap_or_else(|| "info".to_owned()),
+        format: section
+            .text_as("format", |format| match format.as_str() {
+                "logfmt" => Ok(LogFormat::Logfmt),
+                "json" => Ok(LogFormat::Json),
+                _ => Err(Fault::NotOneOf {
+                    word: format,
+                    possible: &["logfmt", "json"],
+                }),
+            })
+            .unwrap_or(LogFormat::Logfmt),
+    };
+    section.finish();
+    log
+}
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];

@@ -1,0 +1,228 @@
+//! Reads settings one by one, and notes everything that is wrong.
+//!
+//! What is read is thereby known: whatever a section still holds in the end is a key that nobody
+//! knows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ::config::{Map, Value, ValueKind};
+
+use super::problem::{Fault, Problem, nearest};
+
+/// One table of the settings.
+pub struct Section<'a> {
+    path: String,
+    settings: Map<String, Value>,
+    known: Vec<String>,
+    notes: &'a mut Notes,
+}
+
+/// What is known of the whole: where tables stand, and what is wrong so far.
+#[derive(Default)]
+pub struct Notes {
+    /// Where each key of the file stands.
+    pub places: BTreeMap<String, String>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl<'a> Section<'a> {
+    /// The table of all settings.
+    pub fn root(settings: Map<String, Value>, notes: &'a mut Notes) -> Self {
+        Self {
+            path: String::new(),
+            settings,
+            known: Vec::new(),
+            notes,
+        }
+    }
+
+    /// A table within this one; empty where it is not given.
+    pub fn section(&mut self, key: &str) -> Section<'_> {
+        let settings = self
+            .read(key, |value| match value.kind {
+                ValueKind::Table(table) => Ok(table),
+                _ => Err(Fault::NotATable),
+            })
+            .unwrap_or_default();
+        Section {
+            path: self.path_of(key),
+            settings,
+            known: Vec::new(),
+            notes: &mut *self.notes,
+        }
+    }
+
+    /// The keys not read so far, ordered: names that the user chose.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.settings.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// A text.
+    pub fn text(&mut self, key: &str) -> Option<String> {
+        self.read(key, text)
+    }
+
+    /// What `convert` makes of a text.
+    pub fn text_as<T>(
+        &mut self,
+        key: &str,
+        convert: impl FnOnce(String) -> Result<T, Fault>,
+    ) -> Option<T> {
+        self.read(key, |value| convert(text(value)?))
+    }
+
+    /// A list of texts, each with its place; a single text is a list of one.
+    pub fn list(&mut self, key: &str) -> Option<Vec<(String, String)>> {
+        let path = self.path_of(key);
+        self.read(key, |value| {
+            let items = match value.kind {
+                ValueKind::Array(items) => items,
+                _ => vec![value],
+            };
+            items
+                .into_iter()
+                .map(|item| {
+                    let place = item.origin().unwrap_or(&path).to_owned();
+                    Ok((place, text(item).map_err(|_| Fault::NotAList)?))
+                })
+                .collect()
+        })
+    }
+
+    /// What `convert` makes of each text in a list.
+    pub fn list_as<T>(
+        &mut self,
+        key: &str,
+        convert: impl Fn(String) -> Result<T, Fault>,
+    ) -> Option<Vec<T>> {
+        let items = self.list(key)?;
+        let mut converted = Vec::with_capacity(items.len());
+        for (place, item) in items {
+            match convert(item) {
+                Ok(item) => converted.push(item),
+                Err(fault) => self.wrong_at(place, fault),
+            }
+        }
+        Some(converted)
+    }
+
+    /// Yes or no.
+    pub fn truth(&mut self, key: &str) -> Option<bool> {
+        self.read(key, |value| value.into_bool().map_err(|_| Fault::NotABool))
+    }
+
+    /// A whole number that is not below `least`.
+    pub fn count(&mut self, key: &str, least: usize) -> Option<usize> {
+        self.read(key, |value| {
+            match value.kind {
+                ValueKind::I64(number) => number.try_into().ok(),
+                ValueKind::String(text) => text.parse().ok(),
+                _ => None,
+            }
+            .filter(|count| *count >= least)
+            .ok_or(Fault::NotACount(least))
+        })
+    }
+
+    /// A duration, in humantime's notation or in bare seconds; zero is allowed.
+    pub fn duration(&mut self, key: &str) -> Option<Duration> {
+        self.read(key, duration)
+    }
+
+    /// A duration that is not zero.
+    pub fn time_limit(&mut self, key: &str) -> Option<Duration> {
+        self.read(key, |value| match duration(value)? {
+            Duration::ZERO => Err(Fault::ZeroDuration),
+            limit => Ok(limit),
+        })
+    }
+
+    /// A value, made from what was said by `convert`.
+    pub fn read<T>(
+        &mut self,
+        key: &str,
+        convert: impl FnOnce(Value) -> Result<T, Fault>,
+    ) -> Option<T> {
+        self.known.push(key.to_owned());
+        let value = self.settings.remove(key)?;
+        if value.kind == ValueKind::Nil {
+            return None;
+        }
+        // Whatever is wrong with the key later is wrong where it was said last.
+        if let Some(origin) = value.origin() {
+            self.notes
+                .places
+                .insert(self.path_of(key), origin.to_owned());
+        }
+        let place = self.place(key);
+        match convert(value) {
+            Ok(converted) => Some(converted),
+            Err(fault) => {
+                self.notes.problems.push(Problem { place, fault });
+                None
+            }
+        }
+    }
+
+    /// A key that is known, but whose time has not come.
+    pub fn refuse(&mut self, key: &str, why: &str) {
+        self.read(key, |_| Err::<(), _>(Fault::Invalid(why.to_owned())));
+    }
+
+    /// Notes something else that is wrong with a key.
+    pub fn wrong(&mut self, key: &str, fault: Fault) {
+        let place = self.place(key);
+        self.notes.problems.push(Problem { place, fault });
+    }
+
+    /// Notes something that is wrong at a place.
+    pub fn wrong_at(&mut self, place: String, fault: Fault) {
+        self.notes.problems.push(Problem { place, fault });
+    }
+
+    /// Every key that was not read is one that nobody knows.
+    pub fn finish(mut self) {
+        for name in self.names() {
+            let nearest = nearest(&name, self.known.iter().map(String::as_str));
+            self.wrong(&name, Fault::UnknownKey(nearest));
+        }
+    }
+
+    /// Where a key was said last.
+    pub fn place(&self, key: &str) -> String {
+        let path = self.path_of(key);
+        self.notes.places.get(&path).cloned().unwrap_or(path)
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
+    }
+}
+
+fn text(value: Value) -> Result<String, Fault> {
+    match value.kind {
+        ValueKind::String(text) => Ok(text),
+        _ => Err(Fault::NotText),
+    }
+}
+
+fn duration(value: Value) -> Result<Duration, Fault> {
+    let text = match value.kind {
+        ValueKind::I64(seconds) => seconds.to_string(),
+        ValueKind::Float(seconds) => seconds.to_string(),
+        ValueKind::String(text) => text,
+        _ => return Err(Fault::NotADuration(String::new())),
+    };
+    match text.parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(&text).ok(),
+    }
+    .ok_or(Fault::NotADuration(text))
+}

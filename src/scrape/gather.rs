@@ -1,0 +1,299 @@
+//! What a scrape runs itself, and what it takes from memory.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::time::timeout_at;
+
+use super::memory::Known;
+use super::target::{Key, Target, Unit, lock};
+use crate::query::{Context, Harvest, Plan, Reason, Scope};
+use crate::server::{Facts, Purpose};
+
+/// A value that could not be refreshed is served until it is this many times its TTL old.
+const STALE: u32 = 10;
+
+/// What a scrape has of one collector on one database.
+pub struct Gathered {
+    pub collector: &'static str,
+    pub database: Option<String>,
+    pub outcome: Outcome,
+}
+
+pub enum Outcome {
+    /// Read by this scrape, or for it.
+    Fresh(Arc<Harvest>),
+    /// Read earlier.
+    Remembered(Arc<Harvest>),
+    /// Nothing.
+    Missing(Reason),
+}
+
+impl Target {
+    /// Runs what is asked in every scrape, starts what is due, and takes the rest from memory.
+    pub async fn gather(
+        self: &Arc<Self>,
+        facts: &Arc<Facts>,
+        plans: &[Arc<Plan>],
+        started: Instant,
+        deadline: Instant,
+    ) -> Vec<Gathered> {
+        self.start_due(plans);
+        let unseen: BTreeSet<_> = {
+            let memory = self.memory();
+            let never = memory
+                .databases
+                .iter()
+                .filter(|(_, known)| known.visited.is_none());
+            never.map(|(name, _)| name.clone()).collect()
+        };
+        let longest = self.longest_deadline(deadline);
+        let runs: Vec<_> = self
+            .foreground(plans)
+            .into_iter()
+            .map(|(plan, database, schema)| {
+                let unit = self.unit(plan.collector.name, &database);
+                let name = plan.collector.name;
+                let awaited = unit.cell.clone().get(started, || {
+                    self.clone()
+                        .run(facts.clone(), plan, unit, database.clone(), schema, longest)
+                });
+                async move {
+                    let outcome = match timeout_at(deadline.into(), awaited).await {
+                        Ok(harvest) => Outcome::Fresh(harvest),
+                        Err(_) => Outcome::Missing(Reason::Deadline),
+                    };
+                    Gathered {
+                        collector: name,
+                        database,
+                        outcome,
+                    }
+                }
+            })
+            .collect();
+        let first_visits = timeout_at(deadline.into(), self.background.ended(&unseen));
+        let (mut gathered, _) = tokio::join!(join_all(runs), first_visits);
+        let seen: BTreeSet<Key> = gathered
+            .iter()
+            .map(|one| (one.collector, one.database.clone()))
+            .collect();
+        gathered.extend(self.remembered(plans, &seen));
+        gathered
+    }
+
+    /// Leaves to the background what is due in it.
+    pub fn start_due(self: &Arc<Self>, plans: &[Arc<Plan>]) {
+        let memory = self.memory();
+        let home = memory.home.clone();
+        let interval = self.config.databases.interval;
+        let mut due: Vec<(bool, String)> = Vec::new();
+        for (name, known) in &memory.databases {
+            let unvisited = known.visited.is_none_or(|at| at.elapsed() >= interval);
+            let warm = self.connections.is_warm(name);
+            let stale = || {
+                plans.iter().any(|plan| {
+                    let key = self.key_in(plan, name, &home, known);
+                    key.is_some_and(|key| self.is_due(plan, &key, warm))
+                })
+            };
+            if unvisited || stale() {
+                // What was never seen goes first.
+                due.push((known.visited.is_some(), name.clone()));
+            }
+        }
+        drop(memory);
+        due.sort();
+        self.background
+            .enqueue(self, due.into_iter().map(|(_, name)| name));
+    }
+
+    /// The key of a collector that the background runs when it works on this database.
+    pub fn key_in(&self, plan: &Plan, database: &str, home: &str, known: &Known) -> Option<Key> {
+        let name = plan.collector.name;
+        match plan.scope() {
+            Scope::Server => (database == home).then_some((name, None)),
+            Scope::Database => Some((name, Some(database.to_owned()))),
+            Scope::Synapse => known
+                .application
+                .is_some()
+                .then(|| (name, Some(database.to_owned()))),
+        }
+    }
+
+    /// Whether the background is to read it: what a warm database gives in every scrape, it need
+    /// not.
+    pub fn is_due(&self, plan: &Plan, key: &Key, warm: bool) -> bool {
+        let ttl = self.ttl(plan, warm);
+        if ttl.is_zero() {
+            return false;
+        }
+        let unit = self.units().get(key).cloned();
+        unit.and_then(|unit| unit.cell.latest())
+            .is_none_or(|(at, _)| at.elapsed() >= ttl)
+    }
+
+    pub fn ttl(&self, plan: &Plan, warm: bool) -> Duration {
+        let ttl = self.ttls[plan.collector.name];
+        if warm {
+            ttl
+        } else {
+            ttl.max(self.config.databases.interval)
+        }
+    }
+
+    /// What runs in the scrape itself: collectors without a TTL, in the warm databases.
+    pub fn foreground(
+        &self,
+        plans: &[Arc<Plan>],
+    ) -> Vec<(Arc<Plan>, Option<String>, Option<String>)> {
+        let memory = self.memory();
+        let mut runs = Vec::new();
+        for plan in plans {
+            if !self.ttls[plan.collector.name].is_zero() {
+                continue;
+            }
+            if plan.scope() == Scope::Server {
+                runs.push((plan.clone(), None, None));
+                continue;
+            }
+            for (name, known) in &memory.databases {
+                let schema = known.application.as_ref().map(|found| found.schema.clone());
+                let wanted = plan.scope() == Scope::Database || schema.is_some();
+                if wanted && self.connections.is_warm(name) {
+                    runs.push((plan.clone(), Some(name.clone()), schema));
+                }
+            }
+        }
+        runs
+    }
+
+    /// One run of a collector on one database, to be shared.
+    pub fn run(
+        self: Arc<Self>,
+        facts: Arc<Facts>,
+        plan: Arc<Plan>,
+        unit: Arc<Unit>,
+        database: Option<String>,
+        schema: Option<String>,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Harvest> {
+        async move {
+            let place = database.unwrap_or_else(|| self.memory().home.clone());
+            let work = async {
+                let mut lease = match self.connections.lease(&place, Purpose::Scrape).await {
+                    Ok(lease) => lease,
+                    Err(error) => {
+                        return Harvest::skipped(Reason::Connection, error.to_string());
+                    }
+                };
+                let schema = schema.as_deref();
+                lease
+                    .run(async |client| {
+                        self.harvest(client, &facts, &plan, &unit, schema, deadline)
+                            .await
+                    })
+                    .await
+            };
+            let work = AssertUnwindSafe(work).catch_unwind();
+            match timeout_at(deadline.into(), work).await {
+                Ok(Ok(harvest)) => harvest,
+                Ok(Err(_)) => Harvest::skipped(Reason::Error, "the collector panicked"),
+                Err(_) => Harvest::skipped(
+                    Reason::Deadline,
+                    "it was not there when the scrape had to answer",
+                ),
+            }
+        }
+        .boxed()
+    }
+
+    pub async fn harvest(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        plan: &Plan,
+        unit: &Unit,
+        schema: Option<&str>,
+        deadline: Instant,
+    ) -> Harvest {
+        let name = plan.collector.name;
+        let context = Context {
+            version: facts.version,
+            standby: facts.standby,
+            schema,
+            views: &facts.views,
+            deadline,
+            statement_cap: self.statement_cap,
+            limit: self.limits[name],
+        };
+        let previous = unit.cell.latest().map(|(_, harvest)| harvest);
+        let mut holds = std::mem::take(&mut *lock(&unit.holds));
+        let harvest = plan
+            .run(client, &context, &mut holds, previous.as_deref())
+            .await;
+        *lock(&unit.holds) = holds;
+        for skip in &harvest.skipped {
+            tracing::debug!(collector = name, reason = %skip.reason, "{}", skip.message);
+        }
+        let mut memory = self.memory();
+        let total = memory.totals.entry(name).or_default();
+        total.duration += harvest.cost.duration;
+        total.statements += harvest.cost.statements;
+        total.rows += harvest.cost.rows;
+        total.cut += harvest.cost.cut;
+        harvest
+    }
+    /// What earlier runs have left of these collectors, in the databases that are still there.
+    pub fn remembered(&self, plans: &[Arc<Plan>], seen: &BTreeSet<Key>) -> Vec<Gathered> {
+        let memory = self.memory();
+        let mut gathered = Vec::new();
+        for plan in plans {
+            for (name, known) in &memory.databases {
+                let warm = self.connections.is_warm(name);
+                let Some(key) = self.key_in(plan, name, &memory.home, known) else {
+                    continue;
+                };
+                if seen.contains(&key) {
+                    continue;
+                }
+                let ttl = self.ttl(plan, warm).max(self.config.databases.interval);
+                let unit = self.units().get(&key).cloned();
+                let latest = unit.and_then(|unit| unit.cell.latest());
+                let outcome = match (latest, &known.failure) {
+                    (Some((at, harvest)), _) if at.elapsed() < ttl * STALE => {
+                        Outcome::Remembered(harvest)
+                    }
+                    (_, Some((reason, _))) => Outcome::Missing(*reason),
+                    // It has been seen, only not with this collector: the next scrape has it.
+                    (_, None) if known.visited.is_some() && !warm => continue,
+                    // It is being read behind the scrapes.
+                    (_, None) => Outcome::Missing(Reason::Deadline),
+                };
+                gathered.push(Gathered {
+                    collector: key.0,
+                    database: key.1,
+                    outcome,
+                });
+            }
+            if plan.scope() != Scope::Database {
+                continue;
+            }
+            let Some(facts) = &memory.facts else { continue };
+            for database in &facts.databases {
+                let excluded = !memory.databases.contains_key(&database.name);
+                if excluded {
+                    gathered.push(Gathered {
+                        collector: plan.collector.name,
+                        database: Some(database.name.clone()),
+                        outcome: Outcome::Missing(Reason::DatabaseSkipped),
+                    });
+                }
+            }
+        }
+        gathered
+    }
+}

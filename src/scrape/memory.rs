@@ -1,0 +1,110 @@
+//! What is remembered of a server from scrape to scrape.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::config;
+use crate::query::{Cost, Reason};
+use crate::server::{Application, Facts};
+
+pub struct Memory {
+    /// The database in which the server's own matters are asked.
+    pub home: String,
+    pub facts: Option<Arc<Facts>>,
+    pub down: Option<(Instant, Down)>,
+    /// When the functions of the strict set-up were last looked for elsewhere.
+    pub probed: Option<Instant>,
+    pub databases: BTreeMap<String, Known>,
+    pub enabled: BTreeSet<&'static str>,
+    pub totals: BTreeMap<&'static str, Cost>,
+    pub duplicates: BTreeMap<Arc<str>, u64>,
+    pub scrapes: u64,
+    pub asked: Option<SystemTime>,
+}
+
+/// What is remembered of a database.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub oid: u32,
+    pub application: Option<Application>,
+    pub visited: Option<Instant>,
+    /// Why the last visit failed.
+    pub failure: Option<(Reason, String)>,
+}
+
+/// Why a server does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Memory {
+    /// Takes in what a scrape has learned: databases come and go.
+    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) {
+        let watched = facts
+            .databases
+            .iter()
+            .filter(|database| database.closed.is_none() && rules.watches(&database.name));
+        let mut databases = BTreeMap::new();
+        for database in watched {
+            let known = self
+                .databases
+                .remove(&database.name)
+                .filter(|known| known.oid == database.oid);
+            let known = known.unwrap_or(Known {
+                oid: database.oid,
+                application: None,
+                visited: None,
+                failure: None,
+            });
+            databases.insert(database.name.clone(), known);
+        }
+        self.databases = databases;
+        self.facts = Some(facts.clone());
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(facts) = &self.facts {
+            if facts.superuser {
+                warnings.push(format!(
+                    "the role {:?} is a superuser; a monitoring role needs no such power: see `grants`",
+                    facts.role
+                ));
+            }
+            let views = &facts.views;
+            if !facts.superuser && views.privileges.contains("pg_read_all_stats") {
+                warnings.push(format!(
+                    "the role {:?} has pg_monitor or pg_read_all_stats: with it anybody can read \
+                     query texts, and in Synapse's these are message bodies; the strict set-up of \
+                     `grants` does without",
+                    facts.role
+                ));
+            } else if !facts.superuser && views.functions.is_empty() {
+                warnings.push(format!(
+                    "the role {:?} may not see other sessions; run what `grants` prints",
+                    facts.role
+                ));
+            }
+        }
+        for name in self.writable() {
+            warnings.push(format!(
+                "the role could write the application's tables in database {name:?}; a monitoring \
+                 role of its own is safer: see `grants`"
+            ));
+        }
+        warnings
+    }
+
+    pub fn writable(&self) -> impl Iterator<Item = &str> {
+        self.databases
+            .iter()
+            .filter(|(_, known)| {
+                let application = known.application.as_ref();
+                application.is_some_and(|application| application.writable)
+            })
+            .map(|(name, _)| name.as_str())
+    }
+}

@@ -1,0 +1,209 @@
+//! Whether the server answers, and what it says of itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::time::timeout_at;
+
+use super::memory::Down;
+use super::target::Target;
+use crate::query::{QueryError, Reason};
+use crate::server::{Facts, LeaseError, Purpose};
+
+/// The database in which the strict set-up keeps its functions.
+const MAINTENANCE: &str = "postgres";
+
+/// How long a failed connect is remembered, so that probes stay fast.
+const DOWN_MEMORY: Duration = Duration::from_secs(1);
+
+/// How long before the functions of the strict set-up are looked for again.
+const PROBE_INTERVAL: Duration = Duration::from_secs(180);
+
+impl Target {
+    /// The server's facts, read by this scrape or shared with another.
+    pub async fn facts(
+        self: &Arc<Self>,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Arc<Facts>, Down> {
+        if let Some((at, down)) = &self.memory().down
+            && at.elapsed() < DOWN_MEMORY
+        {
+            return Err(down.clone());
+        }
+        let longest = self.longest_deadline(deadline);
+        let awaited = self.facts.get(started, || {
+            let target = self.clone();
+            async move { target.read_facts(longest).await }.boxed()
+        });
+        match timeout_at(deadline.into(), awaited).await {
+            Ok(facts) => (*facts).clone(),
+            Err(_) => Err(self.timed_out(started)),
+        }
+    }
+
+    pub fn timed_out(&self, started: Instant) -> Down {
+        Down {
+            reason: "timeout",
+            message: format!(
+                "{} did not answer within {:.1} s",
+                self.connections.address(),
+                started.elapsed().as_secs_f64()
+            ),
+        }
+    }
+
+    pub async fn read_facts(self: Arc<Self>, deadline: Instant) -> Result<Arc<Facts>, Down> {
+        let started = Instant::now();
+        let read = timeout_at(deadline.into(), self.ask_facts(deadline)).await;
+        let facts = read.unwrap_or_else(|_| Err(self.timed_out(started)));
+        let mut memory = self.memory();
+        match &facts {
+            Ok(facts) => {
+                if memory.down.take().is_some() {
+                    tracing::info!(server = self.config.name, "the server answers again");
+                }
+                memory.remember(facts, &self.config.databases);
+            }
+            Err(down) => {
+                let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);
+                if !known {
+                    tracing::warn!(
+                        server = self.config.name,
+                        reason = down.reason,
+                        "{}",
+                        down.message
+                    );
+                }
+                memory.down = Some((Instant::now(), down.clone()));
+            }
+        }
+        drop(memory);
+        self.keep_warm();
+        facts
+    }
+
+    pub async fn ask_facts(&self, deadline: Instant) -> Result<Arc<Facts>, Down> {
+        let home = self.memory().home.clone();
+        let facts = match self.ask_facts_in(&home, deadline).await {
+            Err(Unanswered::Lease(error)) if home != self.own_database => {
+                tracing::debug!(%error, "{home} is out of reach");
+                self.memory().home = self.own_database.clone();
+                self.ask_facts_in(&self.own_database, deadline).await
+            }
+            other => other,
+        };
+        match facts {
+            Ok(facts) => Ok(Arc::new(self.find_functions(facts, deadline).await)),
+            // The server answers, if only to refuse this: what was true a moment ago still is.
+            Err(Unanswered::Query(error @ QueryError::Refused { .. })) => {
+                tracing::warn!(server = self.config.name, %error, "could not read the server's facts");
+                self.memory().facts.clone().ok_or_else(|| Down {
+                    reason: error.reason().as_str(),
+                    message: format!(
+                        "{} refuses to tell its version and role: {error}",
+                        self.connections.address()
+                    ),
+                })
+            }
+            Err(error) => Err(Down {
+                reason: match &error {
+                    Unanswered::Lease(error) => error.reason(),
+                    Unanswered::Query(error) => error.reason().as_str(),
+                },
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    pub async fn ask_facts_in(
+        &self,
+        database: &str,
+        deadline: Instant,
+    ) -> Result<Facts, Unanswered> {
+        let mut again = true;
+        loop {
+            let mut lease = self.connections.lease(database, Purpose::Scrape).await?;
+            let timeout = deadline.saturating_duration_since(Instant::now()) / 2;
+            match lease
+                .run(async |client| Facts::read(client, timeout).await)
+                .await
+            {
+                // A warm connection that a restart has cut: the server itself may be well.
+                Err(QueryError::Broken(_)) if again => again = false,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    /// Where the role may not read the statistics views itself, the functions that stand in for
+    /// them are looked for in the maintenance database.
+    pub async fn find_functions(&self, facts: Facts, deadline: Instant) -> Facts {
+        let elsewhere = facts
+            .databases
+            .iter()
+            .any(|database| database.name == MAINTENANCE && database.closed.is_none());
+        let home = self.memory().home.clone();
+        let due = {
+            let memory = self.memory();
+            memory.probed.is_none_or(|at| at.elapsed() > PROBE_INTERVAL)
+        };
+        let content = facts.views.strict || facts.views.privileges.contains("pg_read_all_stats");
+        if content || home == MAINTENANCE || !elsewhere || !due {
+            return facts;
+        }
+        self.memory().probed = Some(Instant::now());
+        match self.ask_facts_in(MAINTENANCE, deadline).await {
+            Ok(there) if there.views.strict => {
+                self.memory().home = MAINTENANCE.to_owned();
+                there
+            }
+            Ok(_) => facts,
+            Err(error) => {
+                tracing::debug!(%error, "could not look for functions in {MAINTENANCE}");
+                facts
+            }
+        }
+    }
+
+    /// The databases whose connections are kept: the home, the DSN's own, those with an
+    /// application.
+    pub fn keep_warm(&self) {
+        let memory = self.memory();
+        let mut warm = vec![memory.home.as_str(), self.own_database.as_str()];
+        warm.extend(
+            memory
+                .databases
+                .iter()
+                .filter(|(_, known)| known.application.is_some())
+                .map(|(name, _)| name.as_str()),
+        );
+        warm.sort_unstable();
+        warm.dedup();
+        self.connections.keep_warm(&warm);
+    }
+}
+
+/// No connection, or no answer on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+impl Unanswered {
+    /// Why a database could not be visited.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Query(error) => error.reason(),
+            Self::Lease(error) => match error.reason() {
+                "no_connect_privilege" | "authentication" => Reason::NoPrivilege,
+                "database_missing" => Reason::DatabaseSkipped,
+                _ => Reason::Connection,
+            },
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a scrape says: the samples that were gathered, and how the gathering went.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::gather::{Gathered, Outcome};
+use super::memory::{Down, Memory};
+use super::own;
+use super::target::Target;
+use crate::config;
+use crate::query::{Reason, Version};
+use crate::server::{Connections, Facts};
+use crate::snapshot::Snapshot;
+
+/// The newest major version that the definitions were tested with.
+const NEWEST: u32 = 18;
+
+impl Target {
+    /// Everything that was gathered, and what there is to say about it.
+    pub fn assemble(
+        &self,
+        facts: &Result<Arc<Facts>, Down>,
+        gathered: Vec<Gathered>,
+        disabled: impl Iterator<Item = &'static str>,
+        started: Instant,
+    ) -> Snapshot {
+        let mut page = Snapshot::default();
+        let mut reports: BTreeMap<&'static str, Report> = BTreeMap::new();
+        for one in &gathered {
+            let report = reports.entry(one.collector).or_default();
+            report.add(one, &mut page);
+        }
+        let failed = reports.values().any(|report| !report.success);
+        for (collector, report) in &reports {
+            own::COLLECTOR_SUCCESS.push(&mut page, [collector], f64::from(report.success));
+            let duration = report.duration.as_secs_f64();
+            own::COLLECTOR_DURATION.push(&mut page, [collector], duration);
+            own::ROW_LIMIT.push(&mut page, [collector], self.limits[collector] as f64);
+            for (reason, database) in &report.skipped {
+                own::SKIPPED.push(&mut page, [collector, reason.as_str(), database], 1.0);
+            }
+            for (database, age) in &report.ages {
+                own::AGE.push(&mut page, [collector, database], age.as_secs_f64());
+            }
+        }
+        for collector in disabled {
+            let reason = Reason::Disabled.as_str();
+            own::SKIPPED.push(&mut page, [collector, reason, ""], 1.0);
+        }
+        let mut memory = self.memory();
+        memory.own_metrics(&self.config, &self.connections, facts, &mut page);
+        for (metric, dropped) in page.dedupe() {
+            let total = memory.duplicates.entry(metric.clone()).or_default();
+            if *total == 0 {
+                tracing::warn!(%metric, dropped, "dropped samples whose labels were already there");
+            }
+            *total += dropped as u64;
+        }
+        for (metric, total) in &memory.duplicates {
+            own::DUPLICATES.push(&mut page, [metric], *total as f64);
+        }
+        own::LAST_SCRAPE_ERROR.push(&mut page, [], f64::from(failed || facts.is_err()));
+        own::LAST_SCRAPE_DURATION.push(&mut page, [], started.elapsed().as_secs_f64());
+        page.add_labels(&self.config.labels);
+        page
+    }
+}
+
+impl Memory {
+    /// The metrics of the server as a whole, and of the exporter.
+    pub fn own_metrics(
+        &self,
+        config: &config::Server,
+        connections: &Connections,
+        facts: &Result<Arc<Facts>, Down>,
+        page: &mut Snapshot,
+    ) {
+        own::UP.push(page, [], f64::from(facts.is_ok()));
+        if let Err(down) = facts {
+            own::DOWN_REASON.push(page, [down.reason], 1.0);
+        }
+        if let Some(known) = &self.facts {
+            let cluster = config.cluster.as_deref().unwrap_or(&known.cluster_name);
+            own::SERVER_INFO.push(page, [&known.system_identifier, cluster], 1.0);
+        }
+        if let Ok(facts) = facts {
+            let short = facts.short_version();
+            let address = connections.address();
+            own::STATIC.push(page, [&facts.version_text, &short, &address], 1.0);
+            own::VERSION.push(page, [], f64::from(facts.version.0));
+            own::IN_RECOVERY.push(page, [], f64::from(facts.standby));
+            own::TIMELINE.push(page, [], facts.timeline);
+            let unknown = facts.version >= Version((NEWEST + 1) * 10_000);
+            own::VERSION_UNKNOWN.push(page, [], f64::from(unknown));
+            if facts.superuser {
+                own::ROLE_WARNING.push(page, ["superuser", ""], 1.0);
+            }
+            for name in self.writable() {
+                own::ROLE_WARNING.push(page, ["writable", name], 1.0);
+            }
+            own::DATABASES.push(page, [], self.databases.len() as f64);
+        }
+        own::SCRAPES.push(page, [], self.scrapes as f64);
+        own::CONNECTIONS.push(page, [], connections.open() as f64);
+        own::CONNECTION_LIMIT.push(page, [], connections.budget() as f64);
+        own::CONNECTIONS_OPENED.push(page, [], connections.opened() as f64);
+        for (collector, cost) in &self.totals {
+            own::STATEMENTS.push(page, [collector], cost.statements as f64);
+            own::ROWS.push(page, [collector], cost.rows as f64);
+            own::SERIES_CUT.push(page, [collector], cost.cut as f64);
+            own::QUERY_SECONDS.push(page, [collector], cost.duration.as_secs_f64());
+        }
+    }
+}
+
+/// What there is to say of a collector after a scrape.
+struct Report {
+    success: bool,
+    duration: Duration,
+    skipped: BTreeSet<(Reason, String)>,
+    ages: BTreeMap<String, Duration>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            success: true,
+            duration: Duration::ZERO,
+            skipped: BTreeSet::new(),
+            ages: BTreeMap::new(),
+        }
+    }
+}
+
+impl Report {
+    pub fn add(&mut self, one: &Gathered, page: &mut Snapshot) {
+        let database = one.database.clone().unwrap_or_default();
+        let (harvest, remembered) = match &one.outcome {
+            Outcome::Fresh(harvest) => (harvest, false),
+            Outcome::Remembered(harvest) => (harvest, true),
+            Outcome::Missing(reason) => {
+                self.success &= !reason.is_failure();
+                self.skipped.insert((*reason, database));
+                return;
+            }
+        };
+        page.merge(&harvest.snapshot);
+        self.success &= harvest.success();
+        self.duration += harvest.cost.duration;
+        for skip in &harvest.skipped {
+            self.skipped.insert((skip.reason, database.clone()));
+        }
+        if remembered {
+            self.ages.insert(database, harvest.oldest.elapsed());
+        }
+    }
+}

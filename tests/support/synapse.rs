@@ -1,0 +1,147 @@
+//! A real Synapse with real users, rooms and messages.
+//!
+//! `synapse/driver.py` runs it and sends the traffic; what was made is counted there and asked of
+//! Synapse's own admin API.
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::postgres::Postgres;
+use super::process::{Process, User, command, deps, scratch};
+
+/// The newest that is pinned; needs PostgreSQL 14 or later.
+pub const NEW: &str = "1.163.2";
+/// Two years older; the one for PostgreSQL 13.
+pub const OLD: &str = "1.119.0";
+
+/// A running Synapse. It stops when this is dropped; its database stays.
+pub struct Synapse {
+    process: Process,
+    _folder: TempDir,
+}
+
+/// What was made on a Synapse so far.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Made {
+    /// Its name, the part of a user id after the colon.
+    pub server_name: String,
+    /// Where its client API is.
+    pub url: String,
+    /// The database that it uses.
+    pub database: String,
+    /// The role that owns the database.
+    pub role: String,
+    /// A text that every message body holds.
+    pub marker: String,
+    /// Those in `users`.
+    pub users: Users,
+    /// Those in `rooms`.
+    pub rooms: Rooms,
+    /// Visible devices.
+    pub devices: u64,
+    /// Messages in plain text.
+    pub messages: u64,
+    /// Encrypted messages.
+    pub encrypted_messages: u64,
+    /// Uploaded files.
+    pub media: u64,
+}
+
+/// How many users, and of what kind; one who is of no kind here is just a person.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Users {
+    /// All of them.
+    pub total: u64,
+    /// Guests.
+    pub guests: u64,
+    /// Those that an application service has registered.
+    pub bridged: u64,
+    /// Server administrators.
+    pub admins: u64,
+    /// Those who have left.
+    pub deactivated: u64,
+}
+
+/// How many rooms, and of what kind.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Rooms {
+    /// All of them.
+    pub total: u64,
+    /// Those in the room directory.
+    pub published: u64,
+    /// Those with encryption.
+    pub encrypted: u64,
+}
+
+impl Synapse {
+    /// Starts that version on a database of its own, `synapse`, and sends traffic; some five
+    /// seconds.
+    pub async fn start(postgres: &Postgres, version: &str) -> (Self, Made) {
+        Self::start_in(postgres, version, "synapse").await
+    }
+
+    /// Starts on a database of that name, which is made.
+    pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
+        let python = deps().join(format!("synapse-{version}/bin/python"));
+        assert!(
+            python.exists(),
+            "{} is missing: `make deps` installs Synapse to test with",
+            python.display()
+        );
+        let folder = scratch();
+        let mut command = command(User::Same, python);
+        // The project may be read-only.
+        command.arg("-B").arg(DRIVER);
+        command.arg("--host").arg(postgres.socket_dir());
+        command.arg("--port").arg(postgres.port().to_string());
+        command.arg("--database").arg(database);
+        command.arg("--folder").arg(folder.path());
+        let synapse = Self {
+            process: Process::start(command),
+            _folder: folder,
+        };
+        let made = synapse.summary(0).await;
+        (synapse, made)
+    }
+
+    /// Sends messages until [`Self::hush`]; returns when one has been sent.
+    pub async fn talk(&self) -> Made {
+        self.tell(Signal::USR1).await
+    }
+
+    /// Sends no more messages; what was made until then.
+    pub async fn hush(&self) -> Made {
+        self.tell(Signal::USR2).await
+    }
+
+    async fn tell(&self, signal: Signal) -> Made {
+        let said = self.process.output().lines().count();
+        self.process.signal(signal);
+        self.summary(said).await
+    }
+
+    /// The summary after so many others.
+    async fn summary(&self, others: usize) -> Made {
+        let found = self
+            .process
+            .wait_for_output(|output| {
+                let line = output.split_inclusive('\n').nth(others)?;
+                line.ends_with('\n')
+                    .then(|| serde_saphyr::from_str(line).ok())?
+            })
+            .await;
+        found.unwrap_or_else(|output| panic!("Synapse has no traffic: {output}"))
+    }
+}
+
+impl Drop for Synapse {
+    fn drop(&mut self) {
+        self.process.end(Signal::TERM);
+    }
+}
+
+const DRIVER: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/support/synapse/driver.py"
+);

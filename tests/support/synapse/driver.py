@@ -1,0 +1,55 @@
+"""Runs a Synapse with traffic for a test.
+
+Run by the Python of an environment from ../install/synapse.sh. Prints what was made, as one line of
+JSON, and again after each signal that it obeys:
+
+    SIGUSR1  sends messages until told otherwise
+    SIGUSR2  sends no more of them
+    SIGTERM, SIGQUIT, SIGINT  ends, and Synapse with it
+"""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+
+from homeserver import Homeserver, Postgres
+from process import Failed
+from traffic import Traffic
+
+
+def main():
+    """Starts what is asked for, then does as it is told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", required=True, help="PostgreSQL's address, or the folder of its socket")
+    parser.add_argument("--port", required=True, type=int, help="PostgreSQL's port")
+    parser.add_argument("--database", default="synapse", help="the database to make")
+    parser.add_argument("--folder", required=True, type=Path, help="for Synapse's files, given to it")
+    arguments = parser.parse_args()
+    for end in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(end, lambda *_: sys.exit(0))
+
+    with Homeserver(Postgres(arguments.host, arguments.port), arguments.folder, arguments.database) as homeserver:
+        obey(Traffic(homeserver))
+
+
+def obey(traffic: Traffic):
+    """Answers signals until one ends it."""
+    commands = SimpleQueue()
+    signal.signal(signal.SIGUSR1, lambda *_: commands.put(traffic.talk))
+    signal.signal(signal.SIGUSR2, lambda *_: commands.put(traffic.hush))
+    try:
+        while True:
+            print(json.dumps(traffic.summary()), flush=True)
+            commands.get()()
+    finally:
+        traffic.hush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as reason:
+        sys.exit(str(reason))
