@@ -3,4 +3,5 @@
 mod support;
 
 mod bed;
+mod cli;
 mod demo;

@@ -15,6 +15,7 @@ mod scrape;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -105,6 +106,13 @@ fn runtime() -> Result<Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::Failed(format!("cannot write to standard output: {error}")))
 }
 
 const AFTER_HELP: &str = "\

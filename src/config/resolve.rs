@@ -177,13 +177,13 @@ fn dsn(
     };
     // It is read again at every connect, and may come later than the program.
     if let Some(path) = password_file
-        && let Err(error) = fs::File::open(&path)
+        && let Err(error) = fs::metadata(&path)
     {
         let place = section.place("password_file");
         warnings.push(format!("{place}: {path} cannot be read yet: {error}"));
     }
     for file in tls_files(&dsn) {
-        if let Err(error) = fs::File::open(&file.path) {
+        if let Err(error) = fs::read(&file.path) {
             let sentence = format!("{} cannot be read: {error}", file.path.display());
             section.wrong("dsn", Fault::Invalid(sentence));
         }
