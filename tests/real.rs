@@ -4,4 +4,5 @@ mod support;
 
 mod bed;
 mod cli;
+mod connect;
 mod demo;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
-use matrix_postgres_exporter::config::{Collectors, Config, Scrape, Web};
+use matrix_postgres_exporter::config::{Collectors, Config, Log, LogFormat, Scrape, Web};
 use matrix_postgres_exporter::scrape::Scraper;
 use matrix_postgres_exporter::web::{Limits, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -473,6 +473,10 @@ fn exporter(web: Web) -> Router {
             enabled: BTreeSet::new(),
             limits: BTreeMap::new(),
             ttls: BTreeMap::new(),
+        },
+        log: Log {
+            level: "info".to_owned(),
+            format: LogFormat::Logfmt,
         },
     };
     router(Scraper::new(&config), &web, config.scrape.timeout)

@@ -2,7 +2,6 @@
 //!
 //! Precedence: flags, environment, file, defaults. Every error is reported at once, with file,
 //! line and key. No socket is opened here, and no secret is ever printed.
-
 //!
 //! - [`layer`]: what one source says
 //! - [`file`]: the YAML file, with the line of every key

@@ -234,7 +234,7 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
 fn tls_advice(reason: &str) -> &'static str {
     if reason.contains("does not support TLS") {
         "; switch ssl on there, or ask for less with sslmode"
-    } else if reason.contains("UnknownIssuer") {
+    } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "; name the certificate of the server's own authority in sslrootcert"
     } else if reason.contains("not valid for name") {
         "; connect by a name in the certificate (hostaddr can hold the address), or ask for less \
