@@ -297,7 +297,7 @@ async fn no_secret_is_ever_printed() {
             let output = exporter()
                 .arg(command)
                 .args(flags)
-                .arg("--log.level=trace")
+                .arg("--log.level=trace,tokio_postgres=trace")
                 .envs(environment.iter().copied())
                 .output()
                 .unwrap();
@@ -308,7 +308,7 @@ async fn no_secret_is_ever_printed() {
                 "{command} {flags:?} {environment:?}: {said}"
             );
         }
-        let flags = [flags, &["--log.level=trace"]].concat();
+        let flags = [flags, &["--log.level=trace,tokio_postgres=trace"]].concat();
         let (server, address) = serving(&flags, environment).await;
         for path in ["/", "/metrics", "/-/ready"] {
             let page = get(&address, path).await;

@@ -1,10 +1,10 @@
 //! The commands, a file for each.
 //!
-//! - [`serve`]: answers Prometheus; what runs when no command is named
-//! - [`scrape`]: scrapes once, to standard output
-//! - [`check`]: says what is wrong with configuration, server and role
-//! - [`healthcheck`]: asks a running exporter whether it lives
-//! - [`flags`]: the flags that most of them share
+//! - `serve`: answers Prometheus; what runs when no command is named
+//! - `scrape`: scrapes once, to standard output
+//! - `check`: says what is wrong with configuration, server and role
+//! - `healthcheck`: asks a running exporter whether it lives
+//! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
 
