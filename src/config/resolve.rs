@@ -16,7 +16,7 @@ use crate::query::Collector;
 use ::config::{Map, Value};
 
 /// Checks the settings, all of them.
-pub fn resolve(
+pub fn config(
     settings: Map<String, Value>,
     switches: &[Switch],
     variable: Variable<'_>,
@@ -39,8 +39,20 @@ pub fn resolve(
     root.refuse("auth_modules", "/probe is not served yet; take the key out");
     root.finish();
 
+    fine(config, notes)
+}
+
+/// Checks the settings of HTTP, and no others.
+pub fn web_alone(settings: Map<String, Value>, mut notes: Notes) -> Result<Web, Problems> {
+    let mut root = Section::root(settings, &mut notes);
+    let openmetrics = root.truth("openmetrics").unwrap_or(false);
+    let web = web(root.section("web"), openmetrics);
+    fine(web, notes)
+}
+
+fn fine<T>(checked: T, notes: Notes) -> Result<T, Problems> {
     match notes.problems.is_empty() {
-        true => Ok(config),
+        true => Ok(checked),
         false => Err(Problems(notes.problems)),
     }
 }
@@ -49,6 +61,7 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
         listen: section
             .list_as("listen", listen_address)
+            .filter(|listen| !listen.is_empty())
             .unwrap_or_else(|| vec![":9187".to_owned()]),
         telemetry_path: section
             .text_as("telemetry_path", telemetry_path)
@@ -177,13 +190,13 @@ fn dsn(
     };
     // It is read again at every connect, and may come later than the program.
     if let Some(path) = password_file
-        && let Err(error) = fs::File::open(&path)
+        && let Err(error) = fs::metadata(&path)
     {
         let place = section.place("password_file");
         warnings.push(format!("{place}: {path} cannot be read yet: {error}"));
     }
     for file in tls_files(&dsn) {
-        if let Err(error) = fs::File::open(&file.path) {
+        if let Err(error) = fs::read(&file.path) {
             let sentence = format!("{} cannot be read: {error}", file.path.display());
             section.wrong("dsn", Fault::Invalid(sentence));
         }
