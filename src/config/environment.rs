@@ -24,8 +24,10 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, problems: &mut Vec
         match std::fs::read_to_string(&path) {
             Ok(text) => Some((file_variable, text.trim().to_owned())),
             Err(error) => {
-                let place = format!("{file_variable}: {path}");
-                problems.push(Problem::new(&place, Fault::Unreadable(error.to_string())));
+                problems.push(Problem::new(
+                    &file_variable,
+                    Fault::unreadable(&path, &error),
+                ));
                 None
             }
         }

@@ -197,8 +197,7 @@ fn dsn(
     }
     for file in tls_files(&dsn) {
         if let Err(error) = fs::read(&file.path) {
-            let sentence = format!("{} cannot be read: {error}", file.path.display());
-            section.wrong("dsn", Fault::Invalid(sentence));
+            section.wrong("dsn", Fault::unreadable(&file.path, &error));
         }
     }
     Some(dsn)
