@@ -410,7 +410,7 @@ async fn a_session_ends_with_its_backend() {
         server.tcp_dsn("postgres", "postgres") + " sslmode=require",
     ] {
         let dialer = dialer_of(&format!("{dsn} application_name=short"));
-        for _ in 0..20 {
+        for _ in 0..5 {
             let (client, session) = dialer.connect(None).await.unwrap();
             let session = tokio::spawn(session);
             assert_eq!(backends().await, "1");
@@ -418,7 +418,7 @@ async fn a_session_ends_with_its_backend() {
             session.await.unwrap();
             assert_eq!(backends().await, "0", "{dsn}");
         }
-        for _ in 0..20 {
+        for _ in 0..5 {
             let (client, session) = dialer.connect(None).await.unwrap();
             let session = tokio::spawn(session);
             let suicide = client

@@ -74,7 +74,7 @@ pub enum ConnectError {
     },
     /// The server refuses.
     #[error("{}", refusal(.login, .code, .message))]
-    Refused {
+    Server {
         /// Who and where.
         login: Login,
         /// The SQLSTATE.
@@ -160,7 +160,7 @@ impl ConnectError {
             Self::PasswordFile(_) => Reason::PasswordFile,
             Self::TlsFiles(_) | Self::Tls { .. } => Reason::Tls,
             Self::NoPassword(_) | Self::Authentication { .. } => Reason::Authentication,
-            Self::Refused { code, message, .. } => of_refusal(code, message),
+            Self::Server { code, message, .. } => of_refusal(code, message),
             Self::Closed { .. } => Reason::Refused,
             Self::Interrupted => Reason::Other,
         }
@@ -173,7 +173,7 @@ impl ConnectError {
 
     /// Whether `pg_hba.conf` forbids it.
     pub(super) fn is_by_rule(&self) -> bool {
-        matches!(self, Self::Refused { code, .. }
+        matches!(self, Self::Server { code, .. }
             if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 }
