@@ -5,3 +5,4 @@ mod support;
 mod bed;
 mod connect;
 mod demo;
+mod limits;
