@@ -6,3 +6,4 @@ mod bed;
 mod connect;
 mod demo;
 mod limits;
+mod names;
