@@ -118,6 +118,11 @@ pub(super) async fn run(
             ),
         });
     }
+    // Each statement has kept to the limit; together they may not.
+    while harvest.kept.len() > reader.context.limit {
+        harvest.kept.pop_last();
+        harvest.cost.cut += 1;
+    }
     for kept in harvest.kept.values() {
         for (metric, sample) in &kept.samples {
             harvest.snapshot.push(metric, sample.clone());
