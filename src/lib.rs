@@ -10,6 +10,7 @@
 //!
 //! - [`cli`]: the commands; reads flags and environment, then calls the rest
 //! - [`web`]: HTTP in front of a scrape: routes, compression, landing page
+//! - [`catalogue`]: every collector and metric on paper, with what each needs
 //! - [`scrape`]: one scrape: deadline, sharing between concurrent scrapes, cache by TTL
 //! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
 //! - [`collectors`]: what is asked: definitions only
@@ -20,6 +21,7 @@
 //! - [`config`]: file, environment and flags become one validated configuration
 //! - [`telemetry`]: logs, and what the process says of itself
 
+pub mod catalogue;
 pub mod cli;
 pub mod collectors;
 pub mod config;
