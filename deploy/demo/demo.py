@@ -228,7 +228,7 @@ def end_in_order(*_):
     sys.exit(0)
 
 
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 if __name__ == "__main__":
     try:
