@@ -20,6 +20,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
     let (logfmt, json) = match format {
         LogFormat::Logfmt => {
             let layer = tracing_logfmt::Builder::new()
+                .with_span_path(false)
                 .layer()
                 .with_writer(std::io::stderr);
             (Some(layer), None)
@@ -28,6 +29,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
             let layer = tracing_subscriber::fmt::layer()
                 .json()
                 .flatten_event(true)
+                .with_span_list(false)
                 .with_writer(std::io::stderr);
             (None, Some(layer))
         }

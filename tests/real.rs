@@ -3,4 +3,6 @@
 mod support;
 
 mod bed;
+mod cli;
+mod connect;
 mod demo;

@@ -15,7 +15,7 @@ pub fn command() -> Command {
 
 /// Runs it: one scrape, and what it has learnt.
 pub fn run(config: &Config) -> Result<(), Error> {
-    println!("The configuration is fine.");
+    super::print("The configuration is fine.\n")?;
     let status = super::runtime()?.block_on(async {
         let scraper = Scraper::new(config);
         scrape::once(&scraper, config).await?;
@@ -26,7 +26,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let mut complete = true;
     for server in &status.servers {
         let findings = Findings::of(server);
-        println!("{}", findings.sentences.join("\n"));
+        super::print(&(findings.sentences.join("\n") + "\n"))?;
         complete &= findings.complete;
     }
     match complete {

@@ -56,12 +56,12 @@ const FLAGS: &[Flag] = &[
     ),
     Flag::truth("openmetrics", "openmetrics").shown(
         "Web",
-        "",
+        "BOOL",
         "Serve OpenMetrics to scrapers that ask for it",
     ),
     Flag::truth("web.enable-lifecycle", "web.lifecycle").shown(
         "Web",
-        "",
+        "BOOL",
         "Let other hosts switch collectors, too",
     ),
     Flag::text("web.config.file", "web.config_file"),
@@ -533,6 +533,7 @@ mod tests {
         let matches = command.try_get_matches_from(args).unwrap();
         let variable = |name: &str| {
             env.iter()
+                .chain(&[("PGUSER", "exporter")])
                 .find(|(known, _)| *known == name)
                 .map(|(_, value)| (*value).to_owned())
         };

@@ -1,10 +1,10 @@
 //! The commands, a file for each.
 //!
-//! - [`serve`]: answers Prometheus; what runs when no command is named
-//! - [`scrape`]: scrapes once, to standard output
-//! - [`check`]: says what is wrong with configuration, server and role
-//! - [`healthcheck`]: asks a running exporter whether it lives
-//! - [`flags`]: the flags that most of them share
+//! - `serve`: answers Prometheus; what runs when no command is named
+//! - `scrape`: scrapes once, to standard output
+//! - `check`: says what is wrong with configuration, server and role
+//! - `healthcheck`: asks a running exporter whether it lives
+//! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
 
@@ -15,6 +15,7 @@ mod scrape;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -105,6 +106,13 @@ fn runtime() -> Result<Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::Failed(format!("cannot write to standard output: {error}")))
 }
 
 const AFTER_HELP: &str = "\

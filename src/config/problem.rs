@@ -25,7 +25,7 @@ impl From<Problem> for Problems {
 }
 
 /// One thing that is wrong, and where it was said.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{place}: {fault}")]
 pub struct Problem {
     /// File, line and key; or the flag; or the environment variable.
@@ -45,7 +45,7 @@ impl Problem {
 }
 
 /// What can be wrong. No variant holds a value that could be a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     /// A file that cannot be read.
     #[error("cannot be read: {0}")]

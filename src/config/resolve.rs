@@ -1,9 +1,11 @@
 //! One tree of settings becomes a [`Config`]: types, ranges, names, defaults.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::dsn::{File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
@@ -14,7 +16,7 @@ use crate::query::Collector;
 use ::config::{Map, Value};
 
 /// Checks the settings, all of them.
-pub fn resolve(
+pub fn config(
     settings: Map<String, Value>,
     switches: &[Switch],
     variable: Variable<'_>,
@@ -22,12 +24,14 @@ pub fn resolve(
     warnings: &mut Vec<String>,
 ) -> Result<Config, Problems> {
     let mut root = Section::root(settings, &mut notes);
-    let openmetrics = root.switch("openmetrics").unwrap_or(false);
-    let web = web(root.section("web"), openmetrics);
-    let servers = servers(root.section("servers"), variable);
-    let scrape = scrape(root.section("scrape"));
-    let collectors = collectors(root.section("collectors"), switches, warnings);
-    let log = log(root.section("log"));
+    let openmetrics = root.truth("openmetrics").unwrap_or(false);
+    let config = Config {
+        web: web(root.section("web"), openmetrics),
+        servers: servers(root.section("servers"), variable, warnings),
+        scrape: scrape(root.section("scrape")),
+        collectors: collectors(root.section("collectors"), switches, warnings),
+        log: log(root.section("log")),
+    };
     root.refuse(
         "custom_queries",
         "custom queries are not served yet; take the key out",
@@ -35,16 +39,21 @@ pub fn resolve(
     root.refuse("auth_modules", "/probe is not served yet; take the key out");
     root.finish();
 
-    if notes.problems.is_empty() {
-        Ok(Config {
-            web,
-            servers,
-            scrape,
-            collectors,
-            log,
-        })
-    } else {
-        Err(Problems(notes.problems))
+    fine(config, notes)
+}
+
+/// Checks the settings of HTTP, and no others.
+pub fn web_alone(settings: Map<String, Value>, mut notes: Notes) -> Result<Web, Problems> {
+    let mut root = Section::root(settings, &mut notes);
+    let openmetrics = root.truth("openmetrics").unwrap_or(false);
+    let web = web(root.section("web"), openmetrics);
+    fine(web, notes)
+}
+
+fn fine<T>(checked: T, notes: Notes) -> Result<T, Problems> {
+    match notes.problems.is_empty() {
+        true => Ok(checked),
+        false => Err(Problems(notes.problems)),
     }
 }
 
@@ -52,12 +61,13 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
         listen: section
             .list_as("listen", listen_address)
+            .filter(|listen| !listen.is_empty())
             .unwrap_or_else(|| vec![":9187".to_owned()]),
         telemetry_path: section
             .text_as("telemetry_path", telemetry_path)
             .unwrap_or_else(|| "/metrics".to_owned()),
         openmetrics,
-        lifecycle: section.switch("lifecycle").unwrap_or(false),
+        lifecycle: section.truth("lifecycle").unwrap_or(false),
     };
     section.refuse(
         "config_file",
@@ -96,7 +106,12 @@ fn telemetry_path(path: String) -> Result<String, Fault> {
     Err(Fault::Invalid(sentence))
 }
 
-fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
+/// The servers; only those whose connection string is fine.
+fn servers(
+    mut section: Section<'_>,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Vec<Server> {
     let mut names = section.names();
     if names.is_empty() {
         names.push(super::UNNAMED.to_owned());
@@ -113,13 +128,17 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     }
     names
         .into_iter()
-        .filter_map(|name| server(section.section(&name), name, variable))
+        .filter_map(|name| server(section.section(&name), name, variable, warnings))
         .collect()
 }
 
-/// One server; nothing where its connection string is wrong.
-fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Option<Server> {
-    let dsn = dsn(&mut section, variable);
+fn server(
+    mut section: Section<'_>,
+    name: String,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Server> {
+    let dsn = dsn(&mut section, variable, warnings);
     let connections = section.count("connections", 2).unwrap_or(3);
     let databases = databases(section.section("databases"));
     let cluster = section.text("cluster");
@@ -135,10 +154,13 @@ fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Opt
     })
 }
 
-/// The connection string, completed by what libpq would take; nothing where it is wrong.
-fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
-    let invalid = |error: super::dsn::DsnError| Fault::Invalid(error.to_string());
-    let given = section.text("dsn").unwrap_or_default();
+/// The connection string, or nothing, with what the keys beside it and libpq's variables add.
+fn dsn(
+    section: &mut Section<'_>,
+    variable: Variable<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<Dsn> {
+    let text = section.text("dsn");
     let user = section.text("user");
     let password = section.text("password");
     let password_file = section.text("password_file");
@@ -146,29 +168,52 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
         let sentence = "there is a password too; take one of the two out";
         section.wrong("password_file", Fault::Invalid(sentence.to_owned()));
     }
-    let mut dsn = match Dsn::parse(&given) {
+
+    let completed = Dsn::parse(&text.unwrap_or_default()).and_then(|mut dsn| {
+        if let Some(user) = user {
+            dsn.set_user(&user);
+        }
+        if let Some(password) = password {
+            dsn.set_password(password.into());
+        }
+        if let Some(path) = &password_file {
+            dsn.set_password_file(Path::new(path));
+        }
+        dsn.with_defaults(variable)
+    });
+    let dsn = match completed {
         Ok(dsn) => dsn,
         Err(error) => {
-            section.wrong("dsn", invalid(error));
+            section.wrong("dsn", Fault::Invalid(error.to_string()));
             return None;
         }
     };
-    if let Some(user) = user {
-        dsn.set_user(&user);
+    // It is read again at every connect, and may come later than the program.
+    if let Some(path) = password_file
+        && let Err(error) = fs::metadata(&path)
+    {
+        let place = section.place("password_file");
+        warnings.push(format!("{place}: {path} cannot be read yet: {error}"));
     }
-    if let Some(password) = password {
-        dsn.set_password(password.into());
-    }
-    if let Some(path) = password_file {
-        dsn.set_password_file(Path::new(&path));
-    }
-    match dsn.with_defaults(variable) {
-        Ok(dsn) => Some(dsn),
-        Err(error) => {
-            section.wrong("dsn", invalid(error));
-            None
+    for file in tls_files(&dsn) {
+        if let Err(error) = fs::read(&file.path) {
+            let sentence = format!("{} cannot be read: {error}", file.path.display());
+            section.wrong("dsn", Fault::Invalid(sentence));
         }
     }
+    Some(dsn)
+}
+
+/// The certificates and the key that somebody named.
+fn tls_files(dsn: &Dsn) -> impl Iterator<Item = &File> {
+    let roots = match &dsn.tls.roots {
+        Roots::File(file) => Some(file),
+        Roots::None | Roots::System => None,
+    };
+    [roots, dsn.tls.certificate.as_ref(), dsn.tls.key.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(|file| !file.optional)
 }
 
 fn databases(mut section: Section<'_>) -> Databases {

@@ -111,7 +111,7 @@ impl<'a> Section<'a> {
     }
 
     /// Yes or no.
-    pub fn switch(&mut self, key: &str) -> Option<bool> {
+    pub fn truth(&mut self, key: &str) -> Option<bool> {
         self.read(key, |value| value.into_bool().map_err(|_| Fault::NotABool))
     }
 
@@ -192,16 +192,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Where a key was said last.
+    pub fn place(&self, key: &str) -> String {
+        let path = self.path_of(key);
+        self.notes.places.get(&path).cloned().unwrap_or(path)
+    }
+
     fn path_of(&self, key: &str) -> String {
         match self.path.as_str() {
             "" => key.to_owned(),
             path => format!("{path}.{key}"),
         }
-    }
-
-    fn place(&self, key: &str) -> String {
-        let path = self.path_of(key);
-        self.notes.places.get(&path).cloned().unwrap_or(path)
     }
 }
 

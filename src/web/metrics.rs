@@ -109,10 +109,13 @@ mod tests {
         assert_eq!(format(&HeaderMap::new(), true), Format::Text);
     }
 
-    #[test]
-    fn an_unknown_collector_is_a_bad_request() {
+    #[tokio::test]
+    async fn an_unknown_collector_is_a_bad_request() {
         let response = answer(Err(UnknownCollector("lokcs".to_owned())), Format::Text);
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await;
+        let sentence = String::from_utf8(body.unwrap().to_vec()).unwrap();
+        assert!(sentence.contains("no collector \"lokcs\""), "{sentence}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! HTTP in front of a scrape.
 //!
-//! - [`metrics`]: the page that Prometheus reads
-//! - [`landing`]: the page that a person reads
-//! - [`switch`]: collectors off and on, for the incident
-//! - [`server`]: connections, and how long a client may take
+//! - `metrics`: the page that Prometheus reads
+//! - `landing`: the page that a person reads
+//! - `switch`: collectors off and on, for the incident
+//! - `server`: connections, and how long a client may take
 //!
 //! Nothing here knows SQL.
 

@@ -89,7 +89,7 @@ fn switch(
         return (StatusCode::NOT_FOUND, format!("{unknown}\n")).into_response();
     }
     let position = if on { "on" } else { "off" };
-    tracing::warn!(collector, "switched {position}");
+    tracing::warn!(collector, "a collector was switched {position} over HTTP");
     // A browser goes back to the page that has the button.
     let browser = headers
         .get(ACCEPT)

@@ -101,14 +101,24 @@ impl Process {
     /// Waits for a line that holds these words; all the output, if the program ends before, or
     /// takes too long.
     pub async fn wait_for_line(&self, words: &str) -> Result<String, String> {
-        let found = |state: &State| {
-            let mut lines = state.output.lines();
-            lines.find(|line| line.contains(words)).map(str::to_owned)
-        };
-        self.wait(|state| found(state).is_some() || state.status.is_some())
-            .await;
-        let line = found(&self.state.borrow());
-        line.ok_or_else(|| self.output())
+        let find = |line: &&str| line.contains(words);
+        self.wait_for_output(|output| output.lines().find(find).map(str::to_owned))
+            .await
+    }
+
+    /// Waits until `find` finds something in the output; all the output, if the program ends
+    /// before, or takes too long.
+    pub async fn wait_for_output<T>(
+        &self,
+        mut find: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T, String> {
+        let mut found = None;
+        self.wait(|state| {
+            found = find(&state.output);
+            found.is_some() || state.status.is_some()
+        })
+        .await;
+        found.ok_or_else(|| self.output())
     }
 
     /// Waits until the process, and every other that has its output open, is gone.

@@ -74,7 +74,7 @@ pub enum ConnectError {
     },
     /// The server refuses.
     #[error("{}", refusal(.login, .code, .message))]
-    Refused {
+    Server {
         /// Who and where.
         login: Login,
         /// The SQLSTATE.
@@ -160,7 +160,7 @@ impl ConnectError {
             Self::PasswordFile(_) => Reason::PasswordFile,
             Self::TlsFiles(_) | Self::Tls { .. } => Reason::Tls,
             Self::NoPassword(_) | Self::Authentication { .. } => Reason::Authentication,
-            Self::Refused { code, message, .. } => of_refusal(code, message),
+            Self::Server { code, message, .. } => of_refusal(code, message),
             Self::Closed { .. } => Reason::Refused,
             Self::Interrupted => Reason::Other,
         }
@@ -173,7 +173,7 @@ impl ConnectError {
 
     /// Whether `pg_hba.conf` forbids it.
     pub(super) fn is_by_rule(&self) -> bool {
-        matches!(self, Self::Refused { code, .. }
+        matches!(self, Self::Server { code, .. }
             if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 }
@@ -234,7 +234,7 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
 fn tls_advice(reason: &str) -> &'static str {
     if reason.contains("does not support TLS") {
         "; switch ssl on there, or ask for less with sslmode"
-    } else if reason.contains("UnknownIssuer") {
+    } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "; name the certificate of the server's own authority in sslrootcert"
     } else if reason.contains("not valid for name") {
         "; connect by a name in the certificate (hostaddr can hold the address), or ask for less \

@@ -15,8 +15,8 @@ command -v apt-get >/dev/null || {
 }
 
 say "installing$missing ..."
-as_root sh -c "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
-  --no-install-recommends -o DPkg::Lock::Timeout=300$missing" >"$deps/apt.log" || {
+as_root "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+--no-install-recommends$missing" >"$deps/apt.log" 2>&1 || {
   tail -n 10 "$deps/apt.log" >&2
   say "could not install$missing; the whole log is $deps/apt.log"
   exit 1

@@ -16,14 +16,14 @@ mkdir -p "$deps"
 # say WORDS: what goes on, where the caller's output does not catch it.
 say() { echo "$*" >&2; }
 
-# as_root COMMAND...: runs it as root or through sudo; without either says what to run.
+# as_root LINE: runs it as root or through sudo; without either says that somebody has to.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
-    "$@"
+    sh -c "$1"
   elif command -v sudo >/dev/null; then
-    sudo "$@"
+    sudo sh -c "$1"
   else
-    say "this needs root and there is no sudo; as root run: $*"
+    say "this needs root and there is no sudo; as root run: $1"
     return 1
   fi
 }

@@ -8,7 +8,7 @@ unpack() {
   into=$deps/daemons/$1
   rm -rf "$into" && mkdir -p "$into/debs" "$deps/bin" || return
   wanted "$1" >"$into/wanted" || {
-    as_root apt-get update && wanted "$1" >"$into/wanted"
+    as_root 'apt-get update' && wanted "$1" >"$into/wanted"
   } || return
   (cd "$into/debs" && xargs apt-get download <"$into/wanted") || return
   for deb in "$into"/debs/*.deb; do
