@@ -462,7 +462,8 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
 
     #[test]
     fn a_server_named_nearer_displaces_the_one_of_the_file_as_a_whole() {
-        let file = "servers: { a: { dsn: host=far dbname=x, user: u, password: s3cret, connections: 7 } }";
+        let file =
+            "servers: { a: { dsn: host=far dbname=x, user: u, password: s3cret, connections: 7 } }";
         let server = |pairs: &'static [(&str, &str)]| {
             let variable = |name: &str| {
                 let mut pairs = pairs.iter().chain(&[("PGUSER", "exporter")]);
@@ -485,13 +486,19 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert_eq!((far.dsn.user(), far.dsn.database()), ("u", "x"));
         assert_eq!(password(&far).as_deref(), Some("s3cret"));
 
-        let near = server(&[("DATA_SOURCE_URI", "near:1/y"), ("DATA_SOURCE_PASS", "other")]);
+        let near = server(&[
+            ("DATA_SOURCE_URI", "near:1/y"),
+            ("DATA_SOURCE_PASS", "other"),
+        ]);
         assert_eq!((near.name.as_str(), near.connections), ("a", 7));
         assert_eq!(near.dsn.address(), "near:1");
         assert_eq!((near.dsn.user(), near.dsn.database()), ("exporter", "y"));
         assert_eq!(password(&near).as_deref(), Some("other"));
 
-        let near = server(&[("DATA_SOURCE_NAME", "host=near"), ("DATA_SOURCE_PASS", "other")]);
+        let near = server(&[
+            ("DATA_SOURCE_NAME", "host=near"),
+            ("DATA_SOURCE_PASS", "other"),
+        ]);
         assert_eq!(near.dsn.address(), "near:5432");
         assert_eq!(password(&near), None);
 
@@ -538,7 +545,10 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         .unwrap_err()
         .to_string();
         assert!(
-            said.starts_with(&format!("DATA_SOURCE_URI_FILE: {} cannot be read: ", path("nowhere"))),
+            said.starts_with(&format!(
+                "DATA_SOURCE_URI_FILE: {} cannot be read: ",
+                path("nowhere")
+            )),
             "{said}"
         );
     }

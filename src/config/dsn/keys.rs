@@ -265,13 +265,19 @@ pub(super) const KEYS: &[Key] = &[
             positive(value, "a number of milliseconds")?.map(Duration::from_millis);
         Ok(())
     }),
-    key("min_protocol_version", "PGMINPROTOCOLVERSION", |_, value| {
-        one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one")
-    }),
-    key("max_protocol_version", "PGMAXPROTOCOLVERSION", |_, value| match value {
-        "3.0" | "3.2" | "latest" => Ok(()),
-        _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
-    }),
+    key(
+        "min_protocol_version",
+        "PGMINPROTOCOLVERSION",
+        |_, value| one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one"),
+    ),
+    key(
+        "max_protocol_version",
+        "PGMAXPROTOCOLVERSION",
+        |_, value| match value {
+            "3.0" | "3.2" | "latest" => Ok(()),
+            _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
+        },
+    ),
     // The session.
     key("application_name", "PGAPPNAME", |dsn, value| {
         dsn.application_name = value.to_owned();
