@@ -1,5 +1,8 @@
 //! Tests on real servers, in parallel. `make test-real` runs them.
 
+// A broken expectation is a failed test, in helpers too.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 mod support;
 
 mod bed;

@@ -13,8 +13,6 @@
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
-// A broken test bed is a failed test.
-#![allow(clippy::panic, clippy::unwrap_used)]
 
 pub mod certificates;
 pub mod exporter;
