@@ -8,4 +8,4 @@ mod support;
 mod bed;
 mod cli;
 mod connect;
-mod demo;
+mod synapse;

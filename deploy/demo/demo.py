@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,7 +230,9 @@ def end_in_order(*_):
     """Ends, once: no second signal may interrupt the end."""
     for end in ENDS:
         signal.signal(end, signal.SIG_IGN)
-    say("\nending ...")
+    # The signal may have come in the middle of a print, and the terminal may be gone.
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), b"\nending ...\n")
     sys.exit(0)
 
 
