@@ -8,6 +8,6 @@ mod support;
 mod bed;
 mod cli;
 mod connect;
-mod demo;
 mod limits;
 mod names;
+mod synapse;
