@@ -6,3 +6,5 @@ mod bed;
 mod cli;
 mod connect;
 mod demo;
+mod down;
+mod refused;
