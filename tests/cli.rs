@@ -270,6 +270,32 @@ async fn what_has_no_effect_is_logged() {
     );
 }
 
+#[test]
+fn grants_are_printed_for_the_databases_named() {
+    let output = exporter()
+        .args([
+            "grants",
+            "--role=watcher",
+            "--database=matrix",
+            "--database",
+            "mas",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let script = text(&output.stdout);
+    for line in [
+        "\\connect \"matrix\"",
+        "\\connect \"mas\"",
+        "    CREATE ROLE \"watcher\" LOGIN;",
+    ] {
+        assert!(script.lines().any(|said| said == line), "{line}: {script}");
+    }
+    let nowhere = exporter().arg("grants").output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(text(&nowhere.stderr).contains("--database <NAME>"));
+}
+
 // Secrets.
 
 #[tokio::test]

@@ -9,3 +9,5 @@ mod bed;
 mod cli;
 mod connect;
 mod demo;
+mod limits;
+mod names;

@@ -3,6 +3,7 @@
 //! - `serve`: answers Prometheus; what runs when no command is named
 //! - `scrape`: scrapes once, to standard output
 //! - `check`: says what is wrong with configuration, server and role
+//! - `grants`: prints the SQL that gives a role what the collectors need
 //! - `healthcheck`: asks a running exporter whether it lives
 //! - `flags`: the flags that most of them share
 //!
@@ -10,6 +11,7 @@
 
 mod check;
 mod flags;
+mod grants;
 mod healthcheck;
 mod scrape;
 mod serve;
@@ -37,6 +39,7 @@ pub fn run(
     match matches.subcommand() {
         Some(("scrape", matches)) => scrape::run(&configure(matches, variable)?),
         Some(("check", matches)) => check::run(&configure(matches, variable)?),
+        Some(("grants", matches)) => grants::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, variable),
         Some((_, matches)) => serve::run(&configure(matches, variable)?),
         None => serve::run(&configure(&matches, variable)?),
@@ -86,6 +89,7 @@ fn command() -> Command {
             serve::command(),
             scrape::command(),
             check::command(),
+            grants::command(),
             healthcheck::command(),
         ])
 }

@@ -42,15 +42,7 @@ use section::Notes;
 /// Fails with everything that is wrong, not only with the first.
 pub fn load(sources: Sources<'_>) -> Result<Loaded, Problems> {
     let (settings, notes) = merge(&sources)?;
-    let mut warnings = sources.warnings;
-    let config = resolve::config(
-        settings,
-        &sources.switches,
-        sources.variable,
-        notes,
-        &mut warnings,
-    )?;
-    Ok(Loaded { config, warnings })
+    resolve::config(settings, &sources.switches, sources.variable, notes)
 }
 
 /// The same for HTTP alone, for a command that needs no database.
@@ -73,14 +65,17 @@ fn merge(sources: &Sources<'_>) -> Result<(Map<String, Value>, Notes), Problems>
     let mut notes = Notes {
         places: file.places,
         problems: sources.problems.clone(),
+        warnings: sources.warnings.clone(),
     };
 
     let mut environment = sources.environment.clone();
-    environment::data_source(sources.variable, &mut environment, &mut notes.problems);
+    environment::data_source(sources.variable, &mut environment, &mut notes);
 
     let mut layers = Layers::builder().add_source(Layer::from(file.settings));
+    let mut dsn_below = notes.places.contains_key(&format!("servers.{server}.dsn"));
     for mut layer in [environment, sources.flags.clone()] {
-        layer.displace_connection();
+        layer.displace(dsn_below);
+        dsn_below |= layer.has(layer::DSN);
         layers = layers.add_source(layer.for_server(&server));
     }
     let settings = layers
@@ -502,10 +497,34 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert_eq!(near.dsn.address(), "near:5432");
         assert_eq!(password(&near), None);
 
+        let near = server(&[("DATA_SOURCE_NAME", "host=near user=v password=mine")]);
+        assert_eq!(password(&near).as_deref(), Some("mine"));
+
         let renamed = server(&[("DATA_SOURCE_USER", "v"), ("DATA_SOURCE_PASS", "other")]);
         assert_eq!(renamed.dsn.address(), "far:5432");
         assert_eq!(renamed.dsn.user(), "v");
         assert_eq!(password(&renamed).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_password_beside_no_connection_string_is_for_the_nearer_one() {
+        let variable = |name: &str| match name {
+            "DATA_SOURCE_USER" => Some("u".to_owned()),
+            "DATA_SOURCE_PASS" => Some("s3cret".to_owned()),
+            _ => None,
+        };
+        let mut sources = Sources {
+            variable: &variable,
+            ..sources()
+        };
+        sources.flags.set(layer::DSN, "--dsn", "host=near");
+        let server = load(sources).unwrap().config.servers.remove(0);
+        assert_eq!(
+            (server.dsn.address(), server.dsn.user()),
+            ("near:5432".to_owned(), "u")
+        );
+        let password = server.dsn.password("x").unwrap().unwrap();
+        assert_eq!(password.expose_secret(), "s3cret");
     }
 
     #[test]

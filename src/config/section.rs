@@ -25,6 +25,8 @@ pub struct Notes {
     pub places: BTreeMap<String, String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// What is accepted without effect.
+    pub warnings: Vec<String>,
 }
 
 impl<'a> Section<'a> {
@@ -182,6 +184,11 @@ impl<'a> Section<'a> {
     /// Notes something that is wrong at a place.
     pub fn wrong_at(&mut self, place: String, fault: Fault) {
         self.notes.problems.push(Problem { place, fault });
+    }
+
+    /// Notes something that the log should say.
+    pub fn warn(&mut self, warning: String) {
+        self.notes.warnings.push(warning);
     }
 
     /// Every key that was not read is one that nobody knows.
