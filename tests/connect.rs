@@ -647,7 +647,7 @@ async fn open(dsn: &str) -> Client {
 }
 
 async fn refused(dsn: &str) -> ConnectError {
-    let refusal = dialer_of(dsn).connect(None).await.err();
+    let refusal = dialer_of(dsn).connect(None, ()).await.err();
     refusal.unwrap_or_else(|| panic!("{dsn} connects"))
 }
 
