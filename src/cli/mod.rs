@@ -19,7 +19,7 @@ mod scrape;
 mod serve;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -116,11 +116,14 @@ fn runtime() -> Result<Runtime, Error> {
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
 }
 
-/// Writes to standard output.
+/// Writes to standard output. A reader who has seen enough, as `head`, is no failure.
 fn print(text: &str) -> Result<(), Error> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Error::Failed(format!("cannot write to standard output: {error}")))
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 const AFTER_HELP: &str = "\
