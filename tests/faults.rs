@@ -4,3 +4,5 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod support;
+
+mod demo;
