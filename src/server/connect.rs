@@ -205,15 +205,18 @@ impl Dialer {
                 Ok(socket) => Ok((Box::new(socket), None)),
                 Err(reason) => Err(unreachable(path.display().to_string(), reason)),
             },
-            None => self.dial_tcp().await,
+            None => self.dial_one_of(&self.addresses().await?).await,
         }
     }
 
-    async fn dial_tcp(&self) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
-        let addresses = self.addresses().await?;
+    /// The first address that answers; each has an equal share of the time.
+    async fn dial_one_of(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
         let share = self.dsn.connect_timeout / addresses.len().max(1) as u32;
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in &addresses {
+        for address in addresses {
             let attempt = timeout(share, TcpStream::connect(address)).await;
             match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
@@ -237,7 +240,7 @@ impl Dialer {
 
     /// Every address of the server, that of the last session first.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let mut addresses: Vec<_> = match (self.dsn.hostaddr, &self.dsn.host) {
+        let addresses = match (self.dsn.hostaddr, &self.dsn.host) {
             (Some(address), _) => vec![SocketAddr::new(address, self.dsn.port)],
             (None, Host::Name(host)) => lookup_host((host.as_str(), self.dsn.port))
                 .await
@@ -248,9 +251,13 @@ impl Dialer {
                 .collect(),
             (None, Host::Local | Host::Socket(_)) => Vec::new(),
         };
+        Ok(self.last_first(addresses))
+    }
+
+    fn last_first(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let last = self.last.load_full();
         addresses.sort_by_key(|address| Some(address) != last.as_deref());
-        Ok(addresses)
+        addresses
     }
 
     fn timed_out(&self) -> ConnectError {
@@ -332,4 +339,39 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
         .and_then(|cause| cause.downcast_ref::<io::Error>())
         .and_then(io::Error::get_ref)
         .is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_that_answers_is_enough() {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let [open, closed, closed_too] = listeners;
+        let open = open.await.unwrap();
+        let answers = open.local_addr().unwrap();
+        let [first, second] = [closed.await.unwrap(), closed_too.await.unwrap()]
+            .map(|listener| listener.local_addr().unwrap());
+        let dialer = Dialer::new(Dsn::parse("host=name").unwrap());
+
+        let (_, peer) = dialer.dial_one_of(&[first, answers]).await.ok().unwrap();
+        assert_eq!(peer, Some(answers));
+        let error = dialer.dial_one_of(&[first, second]).await.err().unwrap();
+        assert_eq!(error.reason(), Reason::Refused);
+        let says = format!("no server can be reached at name:5432 ({first}, {second})");
+        assert!(error.to_string().starts_with(&says), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_last_address_is_tried_first() {
+        let dialer = Dialer::new(Dsn::parse("hostaddr=127.0.0.1").unwrap());
+        let [one, two] = ["127.0.0.1:5432", "127.0.0.2:5432"].map(|it| it.parse().unwrap());
+        dialer.last.store(Some(Arc::new(two)));
+        assert_eq!(dialer.last_first(vec![one, two]), [two, one]);
+        // A server that the name leads to no more is not asked again.
+        assert_eq!(dialer.last_first(vec![one]), [one]);
+    }
 }
