@@ -1,8 +1,8 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. The future that it returns
-//! beside a client drives the connection, and ends only when the server has closed its end: the
-//! backend is gone then, and its place is free.
+//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! connection, also of one that was given up half made, its place is free only when the server has
+//! closed its end: the backend is gone then.
 //!
 //! - [`error`]: why there is no connection, as a sentence and as a word
 //! - [`socket`]: sockets that tell when their other end is closed
@@ -61,13 +61,15 @@ impl Dialer {
     /// Connects to a database of the server, or to the connection string's own.
     ///
     /// The future drives the connection and must be spawned. It ends when the server has closed
-    /// its end, which it does as the last thing that a backend does.
+    /// its end, which it does as the last thing that a backend does. Until then, `place` is kept,
+    /// also if there is no session or nobody waits for it any more.
     pub async fn connect(
         &self,
         database: Option<&str>,
+        place: impl Send + Sync + 'static,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let database = database.unwrap_or(self.dsn.database());
-        self.in_time(self.log_in(database)).await
+        self.in_time(self.log_in(database, Arc::new(place))).await
     }
 
     /// Asks the server to cancel what the token's session runs; returns when the server has seen
@@ -101,6 +103,7 @@ impl Dialer {
     async fn log_in(
         &self,
         database: &str,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let name = database.to_owned();
         let credentials = self
@@ -111,7 +114,8 @@ impl Dialer {
                 })
             })
             .await?;
-        let session = |encryption| self.start_session(database, &credentials, encryption);
+        let session =
+            |encryption| self.start_session(database, &credentials, encryption, place.clone());
         let (first, second) = match self.dsn.tls.mode {
             _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
             SslMode::Disable => return session(Encryption::Disable).await,
@@ -135,6 +139,7 @@ impl Dialer {
         database: &str,
         credentials: &Credentials,
         encryption: Encryption,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let mut config = Config::new();
         config
@@ -156,6 +161,10 @@ impl Dialer {
 
         let (socket, peer) = self.dial().await?;
         let (lent, back) = Lent::new(socket);
+        let end = tokio::spawn(async move {
+            until_closed(back).await;
+            drop(place);
+        });
         let (client, connection) = config
             .connect_raw(lent, self.encrypt(&credentials.tls))
             .await
@@ -167,7 +176,7 @@ impl Dialer {
             if let Err(error) = connection.await {
                 tracing::debug!(address, error = causes(&error), "a connection broke");
             }
-            until_closed(back).await;
+            let _ = end.await;
         };
         Ok((client, Box::pin(session)))
     }

@@ -306,14 +306,11 @@ impl Inner {
         let _held = Held::new(self);
         let (client, driver) = self
             .dialer
-            .connect(Some(database))
+            .connect(Some(database), permit)
             .await
             .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            driver.await;
-            drop(permit);
-        });
+        tokio::spawn(driver);
         let generation = self.identify(&client).await?;
         Ok((client, generation))
     }
