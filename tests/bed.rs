@@ -3,14 +3,14 @@
 mod checker;
 
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::NoTls;
 
 use super::support::certificates::Certificates;
-use super::support::exporter::exporter_command;
+use super::support::exporter::{Exporter, exporter_command};
 use super::support::http::request;
 use super::support::pgbouncer::PgBouncer;
 use super::support::postgres::{MAJORS, Postgres, rows};
@@ -233,6 +233,20 @@ async fn answers_over_http_are_read() {
         assert!(question.starts_with("POST /path HTTP/1.1\r\n"));
         assert!(question.contains("X-Question: ?\r\n"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exporter_starts_is_scraped_and_stops() {
+    let server = Postgres::start(18).await;
+    let exporter = Exporter::watch(&server.dsn("postgres", "postgres"), &["--openmetrics"]).await;
+    let page = exporter.scrape_within(Duration::from_secs(10)).await;
+    assert_eq!(page.value("pg_up", &[]), Some(1.0));
+    let headers = [("Accept", "application/openmetrics-text; version=1.0.0")];
+    let answer = exporter.get_with_headers("/metrics", &headers).await;
+    assert!(answer.text().ends_with("# EOF\n"));
+    assert_eq!(answer.page().value("pg_up", &[]), Some(1.0));
+    let (status, output) = exporter.stop().await;
+    assert!(status.success(), "{output}");
 }
 
 #[test]

@@ -1,20 +1,23 @@
 //! The commands, a file for each.
 //!
-//! - [`serve`]: answers Prometheus; what runs when no command is named
-//! - [`scrape`]: scrapes once, to standard output
-//! - [`check`]: says what is wrong with configuration, server and role
-//! - [`healthcheck`]: asks a running exporter whether it lives
-//! - [`flags`]: the flags that most of them share
+//! - `serve`: answers Prometheus; what runs when no command is named
+//! - `scrape`: scrapes once, to standard output
+//! - `check`: says what is wrong with configuration, server and role
+//! - `grants`: prints the SQL that gives a role what the collectors need
+//! - `healthcheck`: asks a running exporter whether it lives
+//! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
 
 mod check;
 mod flags;
+mod grants;
 mod healthcheck;
 mod scrape;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -36,6 +39,7 @@ pub fn run(
     match matches.subcommand() {
         Some(("scrape", matches)) => scrape::run(&configure(matches, variable)?),
         Some(("check", matches)) => check::run(&configure(matches, variable)?),
+        Some(("grants", matches)) => grants::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, variable),
         Some((_, matches)) => serve::run(&configure(matches, variable)?),
         None => serve::run(&configure(&matches, variable)?),
@@ -85,6 +89,7 @@ fn command() -> Command {
             serve::command(),
             scrape::command(),
             check::command(),
+            grants::command(),
             healthcheck::command(),
         ])
 }
@@ -105,6 +110,13 @@ fn runtime() -> Result<Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
+}
+
+/// Writes to standard output.
+fn print(text: &str) -> Result<(), Error> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::Failed(format!("cannot write to standard output: {error}")))
 }
 
 const AFTER_HELP: &str = "\

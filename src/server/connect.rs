@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode as Encryption;
+use tokio_postgres::config::{self, SslMode as Encryption};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -74,11 +74,11 @@ impl Dialer {
     /// to it.
     pub async fn cancel(&self, token: &CancelToken) -> Result<(), ConnectError> {
         self.in_time(async {
-            let credentials = self.credentials("").await?;
+            let tls = self.read(encryption).await?;
             let (socket, _) = self.dial().await?;
             let (lent, back) = Lent::new(socket);
             token
-                .cancel_query_raw(lent, credentials.connector(&self.dsn))
+                .cancel_query_raw(lent, self.encrypt(&tls))
                 .await
                 .map_err(|error| self.explain("", &error))?;
             until_closed(back).await;
@@ -102,7 +102,15 @@ impl Dialer {
         &self,
         database: &str,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
-        let credentials = self.credentials(database).await?;
+        let name = database.to_owned();
+        let credentials = self
+            .read(move |dsn| {
+                Ok(Credentials {
+                    password: dsn.password(&name)?,
+                    tls: encryption(dsn)?,
+                })
+            })
+            .await?;
         let session = |encryption| self.start_session(database, &credentials, encryption);
         let (first, second) = match self.dsn.tls.mode {
             _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
@@ -134,9 +142,9 @@ impl Dialer {
             .dbname(database)
             .application_name(&self.dsn.application_name)
             .channel_binding(match self.dsn.channel_binding {
-                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
-                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
-                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+                ChannelBinding::Disable => config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+                ChannelBinding::Require => config::ChannelBinding::Require,
             })
             .ssl_mode(encryption);
         if let Some(options) = &self.dsn.options {
@@ -149,7 +157,7 @@ impl Dialer {
         let (socket, peer) = self.dial().await?;
         let (lent, back) = Lent::new(socket);
         let (client, connection) = config
-            .connect_raw(lent, credentials.connector(&self.dsn))
+            .connect_raw(lent, self.encrypt(&credentials.tls))
             .await
             .map_err(|error| self.explain(database, &error))?;
         self.last.store(peer.map(Arc::new));
@@ -164,22 +172,30 @@ impl Dialer {
         Ok((client, Box::pin(session)))
     }
 
-    /// Reads the files that a connection needs, away from the threads that must not wait.
-    async fn credentials(&self, database: &str) -> Result<Credentials, ConnectError> {
+    /// Reads files, away from the threads that must not wait.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Dsn) -> Result<T, ConnectError> + Send + 'static,
+    ) -> Result<T, ConnectError> {
         let dsn = self.dsn.clone();
-        let database = database.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let mut tls = dsn.tls.clone();
-            if dsn.socket().is_some() {
-                tls.mode = SslMode::Disable;
-            }
-            Ok(Credentials {
-                password: dsn.password(&database)?,
-                tls: tls::connector(&tls)?,
-            })
-        })
-        .await
-        .unwrap_or(Err(ConnectError::Interrupted))
+        tokio::task::spawn_blocking(move || read(&dsn))
+            .await
+            .unwrap_or(Err(ConnectError::Interrupted))
+    }
+
+    /// Prepares the encryption of one connection, to the name that the server is asked by.
+    fn encrypt(
+        &self,
+        tls: &MakeRustlsConnect,
+    ) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
+        let name = match (&self.dsn.host, self.dsn.hostaddr) {
+            (Host::Name(name), _) => name.clone(),
+            (_, Some(address)) => address.to_string(),
+            // A socket, which is not encrypted.
+            _ => String::new(),
+        };
+        let Ok(connect) = MakeTlsConnect::<Lent>::make_tls_connect(&mut tls.clone(), &name);
+        connect
     }
 
     /// A socket that the server listens at, and its address unless it is a file's.
@@ -187,7 +203,7 @@ impl Dialer {
         match self.dsn.socket() {
             Some(path) => match UnixStream::connect(&path).await {
                 Ok(socket) => Ok((Box::new(socket), None)),
-                Err(reason) => Err(self.unreachable(&path.display().to_string(), reason)),
+                Err(reason) => Err(unreachable(path.display().to_string(), reason)),
             },
             None => self.dial_tcp().await,
         }
@@ -202,7 +218,7 @@ impl Dialer {
             match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
                     tune(&socket, &self.dsn.keepalives)
-                        .map_err(|reason| self.unreachable(&address.to_string(), reason))?;
+                        .map_err(|reason| unreachable(address.to_string(), reason))?;
                     return Ok((Box::new(socket), Some(*address)));
                 }
                 Err(reason) => failure = reason,
@@ -212,7 +228,11 @@ impl Dialer {
             return Err(self.timed_out());
         }
         let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        Err(self.unreachable(&tried.join(", "), failure))
+        let at = match tried.join(", ") {
+            tried if tried == self.address() => tried,
+            tried => format!("{} ({tried})", self.address()),
+        };
+        Err(unreachable(at, failure))
     }
 
     /// Every address of the server, that of the last session first.
@@ -240,13 +260,6 @@ impl Dialer {
         }
     }
 
-    fn unreachable(&self, at: &str, reason: io::Error) -> ConnectError {
-        ConnectError::Unreachable {
-            address: at.to_owned(),
-            reason,
-        }
-    }
-
     /// What the driver's error means to the person who reads it.
     fn explain(&self, database: &str, error: &tokio_postgres::Error) -> ConnectError {
         let login = Login {
@@ -255,7 +268,7 @@ impl Dialer {
             database: database.to_owned(),
         };
         if let Some(refusal) = error.as_db_error() {
-            return ConnectError::Refused {
+            return ConnectError::Server {
                 login,
                 code: refusal.code().clone(),
                 message: refusal.message().to_owned(),
@@ -289,16 +302,17 @@ struct Credentials {
     tls: MakeRustlsConnect,
 }
 
-impl Credentials {
-    fn connector(&self, dsn: &Dsn) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
-        let name = match (&dsn.host, dsn.hostaddr) {
-            (Host::Name(name), _) => name.clone(),
-            (_, Some(address)) => address.to_string(),
-            _ => String::new(),
-        };
-        let Ok(connector) = MakeTlsConnect::<Lent>::make_tls_connect(&mut self.tls.clone(), &name);
-        connector
+/// What encrypts connections to the server; nothing over a socket.
+fn encryption(dsn: &Dsn) -> Result<MakeRustlsConnect, ConnectError> {
+    let mut settings = dsn.tls.clone();
+    if dsn.socket().is_some() {
+        settings.mode = SslMode::Disable;
     }
+    Ok(tls::connector(&settings)?)
+}
+
+fn unreachable(address: String, reason: io::Error) -> ConnectError {
+    ConnectError::Unreachable { address, reason }
 }
 
 /// An error and what is behind it.

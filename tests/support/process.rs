@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ impl Process {
     /// Starts a command.
     pub fn start(mut command: Command) -> Self {
         let (reader, writer) = io::pipe().unwrap();
-        command.stdin(std::process::Stdio::null());
+        command.stdin(Stdio::null());
         command.stdout(writer.try_clone().unwrap());
         command.stderr(writer);
         let child = spawn(command).unwrap();
@@ -101,14 +101,24 @@ impl Process {
     /// Waits for a line that holds these words; all the output, if the program ends before, or
     /// takes too long.
     pub async fn wait_for_line(&self, words: &str) -> Result<String, String> {
-        let found = |state: &State| {
-            let mut lines = state.output.lines();
-            lines.find(|line| line.contains(words)).map(str::to_owned)
-        };
-        self.wait(|state| found(state).is_some() || state.status.is_some())
-            .await;
-        let line = found(&self.state.borrow());
-        line.ok_or_else(|| self.output())
+        let find = |line: &&str| line.contains(words);
+        self.wait_for_output(|output| output.lines().find(find).map(str::to_owned))
+            .await
+    }
+
+    /// Waits until `find` finds something in the output; all the output, if the program ends
+    /// before, or takes too long.
+    pub async fn wait_for_output<T>(
+        &self,
+        mut find: impl FnMut(&str) -> Option<T>,
+    ) -> Result<T, String> {
+        let mut found = None;
+        self.wait(|state| {
+            found = find(&state.output);
+            found.is_some() || state.status.is_some()
+        })
+        .await;
+        found.ok_or_else(|| self.output())
     }
 
     /// Waits until the process, and every other that has its output open, is gone.
