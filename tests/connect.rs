@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::support::certificates::Certificates;
+use super::support::pgbouncer::PgBouncer;
 use super::support::postgres::{Postgres, password, rows};
 use super::support::process::{User, command, give, run, scratch, wait_for};
 
@@ -558,6 +559,28 @@ async fn each_refusal_has_its_reason() {
     }
     let error = refused("host=matrix.invalid user=u").await;
     assert_eq!(error.reason(), Reason::Dns, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_refuses_too() {
+    let server = Postgres::start(18).await;
+    let bouncer = PgBouncer::start(&server, &["postgres"]).await;
+    open(&bouncer.dsn("postgres", "postgres")).await;
+    let wrong = bouncer.dsn("postgres", "postgres") + "-wrong";
+    let options = bouncer.dsn("postgres", "postgres") + " options='-c geqo=off'";
+    for (dsn, reason, says) in [
+        (wrong, Reason::Authentication, "refused the password"),
+        (
+            bouncer.dsn("missing", "postgres"),
+            Reason::DatabaseMissing,
+            "has no database \"missing\"",
+        ),
+        (options, Reason::Other, "ignore_startup_parameters"),
+    ] {
+        let error = refused(&dsn).await;
+        assert_eq!(error.reason(), reason, "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,4 +8,8 @@ mod support;
 mod bed;
 mod cli;
 mod connect;
+mod down;
+mod limits;
+mod names;
+mod refused;
 mod synapse;

@@ -95,6 +95,9 @@ pub enum Fault {
     /// Something else where a duration is expected.
     #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
     NotADuration(String),
+    /// A duration that nobody can mean.
+    #[error("must not be longer than a year")]
+    TooLong,
     /// A duration of nothing.
     #[error("must be longer than zero")]
     ZeroDuration,

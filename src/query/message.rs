@@ -145,6 +145,16 @@ impl<'a> Cells<'a> {
         }))
     }
 
+    /// Whether the text of one of the text columns came as it is, without bytes to be shown.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`QueryError::NotUtf8`].
+    pub fn is_utf8(&self, position: usize) -> Result<bool, QueryError> {
+        let raw = self.raw(position)?.unwrap_or_default();
+        Ok(self.encoding == Encoding::Utf8 || str::from_utf8(&from_hex(raw)).is_ok())
+    }
+
     /// A cell that is no text: a number, a boolean.
     ///
     /// # Errors

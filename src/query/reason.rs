@@ -135,7 +135,12 @@ impl QueryError {
 impl From<tokio_postgres::Error> for QueryError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) if *db.code() == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Self::NotUtf8,
+            Some(db)
+                if *db.code() == SqlState::CHARACTER_NOT_IN_REPERTOIRE
+                    || *db.code() == SqlState::UNTRANSLATABLE_CHARACTER =>
+            {
+                Self::NotUtf8
+            }
             Some(db) => Self::Refused {
                 state: db.code().clone(),
                 message: db.message().to_owned(),

@@ -149,12 +149,13 @@ impl Facts {
                             .position(column)
                             .ok_or(QueryError::MissingColumn(column))
                     };
-                    let name = cells.text(position("datname")?)?.unwrap_or_default();
+                    let datname = position("datname")?;
+                    let name = cells.text(datname)?.unwrap_or_default();
                     let closed = if !cells.truth(position("datallowconn")?)? {
                         Some("it allows no connections")
                     } else if !cells.truth(position("may_connect")?)? {
                         Some("the role has no CONNECT privilege")
-                    } else if name.contains("\\x") {
+                    } else if !cells.is_utf8(datname)? {
                         Some("its name is not UTF-8")
                     } else {
                         None

@@ -24,7 +24,7 @@ pub struct Lease {
 
 enum Connection {
     Pooled(Object),
-    Short(Box<Client>),
+    Short(Client),
 }
 
 impl Lease {
@@ -48,7 +48,7 @@ impl Lease {
         Self {
             _held: connections.hold(),
             connections,
-            connection: Some(Connection::Short(Box::new(client))),
+            connection: Some(Connection::Short(client)),
             generation,
             busy: false,
             _slot: None,
@@ -75,7 +75,7 @@ impl Drop for Lease {
             (Some(Connection::Pooled(object)), true) => {
                 self.connections.give_up(Taken(Object::take(object)));
             }
-            (Some(Connection::Short(client)), true) => self.connections.give_up(client),
+            (Some(Connection::Short(client)), true) => self.connections.give_up(Box::new(client)),
             (Some(Connection::Pooled(object)), false) => {
                 self.connections.give_back(object, self.generation);
             }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{Process, User, command};
+use super::process::{Process, User, command, scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -22,6 +22,14 @@ impl Exporter {
     /// Starts one for a server, with further flags.
     pub async fn watch(dsn: &str, args: &[&str]) -> Self {
         Self::start(args, &[("DATA_SOURCE_NAME", dsn)]).await
+    }
+
+    /// Starts one for a server, with this configuration file.
+    pub async fn configured(dsn: &str, yaml: &str) -> Self {
+        let dir = scratch();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        Self::watch(dsn, &["--config.file", &file.display().to_string()]).await
     }
 
     /// Starts one with these flags and variables, and no others.
@@ -65,6 +73,11 @@ impl Exporter {
     /// GETs a path with further headers.
     pub async fn get_with_headers(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         request(self.address, "GET", path, headers).await
+    }
+
+    /// POSTs to a path.
+    pub async fn post(&self, path: &str) -> Response {
+        request(self.address, "POST", path, &[]).await
     }
 
     /// Scrapes; panics unless the page is without fault.

@@ -33,7 +33,7 @@ fn sessions() -> Query {
         )
         .label("datname")
         .label("state")
-        .gauge("sessions", "Client sessions, but for this exporter's own")
+        .gauge("sessions", "Client sessions, but for the one that asks")
 }
 
 fn longest() -> Query {
