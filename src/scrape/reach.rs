@@ -64,7 +64,9 @@ impl Target {
                 if memory.down.take().is_some() {
                     tracing::info!(server = self.config.name, "the server answers again");
                 }
-                memory.remember(facts, &self.config.databases);
+                if memory.remember(facts, &self.config.databases) {
+                    self.units().clear();
+                }
             }
             Err(down) => {
                 let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);
@@ -205,6 +207,7 @@ impl Unanswered {
             Self::Lease(error) => match error.reason() {
                 "no_connect_privilege" | "authentication" => Reason::NoPrivilege,
                 "database_missing" => Reason::DatabaseSkipped,
+                "other_server" => Reason::OtherServer,
                 _ => Reason::Connection,
             },
         }
