@@ -1,3 +1,5 @@
 //! Faults on the wall clock, one at a time. `make test-faults` runs them.
 
 mod support;
+
+mod locks;
