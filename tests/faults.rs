@@ -8,3 +8,4 @@ mod support;
 mod demo;
 mod frozen;
 mod locks;
+mod abandoned;
