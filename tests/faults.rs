@@ -9,3 +9,4 @@ mod demo;
 mod frozen;
 mod locks;
 mod abandoned;
+mod together;
