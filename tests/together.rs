@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
-use super::support::slow::OURS;
+use super::support::roles::Role;
+use super::support::slow::{OURS, Slow};
 
 const COUNTER: &str = "pg_exporter_collector_statements_total";
 
@@ -106,6 +107,49 @@ async fn ten_scrapes_at_once_cost_as_much_as_one() {
     let after = statements(&exporter.scrape().await);
     let twice = one.into_iter().map(|(name, cost)| (name, 2 * cost));
     assert_eq!(difference(&before, &after), twice.collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_less_time_gets_what_is_there_by_then() {
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, "exporter", &[]).await;
+    let slow = Slow::install(&server, "exporter").await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[]).await;
+    exporter.scrape().await.assert_whole();
+    let before = statements(&exporter.scrape().await)["wal"];
+
+    slow.pace(3).await;
+    let ((patient, hasty), idle) = tokio::join!(
+        async {
+            tokio::join!(scrape(&exporter, &[], 10), async {
+                slow.wait_until_it_runs().await;
+                let start = Instant::now();
+                let page = scrape(&exporter, &[], 1).await;
+                assert!(
+                    start.elapsed() < Duration::from_secs(1),
+                    "{:?}",
+                    start.elapsed()
+                );
+                page
+            })
+        },
+        scrape(&exporter, &["locks"], 10),
+    );
+    assert_eq!(hasty.down_reason(), None);
+    assert_eq!(hasty.failed(), BTreeSet::from(["wal"]));
+    assert!(hasty.skipped().contains(&("wal", "deadline", "")));
+    assert_eq!(hasty.value("pg_wal_segments", &[]), None);
+    assert!(hasty.value("pg_settings_max_connections", &[]).is_some());
+    patient.assert_whole();
+    assert!(patient.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+    // Who asked for something else has not waited for it.
+    assert_eq!(idle.failed(), BTreeSet::new());
+    assert!(
+        idle.value("pg_exporter_last_scrape_duration_seconds", &[])
+            .unwrap()
+            < 1.0
+    );
+    assert_eq!(statements(&patient)["wal"], before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
