@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
-use super::support::process::wait_for;
+use super::support::process::{scratch, wait_for};
 use super::support::roles::Role;
 use super::support::slow::{OURS, Slow};
 
@@ -202,6 +202,44 @@ async fn an_end_in_the_middle_of_a_scrape_lets_it_end() {
         "{}",
         server.log()
     );
+}
+
+/// What is refreshed behind the scrapes delays none of them, nor the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_refresh_delays_nobody() {
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, "exporter", &[]).await;
+    let slow = Slow::install(&server, "exporter").await;
+    let folder = scratch();
+    let config = folder.path().join("exporter.yml");
+    std::fs::write(&config, "collectors: { wal: { ttl: 1s } }").unwrap();
+    let config = format!("--config.file={}", config.display());
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[&config]).await;
+    exporter.scrape_within(TIMEOUT).await.assert_whole();
+
+    slow.pace(600).await;
+    let running = "wait_event = 'PgSleep'";
+    wait_for("the refresh begins", async || {
+        exporter.scrape_within(TIMEOUT).await.assert_whole();
+        server.sessions(OURS, running).await > 0
+    })
+    .await;
+    for _ in 0..5 {
+        let page = exporter.scrape_within(TIMEOUT).await;
+        page.assert_whole();
+        let took = page.value("pg_exporter_last_scrape_duration_seconds", &[]);
+        assert!(took.unwrap() < 1.0, "{took:?}");
+        assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+        let age = page.value("pg_exporter_collector_age_seconds", &[("collector", "wal")]);
+        assert!(age.unwrap() >= 1.0, "{age:?}");
+    }
+    assert_eq!(server.sessions(OURS, running).await, 1);
+
+    let start = Instant::now();
+    let (status, log) = exporter.stop().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(start.elapsed() < MOMENT, "{:?}", start.elapsed());
+    assert_eq!(server.sessions(OURS, "true").await, 0);
 }
 
 /// Who ends it does not wait forever for a scrape that does not end.
