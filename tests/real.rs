@@ -13,3 +13,4 @@ mod limits;
 mod names;
 mod refused;
 mod synapse;
+mod restarts;
