@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::config;
 use crate::query::{Cost, Reason};
-use crate::server::{Application, Facts};
+use crate::server::{Application, Database, Facts};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
@@ -41,8 +41,13 @@ pub struct Down {
 }
 
 impl Memory {
-    /// Takes in what a scrape has learned: databases come and go.
-    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) {
+    /// Takes in what a scrape has learned: databases come and go. Returns the names of those that
+    /// are gone; another database may have such a name now.
+    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> BTreeSet<String> {
+        let still: BTreeSet<_> = facts.databases.iter().map(identity).collect();
+        let before = self.facts.iter().flat_map(|facts| &facts.databases);
+        let gone = before.filter(|database| !still.contains(&identity(database)));
+        let gone = gone.map(|database| database.name.clone()).collect();
         let watched = facts
             .databases
             .iter()
@@ -63,6 +68,7 @@ impl Memory {
         }
         self.databases = databases;
         self.facts = Some(facts.clone());
+        gone
     }
 
     pub fn warnings(&self) -> Vec<String> {
@@ -107,4 +113,8 @@ impl Memory {
             })
             .map(|(name, _)| name.as_str())
     }
+}
+
+fn identity(database: &Database) -> (&str, u32) {
+    (&database.name, database.oid)
 }

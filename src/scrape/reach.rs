@@ -64,7 +64,8 @@ impl Target {
                 if memory.down.take().is_some() {
                     tracing::info!(server = self.config.name, "the server answers again");
                 }
-                memory.remember(facts, &self.config.databases);
+                let gone = memory.remember(facts, &self.config.databases);
+                self.forget(&gone);
             }
             Err(down) => {
                 let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);

@@ -162,6 +162,28 @@ impl Target {
         lock(&self.units)
     }
 
+    /// Forgets what was read in, or of, databases that are gone.
+    pub fn forget(&self, databases: &BTreeSet<String>) {
+        if databases.is_empty() {
+            return;
+        }
+        let gone = |database: &Option<String>| {
+            database
+                .as_ref()
+                .is_some_and(|name| databases.contains(name))
+        };
+        let mut units = self.units();
+        units.retain(|(_, database), _| !gone(database));
+        for ((_, database), unit) in &*units {
+            if database.is_none() {
+                let amend = |harvest: &mut Harvest| {
+                    harvest.snapshot.drop_labelled("datname", databases);
+                };
+                unit.cell.amend(amend);
+            }
+        }
+    }
+
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
     }
