@@ -2,4 +2,6 @@
 
 mod support;
 
+mod conflicts;
+mod databases;
 mod locks;
