@@ -1,1 +1,458 @@
-//! To come.
+//! The SQL that gives a role what the collectors need, and no more.
+//!
+//! The strict set-up keeps message bodies out of reach: the role is no member of `pg_monitor`, and
+//! calls functions instead that return named columns of the statistics. They live in the database
+//! `postgres`; in an application's database nothing is made, the role only gets to read the
+//! columns that the definitions name.
+//!
+//! The script is for psql, and each section begins with `\connect`. Running it again changes
+//! nothing, or repairs what an upgrade of the application or of this program made of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::collectors;
+use crate::query::quoted;
+use crate::query::view::{SCHEMA, VIEWS, View};
+
+/// What the script is for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The role that the exporter logs in as.
+    pub role: String,
+    /// The databases in which an application may live.
+    pub databases: Vec<String>,
+    /// Membership in `pg_monitor` instead of the functions. It shows every query text.
+    pub pg_monitor: bool,
+    /// Takes everything back.
+    pub revoke: bool,
+    /// The connections that the exporter may have to the server.
+    pub connections: usize,
+}
+
+/// The script.
+pub fn render(options: &Options) -> String {
+    let mut sections = Vec::new();
+    for database in &options.databases {
+        sections.push(match options.revoke {
+            true => section(database, &revoke_in_database(&options.role)),
+            false => section(database, &grant_in_database(&options.role, database)),
+        });
+    }
+    if options.revoke {
+        sections.push(section(HOME, &revoke_in_home(&options.role)));
+    } else {
+        sections.insert(0, section(HOME, &grant_in_home(options)));
+    }
+    header(options) + &sections.concat()
+}
+
+/// The database that holds the functions.
+const HOME: &str = "postgres";
+
+/// The role that owns the functions; nobody logs in as it.
+const OWNER: &str = "matrix_postgres_exporter_owner";
+
+/// Marks a role as made by the script, so that taking back never drops another's.
+const MARK: &str = "made by matrix-postgres-exporter grants";
+
+fn header(options: &Options) -> String {
+    let role = one_line(&options.role);
+    let what = match options {
+        Options { revoke: true, .. } => format!(
+            "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
+-- it may do in these databases. Stop the exporter first. Name every database that was named then.
+-- A role that grants made is dropped; one that was there before, or owns something, stays, and a
+-- warning says so."
+        ),
+        Options {
+            pg_monitor: true, ..
+        } => format!(
+            "-- Lets the role {role} read what the collectors of matrix-postgres-exporter ask.
+-- It becomes a member of pg_monitor, so it sees the text of every query, and in it the bodies of
+-- messages. Without --pg-monitor it does not."
+        ),
+        _ => format!(
+            "-- Lets the role {role} read what the collectors of matrix-postgres-exporter ask, but
+-- no text of a query, since these hold the bodies of messages."
+        ),
+    };
+    let password = match options.revoke {
+        true => String::new(),
+        false => format!(
+            "-- It sets no password. In psql, this asks for one and keeps it out of the server's log:
+--   \\password {}
+",
+            one_line(&quoted(&options.role))
+        ),
+    };
+    format!(
+        "{what}
+{password}-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
+"
+    )
+}
+
+/// One transaction in one database. A name with a line break would end psql's command. The
+/// database's owner may have put functions of his own on the search path, and a superuser must not
+/// call these.
+fn section(database: &str, sql: &str) -> String {
+    if database.contains(['\n', '\r']) {
+        return format!(
+            "\n-- Left out, since psql cannot connect to a name with a line break: {}\n",
+            one_line(database)
+        );
+    }
+    format!(
+        "
+{}
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;
+{sql}COMMIT;
+",
+        connect(database)
+    )
+}
+
+/// The role, its limits, and its way to the statistics.
+fn grant_in_home(options: &Options) -> String {
+    let role = quoted(&options.role);
+    let limit = 2 * options.connections + 2;
+    let mut sql = create_role(&options.role, "LOGIN");
+    sql += &format!(
+        "
+-- Room for twice the connections: a server may notice late that one was cut off.
+ALTER ROLE {role} LOGIN CONNECTION LIMIT {limit};
+ALTER ROLE {role} SET tcp_keepalives_idle = 30;
+ALTER ROLE {role} SET tcp_keepalives_interval = 10;
+ALTER ROLE {role} SET tcp_keepalives_count = 3;
+GRANT CONNECT ON DATABASE {HOME} TO {role};
+
+-- From 16 on, a server whose connections are used up stays visible.
+"
+    );
+    sql += &run(&format!(
+        "BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
+    GRANT pg_use_reserved_connections TO {role};
+  END IF;
+END"
+    ));
+    if options.pg_monitor {
+        sql += &format!("\nGRANT pg_monitor TO {role};\n");
+        return sql;
+    }
+    sql += "\n-- Members of these see the text of queries.\n";
+    sql += &leave_roles(&options.role, "'pg_monitor', 'pg_read_all_stats'");
+    sql += "\n-- Functions that give the statistics without it, and their owner.\n";
+    sql += &create_role(OWNER, "NOLOGIN");
+    sql += &format!(
+        "GRANT pg_monitor TO {OWNER};
+CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};
+ALTER SCHEMA {SCHEMA} OWNER TO {OWNER};
+REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC;
+GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
+"
+    );
+    for view in VIEWS {
+        sql += &create_function(view, &role);
+    }
+    sql
+}
+
+/// A function whose columns have changed has to be dropped before it can be made anew.
+fn create_function(view: &View, role: &str) -> String {
+    let name = format!("{SCHEMA}.{}()", view.name);
+    let columns = view.columns;
+    let drop = run(&format!(
+        "BEGIN
+  IF pg_get_function_result(to_regprocedure('{name}')) <> 'TABLE({columns})' THEN
+    DROP FUNCTION {name};
+  END IF;
+END"
+    ));
+    let body = dollar_quoted(view.body);
+    format!(
+        "
+{drop}CREATE OR REPLACE FUNCTION {name} RETURNS TABLE({columns})
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS {body};
+ALTER FUNCTION {name} OWNER TO {OWNER};
+REVOKE ALL ON FUNCTION {name} FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {name} TO {role};
+"
+    )
+}
+
+/// Reading the columns that the definitions name, as far as they exist here, in the schema in
+/// which Synapse lives.
+fn grant_in_database(role: &str, database: &str) -> String {
+    let role_literal = literal(role);
+    let grant = run(&format!(
+        "DECLARE
+  command text;
+BEGIN
+  FOR command IN
+    WITH synapse AS (
+      SELECT c.relnamespace AS oid, quote_ident(n.nspname) AS name
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p')
+         AND c.relname IN ('events', 'schema_version', 'applied_schema_deltas',
+                           'background_updates')
+       GROUP BY 1, 2
+      HAVING count(*) = 4
+    )
+    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, {role_literal})
+      FROM synapse
+    UNION ALL
+    SELECT format('GRANT SELECT (%s) ON TABLE %s.%I TO %I',
+                  string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
+                  s.name, c.relname, {role_literal})
+      FROM synapse s
+      JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+     WHERE (c.relname, a.attname) IN ({columns})
+     GROUP BY s.name, c.relname
+  LOOP
+    EXECUTE command;
+  END LOOP;
+END",
+        columns = columns()
+    ));
+    format!(
+        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}",
+        quoted(database),
+        quoted(role)
+    )
+}
+
+/// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
+/// columns too, and reading these does not allow to advance it.
+fn columns() -> String {
+    let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for collector in collectors::all() {
+        for (table, columns) in collector.queries.into_iter().flat_map(|query| query.reads) {
+            tables.entry(table).or_default().extend(columns);
+        }
+    }
+    let rows = tables.iter().map(|(table, columns)| {
+        let row: Vec<_> = columns
+            .iter()
+            .map(|column| format!("({}, {})", literal(table), literal(column)))
+            .collect();
+        format!("\n       {}", row.join(", "))
+    });
+    rows.collect::<Vec<_>>().join(",")
+}
+
+/// Takes back every privilege that the role has in a database.
+fn revoke_in_database(role: &str) -> String {
+    let role_literal = literal(role);
+    run(&format!(
+        "BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d
+               JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
+              WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+                AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database
+                                    WHERE datname = current_database()))
+                AND r.rolname = {role_literal}) THEN
+    RAISE WARNING 'Role % owns something in database %, so what it may do there stays. Give that to another role (REASSIGN OWNED) and run this again.',
+      {role_literal}, current_database();
+  ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {role_literal}) THEN
+    DROP OWNED BY {role};
+  END IF;
+END",
+        role = quoted(role)
+    ))
+}
+
+/// Drops the functions, their owner, and the role.
+fn revoke_in_home(role: &str) -> String {
+    let mut sql = revoke_in_database(role);
+    sql += &leave_roles(
+        role,
+        "'pg_monitor', 'pg_read_all_stats', 'pg_use_reserved_connections'",
+    );
+    for view in VIEWS {
+        sql += &format!("DROP FUNCTION IF EXISTS {SCHEMA}.{}();\n", view.name);
+    }
+    sql += &format!("DROP SCHEMA IF EXISTS {SCHEMA};\n");
+    sql += &drop_role(OWNER);
+    sql += &drop_role(role);
+    sql
+}
+
+fn create_role(role: &str, login: &str) -> String {
+    run(&format!(
+        "BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) THEN
+    CREATE ROLE {role} {login};
+    COMMENT ON ROLE {role} IS '{MARK}';
+  END IF;
+END",
+        literal(role),
+        role = quoted(role)
+    ))
+}
+
+/// Drops a role that the script made and that nothing depends on.
+fn drop_role(role: &str) -> String {
+    let role_literal = literal(role);
+    run(&format!(
+        "DECLARE
+  role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {role_literal});
+BEGIN
+  IF role_oid IS NULL THEN
+    RETURN;
+  ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
+    RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
+  ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
+                 WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
+    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
+      {role_literal},
+      (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
+         FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+        WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
+  ELSE
+    DROP ROLE {role};
+  END IF;
+END",
+        role = quoted(role)
+    ))
+}
+
+/// Ends membership in these roles, a list of literals.
+fn leave_roles(role: &str, roles: &str) -> String {
+    run(&format!(
+        "DECLARE
+  command text;
+BEGIN
+  FOR command IN
+    SELECT DISTINCT format('REVOKE %I FROM %I', r.rolname, m.rolname)
+      FROM pg_catalog.pg_auth_members a
+      JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+      JOIN pg_catalog.pg_roles m ON m.oid = a.member
+     WHERE m.rolname = {} AND r.rolname IN ({roles})
+  LOOP
+    EXECUTE command;
+  END LOOP;
+END",
+        literal(role)
+    ))
+}
+
+/// Runs a block of PL/pgSQL.
+fn run(block: &str) -> String {
+    format!("DO {};\n", dollar_quoted(block))
+}
+
+/// A text between dollar signs, under a tag that it does not hold.
+fn dollar_quoted(text: &str) -> String {
+    let mut tag = String::from("$do$");
+    while text.contains(&tag) {
+        tag.insert(tag.len() - 1, '_');
+    }
+    format!("{tag}\n{text}\n{tag}")
+}
+
+/// A string in quotes.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// psql's command to go to another database. A name with `=` in it would be taken for a connection
+/// string.
+fn connect(database: &str) -> String {
+    let quoted = quoted(database);
+    if database.contains('=') || database.contains("://") {
+        let value = database.replace('\\', "\\\\").replace('\'', "\\'");
+        let info = format!("dbname='{value}'").replace('"', "\"\"");
+        return format!("\\connect -reuse-previous=on \"{info}\"");
+    }
+    format!("\\connect {quoted}")
+}
+
+/// A name in a comment.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            role: "exporter".into(),
+            databases: vec!["synapse".into()],
+            pg_monitor: false,
+            revoke: false,
+            connections: 3,
+        }
+    }
+
+    #[test]
+    fn the_strict_role_gets_functions_and_columns_but_no_membership() {
+        let script = render(&options());
+        for view in VIEWS {
+            let grant = format!(
+                "GRANT EXECUTE ON FUNCTION {SCHEMA}.{}() TO \"exporter\"",
+                view.name
+            );
+            assert!(script.contains(&grant), "{grant}");
+            let revoke = format!(
+                "REVOKE ALL ON FUNCTION {SCHEMA}.{}() FROM PUBLIC",
+                view.name
+            );
+            assert!(script.contains(&revoke), "{revoke}");
+        }
+        assert!(!script.contains("GRANT pg_monitor TO \"exporter\""));
+        assert!(script.contains("('users', 'deactivated')"));
+        assert!(!script.contains("password_hash"));
+        assert!(script.contains("CONNECTION LIMIT 8"));
+    }
+
+    #[test]
+    fn with_pg_monitor_there_are_no_functions() {
+        let script = render(&Options {
+            pg_monitor: true,
+            ..options()
+        });
+        assert!(script.contains("GRANT pg_monitor TO \"exporter\""));
+        assert!(!script.contains("CREATE OR REPLACE FUNCTION"));
+    }
+
+    #[test]
+    fn taking_back_ends_where_the_role_was_made() {
+        let script = render(&Options {
+            revoke: true,
+            ..options()
+        });
+        let connects: Vec<_> = script
+            .lines()
+            .filter(|line| line.starts_with("\\connect"))
+            .collect();
+        assert_eq!(
+            connects,
+            ["\\connect \"synapse\"", "\\connect \"postgres\""]
+        );
+        assert!(!script.contains("GRANT "));
+    }
+
+    #[test]
+    fn odd_names_stay_names() {
+        let script = render(&Options {
+            role: "o'b\"rien\n\\! $do$".into(),
+            databases: vec!["a\"b".into(), "dbname=x '\\".into(), "two\nlines".into()],
+            ..options()
+        });
+        assert!(script.contains("WHERE rolname = 'o''b\"rien\n\\! $do$'"));
+        assert!(script.contains("CREATE ROLE \"o'b\"\"rien\n\\! $do$\" LOGIN"));
+        assert!(script.contains("DO $do_$\n"));
+        assert!(script.contains("-- Lets the role o'b\"rien \\! $do$ read"));
+        assert!(script.contains("\\connect \"a\"\"b\"\n"));
+        assert!(script.contains("\\connect -reuse-previous=on \"dbname='dbname=x \\'\\\\'\"\n"));
+        assert!(script.contains("line break: two lines\n"));
+    }
+}

@@ -10,6 +10,7 @@
 //!
 //! - [`cli`]: the commands; reads flags and environment, then calls the rest
 //! - [`web`]: HTTP in front of a scrape: routes, compression, landing page
+//! - [`catalogue`]: every collector and metric on paper, with what each needs
 //! - [`scrape`]: one scrape: deadline, sharing between concurrent scrapes, cache by TTL
 //! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
 //! - [`collectors`]: what is asked: definitions only
@@ -21,13 +22,14 @@
 //! - [`telemetry`]: logs, and what the process says of itself
 
 pub mod cli;
-pub mod collectors;
-pub mod config;
-pub mod exposition;
-pub mod grants;
-pub mod query;
+pub mod web;
+pub mod catalogue;
 pub mod scrape;
 pub mod server;
+pub mod collectors;
+pub mod grants;
+pub mod query;
 pub mod snapshot;
+pub mod exposition;
+pub mod config;
 pub mod telemetry;
-pub mod web;

@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::support::certificates::Certificates;
+use super::support::pgbouncer::PgBouncer;
 use super::support::postgres::{Postgres, password, rows};
 use super::support::process::{User, command, give, run, scratch, wait_for};
 
@@ -361,7 +362,7 @@ async fn passwords_rotate_and_are_never_shown() {
     let mut dsn = Dsn::parse(&login).unwrap();
     dsn.set_password_file(&file);
     let dialer = Dialer::new(dsn.with_defaults(&|_| None).unwrap());
-    let error = dialer.connect(None).await.err().unwrap();
+    let error = dialer.connect(None, ()).await.err().unwrap();
     assert_eq!(error.reason(), Reason::PasswordFile);
     assert!(error.to_string().contains(text(&file)), "{error}");
     for new in ["first", "it's a \\ second"] {
@@ -373,7 +374,7 @@ async fn passwords_rotate_and_are_never_shown() {
             )
             .await;
         fs::write(&file, format!("{new}\n")).unwrap();
-        let (_client, session) = dialer.connect(None).await.unwrap();
+        let (_client, session) = dialer.connect(None, ()).await.unwrap();
         tokio::spawn(session);
     }
 
@@ -388,7 +389,7 @@ async fn passwords_rotate_and_are_never_shown() {
     open(&with_passfile).await;
     // The line is for one database only.
     let error = dialer_of(&with_passfile)
-        .connect(Some("template1"))
+        .connect(Some("template1"), ())
         .await
         .err()
         .unwrap();
@@ -410,16 +411,16 @@ async fn a_session_ends_with_its_backend() {
         server.tcp_dsn("postgres", "postgres") + " sslmode=require",
     ] {
         let dialer = dialer_of(&format!("{dsn} application_name=short"));
-        for _ in 0..20 {
-            let (client, session) = dialer.connect(None).await.unwrap();
+        for _ in 0..5 {
+            let (client, session) = dialer.connect(None, ()).await.unwrap();
             let session = tokio::spawn(session);
             assert_eq!(backends().await, "1");
             drop(client);
             session.await.unwrap();
             assert_eq!(backends().await, "0", "{dsn}");
         }
-        for _ in 0..20 {
-            let (client, session) = dialer.connect(None).await.unwrap();
+        for _ in 0..5 {
+            let (client, session) = dialer.connect(None, ()).await.unwrap();
             let session = tokio::spawn(session);
             let suicide = client
                 .simple_query("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -429,7 +430,7 @@ async fn a_session_ends_with_its_backend() {
             assert_eq!(backends().await, "0", "{dsn}");
         }
         // A statement that nobody waits for holds the backend, and so the session.
-        let (client, session) = dialer.connect(None).await.unwrap();
+        let (client, session) = dialer.connect(None, ()).await.unwrap();
         let session = tokio::spawn(session);
         let token = client.cancel_token();
         let statement =
@@ -537,7 +538,7 @@ async fn each_refusal_has_its_reason() {
     kill_process(server.pid(), Signal::TERM).unwrap();
     wait_for("the server begins to shut down", async || {
         let error = dialer_of(&server.tcp_dsn("postgres", "postgres"))
-            .connect(None)
+            .connect(None, ())
             .await
             .err();
         error.is_some_and(|error| error.reason() == Reason::ShuttingDown)
@@ -561,6 +562,28 @@ async fn each_refusal_has_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_refuses_too() {
+    let server = Postgres::start(18).await;
+    let bouncer = PgBouncer::start(&server, &["postgres"]).await;
+    open(&bouncer.dsn("postgres", "postgres")).await;
+    let wrong = bouncer.dsn("postgres", "postgres") + "-wrong";
+    let options = bouncer.dsn("postgres", "postgres") + " options='-c geqo=off'";
+    for (dsn, reason, says) in [
+        (wrong, Reason::Authentication, "refused the password"),
+        (
+            bouncer.dsn("missing", "postgres"),
+            Reason::DatabaseMissing,
+            "has no database \"missing\"",
+        ),
+        (options, Reason::Other, "ignore_startup_parameters"),
+    ] {
+        let error = refused(&dsn).await;
+        assert_eq!(error.reason(), reason, "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_only_starts() {
     let primary = Postgres::start(18).await;
     let standby = primary
@@ -579,11 +602,11 @@ async fn a_server_that_hangs() {
         "{} connect_timeout=1",
         server.tcp_dsn("postgres", "postgres")
     ));
-    let (client, session) = dialer.connect(None).await.unwrap();
+    let (client, session) = dialer.connect(None, ()).await.unwrap();
     let session = tokio::spawn(session);
     server.freeze().await;
     let start = Instant::now();
-    let error = dialer.connect(None).await.err().unwrap();
+    let error = dialer.connect(None, ()).await.err().unwrap();
     assert_eq!(error.reason(), Reason::Timeout, "{error}");
     let error = dialer.cancel(&client.cancel_token()).await.err().unwrap();
     assert_eq!(error.reason(), Reason::Timeout, "{error}");
@@ -616,7 +639,7 @@ fn dialer_of(dsn: &str) -> Dialer {
 
 async fn open(dsn: &str) -> Client {
     let (client, session) = dialer_of(dsn)
-        .connect(None)
+        .connect(None, ())
         .await
         .unwrap_or_else(|error| panic!("{dsn}: {error}"));
     tokio::spawn(session);
@@ -624,7 +647,7 @@ async fn open(dsn: &str) -> Client {
 }
 
 async fn refused(dsn: &str) -> ConnectError {
-    let refusal = dialer_of(dsn).connect(None).await.err();
+    let refusal = dialer_of(dsn).connect(None, ()).await.err();
     refusal.unwrap_or_else(|| panic!("{dsn} connects"))
 }
 

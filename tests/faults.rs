@@ -1,7 +1,11 @@
 //! Faults on the wall clock, one at a time. `make test-faults` runs them.
 
+// A broken expectation is a failed test, in helpers too.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 mod support;
 
 mod conflicts;
 mod databases;
+mod demo;
 mod locks;

@@ -56,6 +56,17 @@ async fn metrics_come_as_text_unless_openmetrics_is_wanted_and_on() {
 }
 
 #[tokio::test]
+async fn collectors_can_be_chosen_if_they_exist() {
+    let server = Server::start(exporter(web()), Limits::default()).await;
+    let known = "/metrics?collect[]=locks&collect[]=wal&other=x";
+    assert_eq!(server.get(known, "").await.status, 200);
+    let unknown = server.get("/metrics?collect%5B%5D=lokcs", "").await;
+    assert_eq!(unknown.status, 400);
+    let text = unknown.text();
+    assert!(text.contains("no collector \"lokcs\""), "{text}");
+}
+
+#[tokio::test]
 async fn metrics_are_compressed_on_request() {
     let server = Server::start(exporter(web()), Limits::default()).await;
     let answer = server.get("/metrics", "Accept-Encoding: gzip\r\n").await;
@@ -126,16 +137,15 @@ async fn the_path_of_the_metrics_can_be_chosen() {
 
 #[tokio::test]
 async fn only_this_host_and_no_other_site_switches_collectors() {
-    const SWITCH: &str = "POST /-/collectors/no_such_collector/off HTTP/1.1";
+    const SWITCH: &str = "POST /-/collectors/locks/off HTTP/1.1";
     let server = Server::start(exporter(web()), Limits::default()).await;
     let host = server.address;
     for (headers, status) in [
-        // Let through, and then there is no such collector.
-        (format!("Host: {host}\r\n"), 404),
-        (format!("Host: {host}\r\nOrigin: http://{host}\r\n"), 404),
+        (format!("Host: {host}\r\n"), 200),
+        (format!("Host: {host}\r\nOrigin: http://{host}\r\n"), 200),
         (
             format!("Host: {host}\r\nSec-Fetch-Site: same-origin\r\n"),
-            404,
+            200,
         ),
         (
             format!("Host: {host}\r\nSec-Fetch-Site: cross-site\r\n"),
@@ -165,7 +175,34 @@ async fn only_this_host_and_no_other_site_switches_collectors() {
     };
     let server = Server::start(exporter(lifecycle), Limits::default()).await;
     let from_elsewhere = format!("{SWITCH}\r\nHost: exporter.example\r\n\r\n");
-    assert_eq!(server.send_as_is(&from_elsewhere).await.status, 404);
+    assert_eq!(server.send_as_is(&from_elsewhere).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_switch_answers_with_a_sentence_and_sends_a_browser_back() {
+    let server = Server::start(exporter(web()), Limits::default()).await;
+    let answer = server
+        .send("POST /-/collectors/locks/off HTTP/1.1", "")
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .text()
+            .starts_with("locks is off from the next scrape on")
+    );
+    let browser = server
+        .send(
+            "POST /-/collectors/locks/on HTTP/1.1",
+            "Accept: text/html,*/*\r\n",
+        )
+        .await;
+    assert_eq!(browser.status, 303);
+    assert_eq!(browser.headers["location"], "../../../");
+    let unknown = server
+        .send("POST /-/collectors/lokcs/off HTTP/1.1", "")
+        .await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.text().contains("no collector \"lokcs\""));
 }
 
 // How long a client may take.

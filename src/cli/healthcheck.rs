@@ -25,8 +25,8 @@ pub fn run(matches: &ArgMatches, variable: Variable<'_>) -> Result<(), Error> {
     let url = match matches.get_one::<String>("url") {
         Some(url) => url.clone(),
         None => {
-            let config = config::load(flags::sources(matches, variable))?.config;
-            format!("http://{}/-/healthy", reachable(&config.web.listen[0]))
+            let web = config::load_web(flags::sources(matches, variable))?;
+            format!("http://{}/-/healthy", reachable(&web.listen[0]))
         }
     };
     match ask(&url) {

@@ -1,20 +1,25 @@
 //! The commands, a file for each.
 //!
-//! - [`serve`]: answers Prometheus; what runs when no command is named
-//! - [`scrape`]: scrapes once, to standard output
-//! - [`check`]: says what is wrong with configuration, server and role
-//! - [`healthcheck`]: asks a running exporter whether it lives
-//! - [`flags`]: the flags that most of them share
+//! - `serve`: answers Prometheus; what runs when no command is named
+//! - `scrape`: scrapes once, to standard output
+//! - `check`: says what is wrong with configuration, server and role
+//! - `grants`: prints the SQL that gives a role what the collectors need
+//! - `metrics`: prints the catalogue
+//! - `healthcheck`: asks a running exporter whether it lives
+//! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
 
 mod check;
 mod flags;
+mod grants;
 mod healthcheck;
+mod metrics;
 mod scrape;
 mod serve;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -36,6 +41,8 @@ pub fn run(
     match matches.subcommand() {
         Some(("scrape", matches)) => scrape::run(&configure(matches, variable)?),
         Some(("check", matches)) => check::run(&configure(matches, variable)?),
+        Some(("grants", matches)) => grants::run(matches),
+        Some(("metrics", matches)) => metrics::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, variable),
         Some((_, matches)) => serve::run(&configure(matches, variable)?),
         None => serve::run(&configure(&matches, variable)?),
@@ -85,6 +92,8 @@ fn command() -> Command {
             serve::command(),
             scrape::command(),
             check::command(),
+            grants::command(),
+            metrics::command(),
             healthcheck::command(),
         ])
 }
@@ -105,6 +114,16 @@ fn runtime() -> Result<Runtime, Error> {
         .enable_all()
         .build()
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
+}
+
+/// Writes to standard output. A reader who has seen enough, as `head`, is no failure.
+fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 const AFTER_HELP: &str = "\

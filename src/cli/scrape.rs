@@ -1,7 +1,6 @@
 //! Scrapes once, to standard output.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::time::Instant;
 
 use clap::Command;
@@ -31,9 +30,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         true => Format::OpenMetrics,
         false => Format::Text,
     };
-    std::io::stdout()
-        .write_all(exposition::render(snapshot, format).as_bytes())
-        .map_err(|error| Error::Failed(format!("cannot write the metrics: {error}")))?;
+    super::print(&exposition::render(snapshot, format))?;
     match up {
         true => Ok(()),
         false => Err(Error::Failed(

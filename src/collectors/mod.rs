@@ -23,3 +23,234 @@ macro_rules! collectors {
     };
 }
 use collectors;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::query::view::VIEWS;
+    use crate::query::{Column, ColumnKind, Query, Version};
+
+    /// Where postgres_exporter has counters without `_total`.
+    const AS_POSTGRES_EXPORTER: &[&str] = &[
+        "pg_stat_archiver_",
+        "pg_stat_database_",
+        "pg_stat_user_tables_",
+        "pg_statio_user_tables_",
+    ];
+
+    fn queries() -> impl Iterator<Item = (&'static str, Query)> {
+        all().into_iter().flat_map(|collector| {
+            let name = collector.name;
+            collector
+                .queries
+                .into_iter()
+                .map(move |query| (name, query))
+        })
+    }
+
+    fn is_value(column: &Column) -> bool {
+        !matches!(
+            column.kind,
+            ColumnKind::Label | ColumnKind::Name | ColumnKind::Help
+        )
+    }
+
+    fn is_name(text: &str) -> bool {
+        let mut bytes = text.bytes();
+        bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    }
+
+    #[test]
+    fn a_collector_is_named_once_like_its_file_and_says_what_it_is() {
+        let mut names = BTreeSet::new();
+        for collector in all() {
+            assert!(is_name(collector.name), "{}", collector.name);
+            assert!(names.insert(collector.name), "{} twice", collector.name);
+            assert!(!collector.about.is_empty(), "{}", collector.name);
+            assert!(!collector.about.ends_with('.'), "{}", collector.name);
+            assert!(!collector.queries.is_empty(), "{}", collector.name);
+            let scope = collector.queries[0].scope;
+            let one_place = collector.queries.iter().all(|query| query.scope == scope);
+            assert!(one_place, "{} runs in several places", collector.name);
+        }
+    }
+
+    #[test]
+    fn statements_cover_each_version_once_and_leave_no_gap() {
+        for (name, query) in queries() {
+            let covered: Vec<_> = (13..=19)
+                .map(|major| {
+                    let holds = |(versions, _): &&_| {
+                        crate::query::Versions::contains(*versions, Version(major * 10_000))
+                    };
+                    query.statements.iter().filter(holds).count()
+                })
+                .collect();
+            assert!(
+                covered.iter().all(|&count| count <= 1),
+                "{name} overlaps: {covered:?}"
+            );
+            let first = covered.iter().position(|&count| count == 1).unwrap();
+            let rest = &covered[first..];
+            assert!(
+                rest.iter().all(|&count| count == 1),
+                "{name} has a gap: {covered:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_statement_is_one_select_of_named_columns_of_qualified_relations() {
+        for (name, query) in queries() {
+            for (_, sql) in &query.statements {
+                assert!(sql.starts_with("SELECT "), "{name}: {sql}");
+                assert!(!sql.contains(';') && !sql.contains(".*"), "{name}: {sql}");
+                assert!(!sql.contains("SELECT *"), "{name}: {sql}");
+                for relation in relations(sql) {
+                    let qualified = relation.starts_with("pg_catalog.")
+                        || relation.starts_with("{schema}.")
+                        || relation.starts_with("(")
+                        || VIEWS
+                            .iter()
+                            .any(|view| relation == format!("{{{}}}", view.name));
+                    assert!(qualified, "{name} reads {relation} unqualified");
+                }
+            }
+        }
+    }
+
+    /// The words after FROM and JOIN, but for the FROM of extract() and substring().
+    fn relations(sql: &str) -> Vec<&str> {
+        let words: Vec<_> = sql.split_whitespace().collect();
+        let mut depth_of_call = 0;
+        let mut relations = Vec::new();
+        for pair in words.windows(2) {
+            let (word, next) = (pair[0], pair[1]);
+            if word.contains("extract(epoch") || word.contains("substring(") {
+                depth_of_call += 1;
+            }
+            if word == "FROM" && depth_of_call > 0 {
+                depth_of_call -= 1;
+            } else if matches!(word, "FROM" | "JOIN") && next != "LATERAL" {
+                relations.push(next);
+            }
+        }
+        relations
+    }
+
+    #[test]
+    fn a_placeholder_is_known_and_has_an_alias() {
+        for (name, query) in queries() {
+            for (_, sql) in &query.statements {
+                for rest in sql.split('{').skip(1) {
+                    let (placeholder, rest) = rest.split_once('}').unwrap();
+                    match placeholder {
+                        "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
+                        "relations" => (),
+                        // How often, in a regular expression.
+                        count if count.bytes().all(|b| b.is_ascii_digit()) => (),
+                        view => {
+                            assert!(VIEWS.iter().any(|v| v.name == view), "{name}: {view}");
+                            assert!(rest.starts_with(" AS "), "{name}: {view} has no alias");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_statement_of_a_version_names_its_columns_and_no_other() {
+        for (name, query) in queries() {
+            for (versions, sql) in &query.statements {
+                for column in &query.columns {
+                    let named = sql
+                        .split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .any(|word| word == column.name);
+                    let exists = (13..=19)
+                        .map(|major| Version(major * 10_000))
+                        .any(|version| {
+                            versions.contains(version) && column.versions.contains(version)
+                        });
+                    assert_eq!(named, exists, "{name}: {} in {sql}", column.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn metrics_are_well_named_and_explained() {
+        for (name, query) in queries() {
+            let per_row = query.columns.iter().any(|c| c.kind == ColumnKind::Name);
+            for column in &query.columns {
+                if !is_value(column) {
+                    assert!(is_name(column.name), "{name}: {}", column.name);
+                    continue;
+                }
+                let metric = query.metric_name(column);
+                assert!(is_name(&metric), "{metric}");
+                let ours = ["pg_", "synapse_db_"].iter().any(|p| metric.starts_with(p));
+                assert!(ours, "{metric}");
+                assert_eq!(column.help.is_empty(), per_row, "help of {metric}");
+                assert!(!column.help.ends_with('.'), "help of {metric}");
+                let is_counter = column.kind == ColumnKind::Counter;
+                if !AS_POSTGRES_EXPORTER.iter().any(|p| metric.starts_with(p)) {
+                    assert_eq!(metric.ends_with("_total"), is_counter, "{metric}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_metric_has_one_type_one_help_and_one_set_of_labels() {
+        let mut known = BTreeMap::new();
+        for (_, query) in queries() {
+            let labels: BTreeSet<_> = query
+                .columns
+                .iter()
+                .filter(|column| column.kind == ColumnKind::Label)
+                .map(|column| column.name)
+                .collect();
+            for column in query.columns.iter().filter(|column| is_value(column)) {
+                let metric = query.metric_name(column);
+                let labels = match column.labels {
+                    Some(some) => {
+                        assert!(
+                            some.iter().all(|l| labels.contains(l)),
+                            "labels of {metric}"
+                        );
+                        some.iter().copied().collect()
+                    }
+                    None => labels.clone(),
+                };
+                let this = (column.kind, column.help, labels);
+                let before = known.entry(metric.clone()).or_insert_with(|| this.clone());
+                assert_eq!(*before, this, "{metric}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_statement_reads_of_the_application_is_declared() {
+        for (name, query) in queries() {
+            for (_, sql) in &query.statements {
+                let mut tables = BTreeSet::new();
+                for rest in sql.split("{schema}.").skip(1) {
+                    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                    tables.insert(&rest[..end.unwrap_or(rest.len())]);
+                }
+                let declared: BTreeSet<_> = query.reads.iter().map(|(table, _)| *table).collect();
+                assert_eq!(tables, declared, "{name}");
+                for column in query.reads.iter().flat_map(|(_, columns)| columns.iter()) {
+                    assert!(
+                        sql.contains(column),
+                        "{name} grants {column} and never reads it"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -387,6 +387,9 @@ pub enum DsnError {
          \"%\" itself as %25, in a password too"
     )]
     Percent,
+    /// A space in a URI.
+    #[error("a connection URI holds no spaces; write a space as %20")]
+    Space,
     /// An escape that makes no text.
     #[error("an escaped character is no text: escapes are of UTF-8, and %00 is not allowed")]
     NotText,

@@ -3,17 +3,30 @@
 use super::Variable;
 use super::layer::{DSN, Layer, PASSWORD, PASSWORD_FILE, USER};
 use super::problem::{Fault, Problem};
+use super::section::Notes;
 
 /// What `DATA_SOURCE_*` says. `DATA_SOURCE_NAME` wins over all the others.
-pub fn data_source(variable: Variable<'_>, layer: &mut Layer, problems: &mut Vec<Problem>) {
+pub fn data_source(variable: Variable<'_>, layer: &mut Layer, notes: &mut Notes) {
     if let Some(name) = variable("DATA_SOURCE_NAME") {
         if is_list(&name) {
-            problems.push(Problem::new(
+            notes.problems.push(Problem::new(
                 "DATA_SOURCE_NAME",
                 Fault::Invalid("names several servers; one server is served at present".to_owned()),
             ));
         }
         layer.set(DSN, "DATA_SOURCE_NAME", name);
+        for part in ["URI", "USER", "PASS"] {
+            for ignored in [
+                format!("DATA_SOURCE_{part}"),
+                format!("DATA_SOURCE_{part}_FILE"),
+            ] {
+                if variable(&ignored).is_some() {
+                    notes.warnings.push(format!(
+                        "{ignored} has no effect beside DATA_SOURCE_NAME; put the address into DATA_SOURCE_URI instead"
+                    ));
+                }
+            }
+        }
         return;
     }
     let mut read = |name: &str| {
@@ -24,8 +37,10 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, problems: &mut Vec
         match std::fs::read_to_string(&path) {
             Ok(text) => Some((file_variable, text.trim().to_owned())),
             Err(error) => {
-                let place = format!("{file_variable}: {path}");
-                problems.push(Problem::new(&place, Fault::Unreadable(error.to_string())));
+                notes.problems.push(Problem::new(
+                    &file_variable,
+                    Fault::unreadable(&path, &error),
+                ));
                 None
             }
         }
@@ -46,14 +61,12 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, problems: &mut Vec
 
 /// Whether these are several connection strings, and not one with commas in it.
 fn is_list(name: &str) -> bool {
-    name.split(',').skip(1).any(|part| {
-        let part = part.trim_start();
-        let keyword = part.split('=').next().unwrap_or_default();
+    const KEYS: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "password"];
+    name.split(',').map(str::trim_start).skip(1).any(|part| {
+        let key = part.split('=').next().unwrap_or_default();
         part.starts_with("postgres://")
             || part.starts_with("postgresql://")
-            || (keyword.len() < part.len()
-                && !keyword.is_empty()
-                && keyword.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            || (key.len() < part.len() && KEYS.contains(&key.trim_end()))
     })
 }
 
@@ -67,5 +80,6 @@ mod tests {
         assert!(is_list("host=a dbname=x, host=b dbname=x"));
         assert!(!is_list("postgresql://u:p,w@a,b/x"));
         assert!(!is_list("host=a,b port=1,2 dbname=x"));
+        assert!(!is_list("host=a options='-c search_path=a,b'"));
     }
 }

@@ -33,10 +33,11 @@ impl Layer {
         )
     }
 
-    /// Replaces how the server is reached as a whole: a password never follows to another server
-    /// than the one that it was written for.
-    pub fn displace_connection(&mut self) {
-        let displaced: &[&str] = if self.has(DSN) {
+    /// Lays itself over the layers below. Where it has a connection string of its own and so has
+    /// one `below`, the user and password there go with that one: a password never follows to
+    /// another server than the one that it was written for.
+    pub fn displace(&mut self, below: bool) {
+        let displaced: &[&str] = if below && self.has(DSN) {
             &[USER, PASSWORD, PASSWORD_FILE]
         } else if self.has(PASSWORD) {
             &[PASSWORD_FILE]

@@ -3,19 +3,19 @@
 //! Precedence: flags, environment, file, defaults. Every error is reported at once, with file,
 //! line and key. No socket is opened here, and no secret is ever printed.
 //!
-//! - [`layer`]: what one source says
-//! - [`file`]: the YAML file, with the line of every key
-//! - [`environment`]: `DATA_SOURCE_*`
-//! - [`section`]: reads settings one by one and notes everything that is wrong
-//! - [`resolve`]: settings become a [`Config`]
-//! - [`problem`]: what can be wrong, in sentences
+//! - `layer`: what one source says
+//! - `file`: the YAML file, with the line of every key
+//! - `environment`: `DATA_SOURCE_*`
+//! - `section`: reads settings one by one and notes everything that is wrong
+//! - `resolve`: settings become a [`Config`]
+//! - `problem`: what can be wrong, in sentences
 //! - [`dsn`]: connection strings
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::config::{Config as Layers, Source};
+use ::config::{Config as Layers, Map, Source, Value};
 use wildmatch::WildMatch;
 
 pub mod dsn;
@@ -41,42 +41,48 @@ use section::Notes;
 ///
 /// Fails with everything that is wrong, not only with the first.
 pub fn load(sources: Sources<'_>) -> Result<Loaded, Problems> {
-    let mut notes = Notes {
-        problems: sources.problems,
-        ..Notes::default()
-    };
+    let (settings, notes) = merge(&sources)?;
+    resolve::config(settings, &sources.switches, sources.variable, notes)
+}
+
+/// The same for HTTP alone, for a command that needs no database.
+///
+/// # Errors
+///
+/// Fails with everything that is wrong with it.
+pub fn load_web(sources: Sources<'_>) -> Result<Web, Problems> {
+    let (settings, notes) = merge(&sources)?;
+    resolve::web_alone(settings, notes)
+}
+
+/// The layers as one tree. A file that cannot be read ends it: what it would say is unknown.
+fn merge(sources: &Sources<'_>) -> Result<(Map<String, Value>, Notes), Problems> {
     let file = match &sources.file {
         None => File::default(),
-        Some(path) => File::read(path).unwrap_or_else(|problem| {
-            notes.problems.push(problem);
-            File::default()
-        }),
+        Some(path) => File::read(path)?,
     };
     let server = file.server().unwrap_or(UNNAMED).to_owned();
-    notes.places = file.places;
+    let mut notes = Notes {
+        places: file.places,
+        problems: sources.problems.clone(),
+        warnings: sources.warnings.clone(),
+    };
 
-    let mut environment = sources.environment;
-    environment::data_source(sources.variable, &mut environment, &mut notes.problems);
+    let mut environment = sources.environment.clone();
+    environment::data_source(sources.variable, &mut environment, &mut notes);
 
     let mut layers = Layers::builder().add_source(Layer::from(file.settings));
-    for mut layer in [environment, sources.flags] {
-        layer.displace_connection();
+    let mut dsn_below = notes.places.contains_key(&format!("servers.{server}.dsn"));
+    for mut layer in [environment, sources.flags.clone()] {
+        layer.displace(dsn_below);
+        dsn_below |= layer.has(layer::DSN);
         layers = layers.add_source(layer.for_server(&server));
     }
     let settings = layers
         .build()
         .and_then(|layers| layers.collect())
         .map_err(|error| Problem::new("configuration", Fault::Invalid(error.to_string())))?;
-
-    let mut warnings = sources.warnings;
-    let config = resolve::resolve(
-        settings,
-        &sources.switches,
-        sources.variable,
-        notes,
-        &mut warnings,
-    )?;
-    Ok(Loaded { config, warnings })
+    Ok((settings, notes))
 }
 
 /// Where settings come from.
@@ -259,6 +265,8 @@ pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
 mod tests {
     use std::io::Write;
 
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
@@ -352,6 +360,23 @@ log: { level: debug, format: json }
     }
 
     #[test]
+    fn a_flag_finds_the_server_whatever_its_name() {
+        for name in ["1", "-a", "_", "0-b", "Blue_2"] {
+            let loaded = loaded(
+                &format!("servers: {{ '{name}': {{ cluster: c }} }}"),
+                |sources| {
+                    sources
+                        .flags
+                        .set("servers.*.connections", "--connections", "4");
+                },
+            );
+            let server = loaded.unwrap().config.servers.remove(0);
+            assert_eq!((server.name.as_str(), server.connections), (name, 4));
+            assert_eq!(server.cluster.as_deref(), Some("c"));
+        }
+    }
+
+    #[test]
     fn everything_wrong_is_said_at_once_with_its_line_and_key() {
         let said = wrong(
             r#"# comment
@@ -403,6 +428,11 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert!(said.starts_with("FILE:"), "{said}");
         assert!(!said.contains("marker"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+        let said = wrong("scrape: {}\nweb.listen: x\n", |_| {});
+        assert_eq!(
+            said,
+            "FILE:2: web.listen: keys stand below each other, as in web: { listen: [\":9187\"] }"
+        );
         let said = wrong("web: {}\nscrape: {}\nweb: {}\n", |_| {});
         assert!(said.starts_with("FILE:3: "), "{said}");
     }
@@ -447,6 +477,123 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert!(!loaded.config.collectors.enabled.contains("xlog_location"));
     }
 
+    #[test]
+    fn a_server_named_nearer_displaces_the_one_of_the_file_as_a_whole() {
+        let file =
+            "servers: { a: { dsn: host=far dbname=x, user: u, password: s3cret, connections: 7 } }";
+        let server = |pairs: &'static [(&str, &str)]| {
+            let variable = |name: &str| {
+                let mut pairs = pairs.iter().chain(&[("PGUSER", "exporter")]);
+                let found = pairs.find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            let mut sources = sources();
+            let file = yaml(file);
+            sources.file = Some(file.path().to_owned());
+            sources.variable = &variable;
+            load(sources).unwrap().config.servers.remove(0)
+        };
+        let password = |server: &Server| {
+            let password = server.dsn.password("x").unwrap();
+            password.map(|secret| secret.expose_secret().to_owned())
+        };
+
+        let far = server(&[]);
+        assert_eq!(far.dsn.address(), "far:5432");
+        assert_eq!((far.dsn.user(), far.dsn.database()), ("u", "x"));
+        assert_eq!(password(&far).as_deref(), Some("s3cret"));
+
+        let near = server(&[
+            ("DATA_SOURCE_URI", "near:1/y"),
+            ("DATA_SOURCE_PASS", "other"),
+        ]);
+        assert_eq!((near.name.as_str(), near.connections), ("a", 7));
+        assert_eq!(near.dsn.address(), "near:1");
+        assert_eq!((near.dsn.user(), near.dsn.database()), ("exporter", "y"));
+        assert_eq!(password(&near).as_deref(), Some("other"));
+
+        let near = server(&[
+            ("DATA_SOURCE_NAME", "host=near"),
+            ("DATA_SOURCE_PASS", "other"),
+        ]);
+        assert_eq!(near.dsn.address(), "near:5432");
+        assert_eq!(password(&near), None);
+
+        let near = server(&[("DATA_SOURCE_NAME", "host=near user=v password=mine")]);
+        assert_eq!(password(&near).as_deref(), Some("mine"));
+
+        let renamed = server(&[("DATA_SOURCE_USER", "v"), ("DATA_SOURCE_PASS", "other")]);
+        assert_eq!(renamed.dsn.address(), "far:5432");
+        assert_eq!(renamed.dsn.user(), "v");
+        assert_eq!(password(&renamed).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_password_beside_no_connection_string_is_for_the_nearer_one() {
+        let variable = |name: &str| match name {
+            "DATA_SOURCE_USER" => Some("u".to_owned()),
+            "DATA_SOURCE_PASS" => Some("s3cret".to_owned()),
+            _ => None,
+        };
+        let mut sources = Sources {
+            variable: &variable,
+            ..sources()
+        };
+        sources.flags.set(layer::DSN, "--dsn", "host=near");
+        let server = load(sources).unwrap().config.servers.remove(0);
+        assert_eq!(
+            (server.dsn.address(), server.dsn.user()),
+            ("near:5432".to_owned(), "u")
+        );
+        let password = server.dsn.password("x").unwrap().unwrap();
+        assert_eq!(password.expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn a_password_file_is_read_late_and_other_files_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("uri"), " near:1/y\n").unwrap();
+        let variable = |name: &str| match name {
+            "DATA_SOURCE_URI_FILE" => Some(path("uri")),
+            "DATA_SOURCE_USER" => Some("u".to_owned()),
+            "DATA_SOURCE_PASS_FILE" => Some(path("later")),
+            _ => None,
+        };
+        let loaded = load(Sources {
+            variable: &variable,
+            ..sources()
+        })
+        .unwrap();
+        assert_eq!(
+            loaded.warnings,
+            [format!(
+                "DATA_SOURCE_PASS_FILE: {} cannot be read yet: No such file or directory (os error 2)",
+                path("later")
+            )]
+        );
+        let dsn = &loaded.config.servers[0].dsn;
+        assert_eq!((dsn.address(), dsn.user()), ("near:1".to_owned(), "u"));
+        std::fs::write(path("later"), "s3cret\n").unwrap();
+        let password = dsn.password("y").unwrap().unwrap();
+        assert_eq!(password.expose_secret(), "s3cret");
+
+        let missing = |name: &str| (name == "DATA_SOURCE_URI_FILE").then(|| path("nowhere"));
+        let said = load(Sources {
+            variable: &missing,
+            ..sources()
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            said.starts_with(&format!(
+                "DATA_SOURCE_URI_FILE: {} cannot be read: ",
+                path("nowhere")
+            )),
+            "{said}"
+        );
+    }
+
     fn loaded(file: &str, say: impl FnOnce(&mut Sources<'_>)) -> Result<Loaded, Problems> {
         load_file(file, say).1
     }
@@ -461,18 +608,28 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         text: &str,
         say: impl FnOnce(&mut Sources<'_>),
     ) -> (String, Result<Loaded, Problems>) {
+        let file = yaml(text);
+        let mut sources = sources();
+        sources.file = Some(file.path().to_owned());
+        say(&mut sources);
+        (file.path().display().to_string(), load(sources))
+    }
+
+    fn yaml(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let mut sources = Sources {
-            file: Some(file.path().to_owned()),
+        file
+    }
+
+    fn sources() -> Sources<'static> {
+        Sources {
+            file: None,
             environment: Layer::default(),
             flags: Layer::default(),
             switches: Vec::new(),
             variable: &|name| (name == "PGUSER").then(|| "exporter".to_owned()),
             problems: Vec::new(),
             warnings: Vec::new(),
-        };
-        say(&mut sources);
-        (file.path().display().to_string(), load(sources))
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What is wrong with a configuration, in sentences.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// Everything that is wrong, one sentence per line.
 #[derive(Debug, Default, thiserror::Error)]
@@ -25,7 +27,7 @@ impl From<Problem> for Problems {
 }
 
 /// One thing that is wrong, and where it was said.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{place}: {fault}")]
 pub struct Problem {
     /// File, line and key; or the flag; or the environment variable.
@@ -45,17 +47,28 @@ impl Problem {
 }
 
 /// What can be wrong. No variant holds a value that could be a secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
-    /// A file that cannot be read.
+    /// The file of the settings themselves cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    /// A file that a setting names cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    UnreadableFile {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// A file that is no YAML.
     #[error("{0}")]
     Syntax(String),
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
+    /// Keys in one word.
+    #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
+    JoinedKey,
     /// A collector that nobody knows, and the nearest that somebody does.
     #[error(
         "there is no collector {name:?}{}; `matrix-postgres-exporter metrics` lists them",
@@ -85,6 +98,9 @@ pub enum Fault {
     /// Something else where a duration is expected.
     #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
     NotADuration(String),
+    /// A duration that nobody can mean.
+    #[error("must not be longer than a year")]
+    TooLong,
     /// A duration of nothing.
     #[error("must be longer than zero")]
     ZeroDuration,
@@ -99,6 +115,16 @@ pub enum Fault {
     /// What the value itself says is wrong with it.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl Fault {
+    /// A file that a setting names cannot be read.
+    pub fn unreadable(path: impl AsRef<Path>, error: &io::Error) -> Self {
+        Self::UnreadableFile {
+            path: path.as_ref().display().to_string(),
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// The known word that an unknown one was likely meant to be.

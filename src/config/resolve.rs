@@ -5,31 +5,32 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use ::config::{Map, Value};
+
 use super::dsn::{File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
-    Collectors, Config, Databases, Dsn, Log, LogFormat, Scrape, Server, Switch, Variable, Web,
+    Collectors, Config, Databases, Dsn, Loaded, Log, LogFormat, Scrape, Server, Switch, Variable,
+    Web,
 };
 use crate::collectors;
 use crate::query::Collector;
-use ::config::{Map, Value};
 
 /// Checks the settings, all of them.
-pub fn resolve(
+pub fn config(
     settings: Map<String, Value>,
     switches: &[Switch],
     variable: Variable<'_>,
     mut notes: Notes,
-    warnings: &mut Vec<String>,
-) -> Result<Config, Problems> {
+) -> Result<Loaded, Problems> {
     let mut root = Section::root(settings, &mut notes);
     let openmetrics = root.truth("openmetrics").unwrap_or(false);
     let config = Config {
         web: web(root.section("web"), openmetrics),
-        servers: servers(root.section("servers"), variable, warnings),
+        servers: servers(root.section("servers"), variable),
         scrape: scrape(root.section("scrape")),
-        collectors: collectors(root.section("collectors"), switches, warnings),
+        collectors: collectors(root.section("collectors"), switches),
         log: log(root.section("log")),
     };
     root.refuse(
@@ -39,8 +40,21 @@ pub fn resolve(
     root.refuse("auth_modules", "/probe is not served yet; take the key out");
     root.finish();
 
+    let warnings = std::mem::take(&mut notes.warnings);
+    fine(Loaded { config, warnings }, notes)
+}
+
+/// Checks the settings of HTTP, and no others.
+pub fn web_alone(settings: Map<String, Value>, mut notes: Notes) -> Result<Web, Problems> {
+    let mut root = Section::root(settings, &mut notes);
+    let openmetrics = root.truth("openmetrics").unwrap_or(false);
+    let web = web(root.section("web"), openmetrics);
+    fine(web, notes)
+}
+
+fn fine<T>(checked: T, notes: Notes) -> Result<T, Problems> {
     match notes.problems.is_empty() {
-        true => Ok(config),
+        true => Ok(checked),
         false => Err(Problems(notes.problems)),
     }
 }
@@ -49,6 +63,7 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
         listen: section
             .list_as("listen", listen_address)
+            .filter(|listen| !listen.is_empty())
             .unwrap_or_else(|| vec![":9187".to_owned()]),
         telemetry_path: section
             .text_as("telemetry_path", telemetry_path)
@@ -94,11 +109,7 @@ fn telemetry_path(path: String) -> Result<String, Fault> {
 }
 
 /// The servers; only those whose connection string is fine.
-fn servers(
-    mut section: Section<'_>,
-    variable: Variable<'_>,
-    warnings: &mut Vec<String>,
-) -> Vec<Server> {
+fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     let mut names = section.names();
     if names.is_empty() {
         names.push(super::UNNAMED.to_owned());
@@ -115,17 +126,12 @@ fn servers(
     }
     names
         .into_iter()
-        .filter_map(|name| server(section.section(&name), name, variable, warnings))
+        .filter_map(|name| server(section.section(&name), name, variable))
         .collect()
 }
 
-fn server(
-    mut section: Section<'_>,
-    name: String,
-    variable: Variable<'_>,
-    warnings: &mut Vec<String>,
-) -> Option<Server> {
-    let dsn = dsn(&mut section, variable, warnings);
+fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Option<Server> {
+    let dsn = dsn(&mut section, variable);
     let connections = section.count("connections", 2).unwrap_or(3);
     let databases = databases(section.section("databases"));
     let cluster = section.text("cluster");
@@ -142,11 +148,7 @@ fn server(
 }
 
 /// The connection string, or nothing, with what the keys beside it and libpq's variables add.
-fn dsn(
-    section: &mut Section<'_>,
-    variable: Variable<'_>,
-    warnings: &mut Vec<String>,
-) -> Option<Dsn> {
+fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
     let text = section.text("dsn");
     let user = section.text("user");
     let password = section.text("password");
@@ -177,15 +179,14 @@ fn dsn(
     };
     // It is read again at every connect, and may come later than the program.
     if let Some(path) = password_file
-        && let Err(error) = fs::File::open(&path)
+        && let Err(error) = fs::metadata(&path)
     {
         let place = section.place("password_file");
-        warnings.push(format!("{place}: {path} cannot be read yet: {error}"));
+        section.warn(format!("{place}: {path} cannot be read yet: {error}"));
     }
     for file in tls_files(&dsn) {
-        if let Err(error) = fs::File::open(&file.path) {
-            let sentence = format!("{} cannot be read: {error}", file.path.display());
-            section.wrong("dsn", Fault::Invalid(sentence));
+        if let Err(error) = fs::read(&file.path) {
+            section.wrong("dsn", Fault::unreadable(&file.path, &error));
         }
     }
     Some(dsn)
@@ -248,11 +249,7 @@ fn scrape(mut section: Section<'_>) -> Scrape {
     scrape
 }
 
-fn collectors(
-    mut section: Section<'_>,
-    switches: &[Switch],
-    warnings: &mut Vec<String>,
-) -> Collectors {
+fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
     let all = collectors::all();
     let mut resolved = Collectors {
         enabled: all
@@ -285,7 +282,7 @@ fn collectors(
             Known::Here => {
                 resolved.enabled.remove(&switch.collector);
             }
-            Known::Elsewhere if switch.on => warnings.push(format!(
+            Known::Elsewhere if switch.on => section.warn(format!(
                 "{}: postgres_exporter's collector {:?} is not here yet; nothing is collected for it",
                 switch.place, switch.collector
             )),

@@ -63,7 +63,10 @@ pub(super) async fn run(
     previous: Option<&BTreeMap<u32, Kept>>,
     harvest: &mut Harvest,
 ) -> Result<(), QueryError> {
-    let tables = Tables::read(client, &reader, &mut harvest.cost).await?;
+    let mut tables = Tables::read(client, &reader, &mut harvest.cost).await?;
+    let beyond = tables.free.len().saturating_sub(reader.context.limit);
+    tables.free.truncate(reader.context.limit);
+    harvest.cost.cut += beyond as u64;
     let mut left_out = tables.locked.clone();
     let mut chunks: Vec<(Vec<u32>, u32)> = tables
         .free

@@ -16,8 +16,8 @@ pub struct View {
     /// The predefined role whose members may run `body` themselves; `None`: everyone may, though
     /// the function sees more.
     pub privilege: Option<&'static str>,
-    /// What the function returns: the list after RETURNS TABLE. These columns exist with these
-    /// types in every supported version.
+    /// What the function returns: the list after RETURNS TABLE, spelled as the server does. These
+    /// columns exist with these types in every supported version.
     pub columns: &'static str,
     /// One SELECT of named columns, in the order of `columns`.
     pub body: &'static str,
@@ -42,7 +42,8 @@ pub const VIEWS: &[View] = &[
         privilege: Some("pg_read_all_stats"),
         columns: "pid integer, datname name, usename name, application_name text, \
                   backend_type text, state text, wait_event_type text, wait_event text, \
-                  xact_start timestamptz, query_start timestamptz, state_change timestamptz",
+                  xact_start timestamp with time zone, query_start timestamp with time zone, \
+                  state_change timestamp with time zone",
         body: "SELECT pid, datname, usename, application_name, backend_type, state, \
                wait_event_type, wait_event, xact_start, query_start, state_change \
                FROM pg_catalog.pg_stat_activity",
@@ -58,8 +59,8 @@ pub const VIEWS: &[View] = &[
     View {
         name: "pg_stat_wal_receiver",
         privilege: Some("pg_read_all_stats"),
-        columns: "pid integer, status text, last_msg_receipt_time timestamptz, \
-                  latest_end_lsn pg_lsn",
+        columns: "pid integer, status text, \
+                  last_msg_receipt_time timestamp with time zone, latest_end_lsn pg_lsn",
         body: "SELECT pid, status, last_msg_receipt_time, latest_end_lsn \
                FROM pg_catalog.pg_stat_wal_receiver",
     },
@@ -85,7 +86,7 @@ pub const VIEWS: &[View] = &[
     View {
         name: "pg_ls_archive_statusdir",
         privilege: Some("pg_monitor"),
-        columns: "name text, modification timestamptz",
+        columns: "name text, modification timestamp with time zone",
         body: "SELECT name, modification FROM pg_catalog.pg_ls_archive_statusdir()",
     },
     View {

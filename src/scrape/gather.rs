@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::memory::Known;
 use super::target::{Key, Target, Unit, lock};
 use crate::query::{Context, Harvest, Plan, Reason, Scope};
-use crate::server::{Facts, Purpose};
+use crate::server::{Facts, LeaseError, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -42,15 +42,7 @@ impl Target {
         started: Instant,
         deadline: Instant,
     ) -> Vec<Gathered> {
-        self.start_due(plans);
-        let unseen: BTreeSet<_> = {
-            let memory = self.memory();
-            let never = memory
-                .databases
-                .iter()
-                .filter(|(_, known)| known.visited.is_none());
-            never.map(|(name, _)| name.clone()).collect()
-        };
+        let unseen = self.start_due(plans);
         let longest = self.longest_deadline(deadline);
         let runs: Vec<_> = self
             .foreground(plans)
@@ -85,8 +77,15 @@ impl Target {
         gathered
     }
 
-    /// Leaves to the background what is due in it.
-    pub fn start_due(self: &Arc<Self>, plans: &[Arc<Plan>]) {
+    /// Leaves to the background what is due in it; returns the databases that it has never worked
+    /// on, if anything of what is asked comes from there.
+    pub fn start_due(self: &Arc<Self>, plans: &[Arc<Plan>]) -> BTreeSet<String> {
+        let from_memory = |plan: &Arc<Plan>| {
+            plan.scope() != Scope::Server || !self.ttls[plan.collector.name].is_zero()
+        };
+        if !plans.iter().any(from_memory) {
+            return BTreeSet::new();
+        }
         let memory = self.memory();
         let home = memory.home.clone();
         let interval = self.config.databases.interval;
@@ -107,8 +106,11 @@ impl Target {
         }
         drop(memory);
         due.sort();
+        let unseen = due.iter().filter(|(seen, _)| !seen);
+        let unseen = unseen.map(|(_, name)| name.clone()).collect();
         self.background
             .enqueue(self, due.into_iter().map(|(_, name)| name));
+        unseen
     }
 
     /// The key of a collector that the background runs when it works on this database.
@@ -184,8 +186,12 @@ impl Target {
         async move {
             let place = database.unwrap_or_else(|| self.memory().home.clone());
             let work = async {
-                let mut lease = match self.connections.lease(&place, Purpose::Scrape).await {
+                let leased = self.connections.lease_of(&facts, &place, Purpose::Scrape);
+                let mut lease = match leased.await {
                     Ok(lease) => lease,
+                    Err(error @ LeaseError::OtherServer { .. }) => {
+                        return Harvest::skipped(Reason::OtherServer, error.to_string());
+                    }
                     Err(error) => {
                         return Harvest::skipped(Reason::Connection, error.to_string());
                     }

@@ -1,8 +1,8 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. The future that it returns
-//! beside a client drives the connection, and ends only when the server has closed its end: the
-//! backend is gone then, and its place is free.
+//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! connection, also of one that was given up half made, its place is free only when the server has
+//! closed its end: the backend is gone then.
 //!
 //! - [`error`]: why there is no connection, as a sentence and as a word
 //! - [`socket`]: sockets that tell when their other end is closed
@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode as Encryption;
+use tokio_postgres::config::{self, SslMode as Encryption};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -61,24 +61,26 @@ impl Dialer {
     /// Connects to a database of the server, or to the connection string's own.
     ///
     /// The future drives the connection and must be spawned. It ends when the server has closed
-    /// its end, which it does as the last thing that a backend does.
+    /// its end, which it does as the last thing that a backend does. Until then, `place` is kept,
+    /// also if there is no session or nobody waits for it any more.
     pub async fn connect(
         &self,
         database: Option<&str>,
+        place: impl Send + Sync + 'static,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let database = database.unwrap_or(self.dsn.database());
-        self.in_time(self.log_in(database)).await
+        self.in_time(self.log_in(database, Arc::new(place))).await
     }
 
     /// Asks the server to cancel what the token's session runs; returns when the server has seen
     /// to it.
     pub async fn cancel(&self, token: &CancelToken) -> Result<(), ConnectError> {
         self.in_time(async {
-            let credentials = self.credentials("").await?;
+            let tls = self.read(encryption).await?;
             let (socket, _) = self.dial().await?;
             let (lent, back) = Lent::new(socket);
             token
-                .cancel_query_raw(lent, credentials.connector(&self.dsn))
+                .cancel_query_raw(lent, self.encrypt(&tls))
                 .await
                 .map_err(|error| self.explain("", &error))?;
             until_closed(back).await;
@@ -101,9 +103,19 @@ impl Dialer {
     async fn log_in(
         &self,
         database: &str,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
-        let credentials = self.credentials(database).await?;
-        let session = |encryption| self.start_session(database, &credentials, encryption);
+        let name = database.to_owned();
+        let credentials = self
+            .read(move |dsn| {
+                Ok(Credentials {
+                    password: dsn.password(&name)?,
+                    tls: encryption(dsn)?,
+                })
+            })
+            .await?;
+        let session =
+            |encryption| self.start_session(database, &credentials, encryption, place.clone());
         let (first, second) = match self.dsn.tls.mode {
             _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
             SslMode::Disable => return session(Encryption::Disable).await,
@@ -127,6 +139,7 @@ impl Dialer {
         database: &str,
         credentials: &Credentials,
         encryption: Encryption,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let mut config = Config::new();
         config
@@ -134,9 +147,9 @@ impl Dialer {
             .dbname(database)
             .application_name(&self.dsn.application_name)
             .channel_binding(match self.dsn.channel_binding {
-                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
-                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
-                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+                ChannelBinding::Disable => config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+                ChannelBinding::Require => config::ChannelBinding::Require,
             })
             .ssl_mode(encryption);
         if let Some(options) = &self.dsn.options {
@@ -148,8 +161,12 @@ impl Dialer {
 
         let (socket, peer) = self.dial().await?;
         let (lent, back) = Lent::new(socket);
+        let end = tokio::spawn(async move {
+            until_closed(back).await;
+            drop(place);
+        });
         let (client, connection) = config
-            .connect_raw(lent, credentials.connector(&self.dsn))
+            .connect_raw(lent, self.encrypt(&credentials.tls))
             .await
             .map_err(|error| self.explain(database, &error))?;
         self.last.store(peer.map(Arc::new));
@@ -159,27 +176,35 @@ impl Dialer {
             if let Err(error) = connection.await {
                 tracing::debug!(address, error = causes(&error), "a connection broke");
             }
-            until_closed(back).await;
+            let _ = end.await;
         };
         Ok((client, Box::pin(session)))
     }
 
-    /// Reads the files that a connection needs, away from the threads that must not wait.
-    async fn credentials(&self, database: &str) -> Result<Credentials, ConnectError> {
+    /// Reads files, away from the threads that must not wait.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Dsn) -> Result<T, ConnectError> + Send + 'static,
+    ) -> Result<T, ConnectError> {
         let dsn = self.dsn.clone();
-        let database = database.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let mut tls = dsn.tls.clone();
-            if dsn.socket().is_some() {
-                tls.mode = SslMode::Disable;
-            }
-            Ok(Credentials {
-                password: dsn.password(&database)?,
-                tls: tls::connector(&tls)?,
-            })
-        })
-        .await
-        .unwrap_or(Err(ConnectError::Interrupted))
+        tokio::task::spawn_blocking(move || read(&dsn))
+            .await
+            .unwrap_or(Err(ConnectError::Interrupted))
+    }
+
+    /// Prepares the encryption of one connection, to the name that the server is asked by.
+    fn encrypt(
+        &self,
+        tls: &MakeRustlsConnect,
+    ) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
+        let name = match (&self.dsn.host, self.dsn.hostaddr) {
+            (Host::Name(name), _) => name.clone(),
+            (_, Some(address)) => address.to_string(),
+            // A socket, which is not encrypted.
+            _ => String::new(),
+        };
+        let Ok(connect) = MakeTlsConnect::<Lent>::make_tls_connect(&mut tls.clone(), &name);
+        connect
     }
 
     /// A socket that the server listens at, and its address unless it is a file's.
@@ -187,22 +212,25 @@ impl Dialer {
         match self.dsn.socket() {
             Some(path) => match UnixStream::connect(&path).await {
                 Ok(socket) => Ok((Box::new(socket), None)),
-                Err(reason) => Err(self.unreachable(&path.display().to_string(), reason)),
+                Err(reason) => Err(unreachable(path.display().to_string(), reason)),
             },
-            None => self.dial_tcp().await,
+            None => self.dial_one_of(&self.addresses().await?).await,
         }
     }
 
-    async fn dial_tcp(&self) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
-        let addresses = self.addresses().await?;
+    /// The first address that answers; each has an equal share of the time.
+    async fn dial_one_of(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
         let share = self.dsn.connect_timeout / addresses.len().max(1) as u32;
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in &addresses {
+        for address in addresses {
             let attempt = timeout(share, TcpStream::connect(address)).await;
             match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
                     tune(&socket, &self.dsn.keepalives)
-                        .map_err(|reason| self.unreachable(&address.to_string(), reason))?;
+                        .map_err(|reason| unreachable(address.to_string(), reason))?;
                     return Ok((Box::new(socket), Some(*address)));
                 }
                 Err(reason) => failure = reason,
@@ -212,12 +240,16 @@ impl Dialer {
             return Err(self.timed_out());
         }
         let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        Err(self.unreachable(&tried.join(", "), failure))
+        let at = match tried.join(", ") {
+            tried if tried == self.address() => tried,
+            tried => format!("{} ({tried})", self.address()),
+        };
+        Err(unreachable(at, failure))
     }
 
     /// Every address of the server, that of the last session first.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let mut addresses: Vec<_> = match (self.dsn.hostaddr, &self.dsn.host) {
+        let addresses = match (self.dsn.hostaddr, &self.dsn.host) {
             (Some(address), _) => vec![SocketAddr::new(address, self.dsn.port)],
             (None, Host::Name(host)) => lookup_host((host.as_str(), self.dsn.port))
                 .await
@@ -228,22 +260,19 @@ impl Dialer {
                 .collect(),
             (None, Host::Local | Host::Socket(_)) => Vec::new(),
         };
+        Ok(self.last_first(addresses))
+    }
+
+    fn last_first(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let last = self.last.load_full();
         addresses.sort_by_key(|address| Some(address) != last.as_deref());
-        Ok(addresses)
+        addresses
     }
 
     fn timed_out(&self) -> ConnectError {
         ConnectError::Timeout {
             address: self.address(),
             limit: self.dsn.connect_timeout,
-        }
-    }
-
-    fn unreachable(&self, at: &str, reason: io::Error) -> ConnectError {
-        ConnectError::Unreachable {
-            address: at.to_owned(),
-            reason,
         }
     }
 
@@ -255,7 +284,7 @@ impl Dialer {
             database: database.to_owned(),
         };
         if let Some(refusal) = error.as_db_error() {
-            return ConnectError::Refused {
+            return ConnectError::Server {
                 login,
                 code: refusal.code().clone(),
                 message: refusal.message().to_owned(),
@@ -289,16 +318,17 @@ struct Credentials {
     tls: MakeRustlsConnect,
 }
 
-impl Credentials {
-    fn connector(&self, dsn: &Dsn) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
-        let name = match (&dsn.host, dsn.hostaddr) {
-            (Host::Name(name), _) => name.clone(),
-            (_, Some(address)) => address.to_string(),
-            _ => String::new(),
-        };
-        let Ok(connector) = MakeTlsConnect::<Lent>::make_tls_connect(&mut self.tls.clone(), &name);
-        connector
+/// What encrypts connections to the server; nothing over a socket.
+fn encryption(dsn: &Dsn) -> Result<MakeRustlsConnect, ConnectError> {
+    let mut settings = dsn.tls.clone();
+    if dsn.socket().is_some() {
+        settings.mode = SslMode::Disable;
     }
+    Ok(tls::connector(&settings)?)
+}
+
+fn unreachable(address: String, reason: io::Error) -> ConnectError {
+    ConnectError::Unreachable { address, reason }
 }
 
 /// An error and what is behind it.
@@ -318,4 +348,39 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
         .and_then(|cause| cause.downcast_ref::<io::Error>())
         .and_then(io::Error::get_ref)
         .is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_that_answers_is_enough() {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let [open, closed, closed_too] = listeners;
+        let open = open.await.unwrap();
+        let answers = open.local_addr().unwrap();
+        let [first, second] = [closed.await.unwrap(), closed_too.await.unwrap()]
+            .map(|listener| listener.local_addr().unwrap());
+        let dialer = Dialer::new(Dsn::parse("host=name").unwrap());
+
+        let (_, peer) = dialer.dial_one_of(&[first, answers]).await.ok().unwrap();
+        assert_eq!(peer, Some(answers));
+        let error = dialer.dial_one_of(&[first, second]).await.err().unwrap();
+        assert_eq!(error.reason(), Reason::Refused);
+        let says = format!("no server can be reached at name:5432 ({first}, {second})");
+        assert!(error.to_string().starts_with(&says), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_last_address_is_tried_first() {
+        let dialer = Dialer::new(Dsn::parse("hostaddr=127.0.0.1").unwrap());
+        let [one, two] = ["127.0.0.1:5432", "127.0.0.2:5432"].map(|it| it.parse().unwrap());
+        dialer.last.store(Some(Arc::new(two)));
+        assert_eq!(dialer.last_first(vec![one, two]), [two, one]);
+        // A server that the name leads to no more is not asked again.
+        assert_eq!(dialer.last_first(vec![one]), [one]);
+    }
 }

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
 use super::connect::{ConnectError, Dialer};
+use super::facts::Facts;
 use super::lease::Lease;
 use crate::query::QueryError;
 use crate::query::message::Message;
@@ -44,10 +45,11 @@ struct Inner {
     permits: Arc<Semaphore>,
     warm: Mutex<BTreeMap<String, Warm>>,
     identity: Mutex<Identity>,
-    /// Leases, and connections being made.
-    in_use: AtomicUsize,
-    /// Callers without a permit: what is returned then is closed, whatever database it is in.
-    waiting: AtomicUsize,
+    /// Connections that somebody uses, or is making.
+    held: AtomicUsize,
+    /// Callers without a permit for whom no idle connection could be closed: so many of those that
+    /// come back are closed instead.
+    unserved: AtomicUsize,
     opened: AtomicU64,
 }
 
@@ -62,8 +64,9 @@ struct Warm {
 /// Which server it is.
 #[derive(Default)]
 struct Identity {
-    /// System identifier and start time, once known.
-    known: Option<(String, String)>,
+    /// System identifier and start time, once known. Every connection leads to that server; while
+    /// one is open, this stays.
+    known: Option<(String, f64)>,
     /// Rises whenever connections to another server are to be forgotten.
     generation: u64,
 }
@@ -133,8 +136,8 @@ impl Connections {
             permits: Arc::new(Semaphore::new(budget)),
             warm: Mutex::default(),
             identity: Mutex::default(),
-            in_use: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
         }))
     }
@@ -197,6 +200,30 @@ impl Connections {
         self.0.warm().contains_key(database)
     }
 
+    /// A connection to a database of the server that these facts are of.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::lease`] does, and where another server has taken over since.
+    pub async fn lease_of(
+        &self,
+        facts: &Facts,
+        database: &str,
+        purpose: Purpose,
+    ) -> Result<Lease, LeaseError> {
+        let lease = self.lease(database, purpose).await?;
+        // What is known now is true of the lease: only when no connection is left can it change.
+        let known = self.0.identity().known.clone().unwrap_or_default();
+        if known == (facts.system_identifier.clone(), facts.start_time) {
+            Ok(lease)
+        } else {
+            Err(LeaseError::OtherServer {
+                address: self.address(),
+                found: known.0,
+            })
+        }
+    }
+
     /// A connection to a database: from its pool if it is kept warm, else a short one.
     ///
     /// # Errors
@@ -208,18 +235,16 @@ impl Connections {
             (entry.pool.clone(), entry.slots.clone())
         });
         let Some((pool, slots)) = warm else {
-            let guard = InUse::new(&self.0);
             let (client, generation) = self.0.connect(database).await?;
-            return Ok(Lease::short(self.clone(), client, generation, guard));
+            return Ok(Lease::short(self.clone(), client, generation));
         };
         let slot = match purpose {
             Purpose::Scrape => slots.acquire_owned().await.ok(),
             Purpose::Background => None,
         };
-        let guard = InUse::new(&self.0);
         let generation = self.0.identity().generation;
         let object = pool.get().await.map_err(|error| self.lease_error(&error))?;
-        Ok(Lease::pooled(self.clone(), object, generation, guard, slot))
+        Ok(Lease::pooled(self.clone(), object, generation, slot))
     }
 
     /// Closes every idle connection, lets no pool make another, and waits a moment until the
@@ -235,11 +260,15 @@ impl Connections {
 
     /// Takes a connection back that is fit for use.
     pub(super) fn give_back(&self, object: Object, generation: u64) {
-        let unwanted = self.0.waiting.load(Ordering::Relaxed) > 0
-            || generation != self.0.identity().generation;
+        let unwanted = generation != self.0.identity().generation || take_one(&self.0.unserved);
         if unwanted {
             drop(Object::take(object));
         }
+    }
+
+    /// Counts a connection as used.
+    pub(super) fn hold(&self) -> Held {
+        Held::new(&self.0)
     }
 
     /// Ends a connection whose statement nobody waits for any more.
@@ -298,18 +327,16 @@ impl Inner {
     }
 
     /// A new connection within the budget, to the server that the others have reached.
-    async fn connect(&self, database: &str) -> Result<(Client, u64), LeaseError> {
+    async fn connect(self: &Arc<Self>, database: &str) -> Result<(Client, u64), LeaseError> {
         let permit = self.permit(database).await?;
+        let _held = Held::new(self);
         let (client, driver) = self
             .dialer
-            .connect(Some(database))
+            .connect(Some(database), permit)
             .await
             .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            driver.await;
-            drop(permit);
-        });
+        tokio::spawn(driver);
         let generation = self.identify(&client).await?;
         Ok((client, generation))
     }
@@ -319,13 +346,12 @@ impl Inner {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _waiting = Counted::new(&self.waiting);
-        self.close_one_idle(database);
+        let _unserved = (!self.close_one_idle(database)).then(|| Unserved::new(&self.unserved));
         let mut permit = pin!(self.permits.clone().acquire_owned());
         loop {
             match timeout(PATIENCE, &mut permit).await {
                 Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
-                Err(_) if self.hanging() >= self.budget => {
+                Err(_) if self.all_hang() => {
                     return Err(LeaseError::Hanging {
                         address: self.dialer.address(),
                         budget: self.budget,
@@ -336,47 +362,41 @@ impl Inner {
         }
     }
 
-    /// Connections that were given up and whose backends are still there.
-    fn hanging(&self) -> usize {
-        let warm = self.warm();
-        let idle: usize = warm
-            .values()
-            .map(|entry| entry.pool.status().available)
-            .sum();
-        // The caller, who has no permit yet, is in use too.
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        let in_use = self.in_use.load(Ordering::Relaxed).saturating_sub(waiting);
-        (self.budget - self.permits.available_permits())
-            .saturating_sub(in_use)
-            .saturating_sub(idle)
+    /// Whether every connection was given up, and is still there: none idle, none in use but by
+    /// callers who wait for a permit, as the one who asks does.
+    fn all_hang(&self) -> bool {
+        let idle = |entry: &Warm| entry.pool.status().available > 0;
+        self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
     }
 
-    fn close_one_idle(&self, but_not_in: &str) {
+    /// Closes the idle connection that was wanted the longest ago, if there is any.
+    fn close_one_idle(&self, but_not_in: &str) -> bool {
         let warm = self.warm();
         let oldest = warm
             .iter()
             .filter(|(name, entry)| *name != but_not_in && entry.pool.status().available > 0)
             .min_by_key(|(_, entry)| entry.used);
+        let mut closed = false;
         if let Some((_, entry)) = oldest {
-            let mut closed = false;
             entry
                 .pool
                 .retain(|_, _| std::mem::replace(&mut closed, true));
         }
+        closed
     }
 
     async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
-        let mut found = (String::new(), String::new());
+        let mut found = (String::new(), 0.0);
         let identity = Message {
             sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                  pg_catalog.pg_postmaster_start_time()",
+                  extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
             timeout: IDENTITY_TIMEOUT,
         };
         identity
             .send(client, |_, cells| {
                 found = (
                     cells.raw(0)?.unwrap_or_default().to_owned(),
-                    cells.raw(1)?.unwrap_or_default().to_owned(),
+                    cells.number(1, "start_time")?.unwrap_or_default(),
                 );
                 Ok(())
             })
@@ -502,36 +522,45 @@ impl AsyncWrite for Failing {
     }
 }
 
-/// Counts a connection in use, or one in the making.
-pub(super) struct InUse(Arc<Inner>);
+/// Counts a connection that somebody uses, or is making.
+pub(super) struct Held(Arc<Inner>);
 
-impl InUse {
+impl Held {
     fn new(inner: &Arc<Inner>) -> Self {
-        inner.in_use.fetch_add(1, Ordering::Relaxed);
+        inner.held.fetch_add(1, Ordering::Relaxed);
         Self(inner.clone())
     }
 }
 
-impl Drop for InUse {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Counts while it lives.
-struct Counted<'a>(&'a AtomicUsize);
+/// Asks for one connection to be closed when it comes back.
+struct Unserved<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
-    fn new(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
+impl<'a> Unserved<'a> {
+    fn new(unserved: &'a AtomicUsize) -> Self {
+        unserved.fetch_add(1, Ordering::Relaxed);
+        Self(unserved)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Unserved<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        take_one(self.0);
     }
+}
+
+/// Takes one away, if there is one.
+fn take_one(counter: &AtomicUsize) -> bool {
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            count.checked_sub(1)
+        })
+        .is_ok()
 }
 
 #[cfg(test)]

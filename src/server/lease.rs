@@ -10,21 +10,21 @@ use deadpool_postgres::{ClientWrapper, Object};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::connections::{Connections, InUse};
+use super::connections::{self, Connections};
 
 /// A connection, for as long as it is held.
 pub struct Lease {
     connections: Connections,
-    held: Option<Held>,
+    connection: Option<Connection>,
     generation: u64,
     busy: bool,
-    _in_use: InUse,
+    _held: connections::Held,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
-enum Held {
+enum Connection {
     Pooled(Object),
-    Short(Box<Client>),
+    Short(Client),
 }
 
 impl Lease {
@@ -32,40 +32,34 @@ impl Lease {
         connections: Connections,
         object: Object,
         generation: u64,
-        in_use: InUse,
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
+            _held: connections.hold(),
             connections,
-            held: Some(Held::Pooled(object)),
+            connection: Some(Connection::Pooled(object)),
             generation,
             busy: false,
-            _in_use: in_use,
             _slot: slot,
         }
     }
 
-    pub(super) fn short(
-        connections: Connections,
-        client: Client,
-        generation: u64,
-        in_use: InUse,
-    ) -> Self {
+    pub(super) fn short(connections: Connections, client: Client, generation: u64) -> Self {
         Self {
+            _held: connections.hold(),
             connections,
-            held: Some(Held::Short(Box::new(client))),
+            connection: Some(Connection::Short(client)),
             generation,
             busy: false,
-            _in_use: in_use,
             _slot: None,
         }
     }
 
     /// Uses the connection; if this is dropped before its end, the connection is given up.
     pub async fn run<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
-        let client: &Client = match self.held.as_ref() {
-            Some(Held::Pooled(object)) => object,
-            Some(Held::Short(client)) => client,
+        let client: &Client = match self.connection.as_ref() {
+            Some(Connection::Pooled(object)) => object,
+            Some(Connection::Short(client)) => client,
             None => unreachable!("a lease holds its connection until it is dropped"),
         };
         self.busy = true;
@@ -77,15 +71,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match (self.held.take(), self.busy) {
-            (Some(Held::Pooled(object)), true) => {
+        match (self.connection.take(), self.busy) {
+            (Some(Connection::Pooled(object)), true) => {
                 self.connections.give_up(Taken(Object::take(object)));
             }
-            (Some(Held::Short(client)), true) => self.connections.give_up(client),
-            (Some(Held::Pooled(object)), false) => {
+            (Some(Connection::Short(client)), true) => self.connections.give_up(Box::new(client)),
+            (Some(Connection::Pooled(object)), false) => {
                 self.connections.give_back(object, self.generation);
             }
-            (Some(Held::Short(_)) | None, _) => {}
+            (Some(Connection::Short(_)) | None, _) => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ impl Process {
     /// Starts a command.
     pub fn start(mut command: Command) -> Self {
         let (reader, writer) = io::pipe().unwrap();
-        command.stdin(std::process::Stdio::null());
+        command.stdin(Stdio::null());
         command.stdout(writer.try_clone().unwrap());
         command.stderr(writer);
         let child = spawn(command).unwrap();

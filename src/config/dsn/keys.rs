@@ -219,6 +219,11 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
     ),
+    only_here("sslkeylogfile", |_, _| {
+        Err(Refusal::Unsupported(
+            "the secrets of encrypted connections are written nowhere",
+        ))
+    }),
     key("gssencmode", "PGGSSENCMODE", |_, value| {
         one_of(
             value,
@@ -260,13 +265,19 @@ pub(super) const KEYS: &[Key] = &[
             positive(value, "a number of milliseconds")?.map(Duration::from_millis);
         Ok(())
     }),
-    only_here("min_protocol_version", |_, value| {
-        one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one")
-    }),
-    only_here("max_protocol_version", |_, value| match value {
-        "3.0" | "3.2" | "latest" => Ok(()),
-        _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
-    }),
+    key(
+        "min_protocol_version",
+        "PGMINPROTOCOLVERSION",
+        |_, value| one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one"),
+    ),
+    key(
+        "max_protocol_version",
+        "PGMAXPROTOCOLVERSION",
+        |_, value| match value {
+            "3.0" | "3.2" | "latest" => Ok(()),
+            _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
+        },
+    ),
     // The session.
     key("application_name", "PGAPPNAME", |dsn, value| {
         dsn.application_name = value.to_owned();
@@ -276,6 +287,7 @@ pub(super) const KEYS: &[Key] = &[
         dsn.fallback_application_name = Some(value.to_owned());
         Ok(())
     }),
+    // PGOPTIONS is meant for psql: settings for the session would break connections by PgBouncer.
     only_here("options", |dsn, value| {
         dsn.options = Some(value.to_owned());
         Ok(())

@@ -31,9 +31,12 @@ fn read_uri(uri: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
     let is_port = port
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b',');
+    let credentials_are_missing = !authority.contains('@');
     let is_cut = credentials.contains('@')
         || tail.starts_with('#')
         || path.contains('@')
+        // libpq finds the end of the password before the beginning of the query.
+        || (credentials_are_missing && split_before(tail, ['@', '/']).1.starts_with('@'))
         || (!is_port && tail.contains('@'));
     if is_cut {
         return Err(unescaped(uri));
@@ -173,6 +176,9 @@ fn known(name: &str, after_password: bool) -> Result<&'static Key, DsnError> {
 }
 
 fn decode(text: &str) -> Result<String, DsnError> {
+    if text.contains(|c: char| c.is_ascii_whitespace()) {
+        return Err(DsnError::Space);
+    }
     let is_escape = |part: &str| {
         part.as_bytes()
             .get(..2)

@@ -140,7 +140,7 @@ fn takes_what_libpq_takes() {
             "user",
         ),
         (
-            "postgresql://h?user=u@tenant&password=p@ss",
+            "postgresql://h/?user=u@tenant&password=p@ss",
             "h:5432",
             "u@tenant",
             "p@ss",
@@ -372,6 +372,8 @@ fn says_what_is_wrong_and_keeps_the_secret() {
         ("postgres://u:hun%ter2@h/d", "write \"%\" itself as %25"),
         ("postgres://u:hunter2%@h/d", "write \"%\" itself as %25"),
         ("postgres://u:hunter2%f@h/d", "write \"%\" itself as %25"),
+        ("postgres://u:12?password=hun@ter2", "write it as %3F"),
+        ("postgres://u:hun ter2@h/d", "write a space as %20"),
         ("postgres://u:hunter2%00@h/d", "%00 is not allowed"),
         ("postgres://u:hunter2%ff@h/d", "escapes are of UTF-8"),
         ("postgres://u:hun#ter2", "an unescaped \"#\""),

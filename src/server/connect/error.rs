@@ -74,7 +74,7 @@ pub enum ConnectError {
     },
     /// The server refuses.
     #[error("{}", refusal(.login, .code, .message))]
-    Refused {
+    Server {
         /// Who and where.
         login: Login,
         /// The SQLSTATE.
@@ -160,7 +160,7 @@ impl ConnectError {
             Self::PasswordFile(_) => Reason::PasswordFile,
             Self::TlsFiles(_) | Self::Tls { .. } => Reason::Tls,
             Self::NoPassword(_) | Self::Authentication { .. } => Reason::Authentication,
-            Self::Refused { code, message, .. } => of_refusal(code, message),
+            Self::Server { code, message, .. } => of_refusal(code, message),
             Self::Closed { .. } => Reason::Refused,
             Self::Interrupted => Reason::Other,
         }
@@ -173,7 +173,7 @@ impl ConnectError {
 
     /// Whether `pg_hba.conf` forbids it.
     pub(super) fn is_by_rule(&self) -> bool {
-        matches!(self, Self::Refused { code, .. }
+        matches!(self, Self::Server { code, .. }
             if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 }
@@ -189,7 +189,28 @@ fn of_refusal(code: &SqlState, message: &str) -> Reason {
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Reason::ShuttingDown,
         SqlState::CANNOT_CONNECT_NOW if message.contains("shutting down") => Reason::ShuttingDown,
         SqlState::CANNOT_CONNECT_NOW => Reason::StartingUp,
+        SqlState::PROTOCOL_VIOLATION => of_pgbouncer(message),
         _ => Reason::Other,
+    }
+}
+
+/// PgBouncer gives one SQLSTATE to its own refusals and to those that it passes on.
+fn of_pgbouncer(message: &str) -> Reason {
+    let says = |words| message.contains(words);
+    if says("authentication failed") || says("no such user") {
+        Reason::Authentication
+    } else if says("no such database") || (says("database") && says("does not exist")) {
+        Reason::DatabaseMissing
+    } else if says("no more connections") || says("too many") {
+        Reason::TooManyConnections
+    } else if says("permission denied for database") {
+        Reason::NoConnectPrivilege
+    } else if says("starting up") {
+        Reason::StartingUp
+    } else if says("shutting down") {
+        Reason::ShuttingDown
+    } else {
+        Reason::Other
     }
 }
 
@@ -200,10 +221,12 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
         database,
     } = login;
     match of_refusal(code, message) {
-        Reason::Authentication if *code == SqlState::INVALID_PASSWORD => format!(
-            "the server at {address} refused the password of role {user:?}; check that the role \
+        Reason::Authentication if *code != SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            format!(
+                "the server at {address} refused the password of role {user:?}; check that the role \
              exists there and that the password is the current one"
-        ),
+            )
+        }
         Reason::Authentication => format!(
             "the server at {address} does not let role {user:?} log in to database {database:?}: \
              {message}; check pg_hba.conf on the server, sslmode, and that the role may log in"
@@ -223,6 +246,10 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
         Reason::StartingUp | Reason::ShuttingDown => {
             format!("the server at {address} takes no connections at this moment: {message}")
         }
+        _ if message.contains("startup parameter: options") => format!(
+            "PgBouncer at {address} takes no settings for a session; leave options out of the \
+             connection string, or list it in PgBouncer's ignore_startup_parameters"
+        ),
         _ => format!(
             "the server at {address} refused a session of role {user:?} in database {database:?}: \
              {message} (SQLSTATE {})",
@@ -241,5 +268,76 @@ fn tls_advice(reason: &str) -> &'static str {
          with sslmode=verify-ca"
     } else {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_reason() {
+        for (code, message, reason) in [
+            (
+                "28P01",
+                "password authentication failed for user \"u\"",
+                "authentication",
+            ),
+            (
+                "28000",
+                "no pg_hba.conf entry for host \"10.0.0.1\"",
+                "authentication",
+            ),
+            ("3D000", "database \"d\" does not exist", "database_missing"),
+            (
+                "42501",
+                "permission denied for database \"d\"",
+                "no_connect_privilege",
+            ),
+            (
+                "53300",
+                "sorry, too many clients already",
+                "too_many_connections",
+            ),
+            (
+                "57P01",
+                "terminating connection due to administrator command",
+                "shutting_down",
+            ),
+            (
+                "57P03",
+                "the database system is shutting down",
+                "shutting_down",
+            ),
+            ("57P03", "the database system is starting up", "starting_up"),
+            (
+                "57P03",
+                "the database system is in recovery mode",
+                "starting_up",
+            ),
+            ("08P01", "SASL authentication failed", "authentication"),
+            ("08P01", "no such user: u", "authentication"),
+            ("08P01", "no such database: d", "database_missing"),
+            (
+                "08P01",
+                "no more connections allowed (max_client_conn)",
+                "too_many_connections",
+            ),
+            (
+                "08P01",
+                "sorry, too many clients already",
+                "too_many_connections",
+            ),
+            ("08P01", "the database system is starting up", "starting_up"),
+            (
+                "08P01",
+                "server login has been failing, try again later",
+                "other",
+            ),
+            ("XX000", "role \"u\" does not exist", "other"),
+        ] {
+            let found = of_refusal(&SqlState::from_code(code), message);
+            assert_eq!(found.as_str(), reason, "{code} {message}");
+        }
     }
 }

@@ -1,0 +1,385 @@
+//! Every collector and metric on paper, with what each needs: for a terminal, for programs, and as
+//! `docs/metrics.md`. All of it comes from the definitions.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::collectors;
+use crate::query::view::VIEWS;
+use crate::query::{Collector, ColumnKind, Query, Role, Scope, Version};
+use crate::scrape::own;
+use crate::snapshot::Kind;
+use crate::telemetry;
+
+/// How the catalogue is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a person at a terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// For `docs/metrics.md`.
+    Markdown,
+}
+
+/// The catalogue.
+pub fn render(format: Format) -> String {
+    let catalogue = Catalogue::new();
+    match format {
+        Format::Text => catalogue.text(),
+        Format::Json => catalogue.json(),
+        Format::Markdown => catalogue.markdown(),
+    }
+}
+
+/// The major versions that a range is written for; the last stands for every newer one.
+const MAJORS: [u32; 7] = [13, 14, 15, 16, 17, 18, 19];
+
+#[derive(Serialize)]
+struct Catalogue {
+    collectors: Vec<CollectorEntry>,
+    /// What no collector brings: the server as a whole, and the exporter.
+    own: Vec<MetricEntry>,
+}
+
+#[derive(Serialize)]
+struct CollectorEntry {
+    name: &'static str,
+    about: &'static str,
+    enabled: bool,
+    scope: &'static str,
+    /// 0 is every scrape.
+    ttl_seconds: u64,
+    /// Rows of one database that are served at most.
+    limit: usize,
+    /// Beyond a login.
+    needs: Vec<String>,
+    metrics: Vec<MetricEntry>,
+}
+
+#[derive(Serialize)]
+struct MetricEntry {
+    name: String,
+    kind: &'static str,
+    labels: Vec<String>,
+    /// Major versions of PostgreSQL; empty is every one.
+    versions: String,
+    /// `primary` or `standby`; empty is both.
+    role: &'static str,
+    help: String,
+}
+
+impl Catalogue {
+    fn new() -> Self {
+        let own = own::ALL.iter().map(|metric| MetricEntry {
+            name: metric.name.to_owned(),
+            kind: kind(metric.kind),
+            labels: metric.labels.iter().map(|&label| label.into()).collect(),
+            versions: String::new(),
+            role: "",
+            help: metric.help.to_owned(),
+        });
+        let process = telemetry::process_metrics();
+        let process = process.families().map(|family| MetricEntry {
+            name: family.metric.name.to_string(),
+            kind: kind(family.metric.kind),
+            labels: family
+                .samples
+                .iter()
+                .take(1)
+                .flat_map(|sample| sample.labels.iter())
+                .map(|(name, _)| name.to_string())
+                .collect(),
+            versions: String::new(),
+            role: "",
+            help: family.metric.help.to_string(),
+        });
+        Self {
+            collectors: collectors::all()
+                .into_iter()
+                .map(CollectorEntry::new)
+                .collect(),
+            own: own.chain(process).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for collector in &self.collectors {
+            let _ = writeln!(out, "{}: {}", collector.name, collector.about);
+            let _ = writeln!(out, "    {}", collector.run());
+            for need in &collector.needs {
+                let _ = writeln!(out, "    needs {need}");
+            }
+            for metric in &collector.metrics {
+                metric.write_text(&mut out);
+            }
+            out.push('\n');
+        }
+        out += "Beside the collectors: the server as a whole, and the exporter\n";
+        for metric in &self.own {
+            metric.write_text(&mut out);
+        }
+        out
+    }
+
+    fn json(&self) -> String {
+        let json = serde_json::to_string_pretty(self)
+            .expect("strings, numbers and lists of them can always be written as JSON");
+        json + "\n"
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = String::from(
+            "# Metrics\n\n\
+             `matrix-postgres-exporter metrics --format markdown` writes this page from the \
+             definitions of the collectors.\n\n\
+             A metric without versions exists on PostgreSQL 13 and every newer version. Where a \
+             collector needs a role or a function, `matrix-postgres-exporter grants` gives it.\n",
+        );
+        for collector in &self.collectors {
+            let _ = write!(
+                out,
+                "\n## `{}`\n\n{}.\n\n- {}\n",
+                collector.name,
+                collector.about,
+                collector.run()
+            );
+            for need in &collector.needs {
+                let _ = writeln!(out, "- Needs {need}");
+            }
+            table(&mut out, &collector.metrics);
+        }
+        out += "\n## Beside the collectors\n\nThe server as a whole, and the exporter.\n";
+        table(&mut out, &self.own);
+        out
+    }
+}
+
+fn table(out: &mut String, metrics: &[MetricEntry]) {
+    *out += "\n| metric | type | labels | versions | |\n|---|---|---|---|---|\n";
+    for metric in metrics {
+        let labels: Vec<_> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} |",
+            metric.name,
+            metric.kind,
+            labels.join(", "),
+            metric.where_found(),
+            metric.help.replace('|', "\\|")
+        );
+    }
+}
+
+impl CollectorEntry {
+    fn new(collector: Collector) -> Self {
+        let queries = &collector.queries;
+        let scope = queries.first().map_or(Scope::Server, |query| query.scope);
+        Self {
+            name: collector.name,
+            about: collector.about,
+            enabled: collector.enabled,
+            scope: match scope {
+                Scope::Server => "server",
+                Scope::Database => "database",
+                Scope::Synapse => "synapse",
+            },
+            ttl_seconds: collector.ttl.as_secs(),
+            limit: collector.limit,
+            needs: needs(queries),
+            metrics: metrics(queries),
+        }
+    }
+
+    /// When and where it runs.
+    fn run(&self) -> String {
+        let scope = match self.scope {
+            "server" => "Once per server",
+            "database" => "In every database",
+            _ => "In every database in which Synapse lives",
+        };
+        let ttl = match self.ttl_seconds {
+            0 => "in every scrape".to_owned(),
+            seconds => format!("every {seconds} s"),
+        };
+        let off = if self.enabled { "" } else { ", off by default" };
+        format!("{scope}, {ttl}, at most {} rows{off}", self.limit)
+    }
+}
+
+/// The privileges, each once.
+fn needs(queries: &[Query]) -> Vec<String> {
+    let mut needs = BTreeSet::new();
+    for query in queries {
+        for view in VIEWS {
+            let placeholder = format!("{{{}}}", view.name);
+            if !query.statements.iter().any(|s| s.1.contains(&placeholder)) {
+                continue;
+            }
+            needs.insert(match view.privilege {
+                Some(role) => format!("`{role}`, or the function `{}()`", view.name),
+                None => format!("the function `{}()`, to see all", view.name),
+            });
+        }
+    }
+    let mut tables = BTreeSet::new();
+    for (table, _) in queries.iter().flat_map(|query| &query.reads) {
+        tables.insert(*table);
+    }
+    for table in tables {
+        let columns: BTreeSet<_> = queries
+            .iter()
+            .flat_map(|query| &query.reads)
+            .filter(|(name, _)| *name == table)
+            .flat_map(|(_, columns)| columns.iter().copied())
+            .collect();
+        let columns: Vec<_> = columns.into_iter().collect();
+        needs.insert(format!("SELECT ({}) on `{table}`", columns.join(", ")));
+    }
+    needs.into_iter().collect()
+}
+
+/// The metrics, each once, although several queries may give it.
+fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
+    let mut seen = BTreeSet::new();
+    let mut metrics = Vec::new();
+    for query in queries {
+        let names = |kind| {
+            let columns = query.columns.iter().filter(move |c| c.kind == kind);
+            columns.map(|column| column.name)
+        };
+        let per_row = names(ColumnKind::Name).next().is_some();
+        for column in &query.columns {
+            let kind = match column.kind {
+                ColumnKind::Counter => kind(Kind::Counter),
+                ColumnKind::Gauge => kind(Kind::Gauge),
+                ColumnKind::Untyped => kind(Kind::Untyped),
+                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => continue,
+            };
+            let entry = MetricEntry {
+                name: match per_row {
+                    true => format!("{}_*", query.prefix),
+                    false => query.metric_name(column),
+                },
+                kind,
+                labels: names(ColumnKind::Label)
+                    .filter(|label| column.labels.is_none_or(|some| some.contains(label)))
+                    .map(str::to_owned)
+                    .collect(),
+                versions: versions(|version| {
+                    query.covers(version).is_some() && column.versions.contains(version)
+                }),
+                role: match query.role {
+                    Role::Any => "",
+                    Role::Primary => "primary",
+                    Role::Standby => "standby",
+                },
+                help: match per_row {
+                    true => "One metric for each row, which brings its name and help".to_owned(),
+                    false => column.help.to_owned(),
+                },
+            };
+            if seen.insert(entry.name.clone()) {
+                metrics.push(entry);
+            }
+        }
+    }
+    metrics
+}
+
+/// `17+`, `13-16`, `17`, or nothing for every version.
+fn versions(exists: impl Fn(Version) -> bool) -> String {
+    let mut majors = MAJORS
+        .into_iter()
+        .filter(|major| exists(Version(major * 10_000)));
+    let first = majors.next();
+    let last = majors.next_back().or(first);
+    match (first, last) {
+        (Some(13), Some(19)) => String::new(),
+        (Some(first), Some(19)) => format!("{first}+"),
+        (Some(first), Some(last)) if first == last => first.to_string(),
+        (Some(first), Some(last)) => format!("{first}-{last}"),
+        _ => "none".to_owned(),
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Untyped => "untyped",
+    }
+}
+
+impl MetricEntry {
+    fn where_found(&self) -> String {
+        let parts = [self.versions.as_str(), self.role];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(", ")
+    }
+
+    fn write_text(&self, out: &mut String) {
+        let labels = match self.labels.as_slice() {
+            [] => String::new(),
+            labels => format!("{{{}}}", labels.join(", ")),
+        };
+        let found = match self.where_found() {
+            found if found.is_empty() => String::new(),
+            found => format!(" ({found})"),
+        };
+        let _ = writeln!(out, "  {} {}{labels}{found}", self.kind, self.name);
+        let _ = writeln!(out, "      {}", self.help);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ranges() {
+        assert_eq!(versions(|_| true), "");
+        assert_eq!(versions(|version| version.major() >= 17), "17+");
+        assert_eq!(versions(|version| version.major() < 17), "13-16");
+        assert_eq!(versions(|version| version.major() == 17), "17");
+    }
+
+    #[test]
+    fn a_metric_has_its_own_labels_and_versions() {
+        let catalogue = Catalogue::new();
+        let find = |name: &str| {
+            let mut metrics = catalogue.collectors.iter().flat_map(|c| &c.metrics);
+            metrics.find(|metric| metric.name == name).unwrap()
+        };
+        let status = find("pg_replication_slots_wal_status");
+        assert_eq!(status.labels, ["slot_name", "slot_type", "wal_status"]);
+        assert_eq!(find("pg_stat_bgwriter_buffers_clean_total").versions, "");
+        assert_eq!(
+            find("pg_stat_bgwriter_buffers_backend_total").versions,
+            "13-16"
+        );
+        assert_eq!(find("synapse_db_sequence_behind").role, "primary");
+        assert_eq!(find("pg_settings_*").kind, "gauge");
+    }
+
+    #[test]
+    fn json_can_be_read_back() {
+        let json: serde_json::Value = serde_json::from_str(&render(Format::Json)).unwrap();
+        let collectors = json["collectors"].as_array().unwrap();
+        assert_eq!(collectors.len(), collectors::all().len());
+        assert_eq!(json["own"][0]["name"], "pg_up");
+    }
+
+    /// To bring the page up to date: `matrix-postgres-exporter metrics --format markdown`.
+    #[test]
+    fn the_page_is_current() {
+        let page = include_str!("../docs/metrics.md");
+        let current = render(Format::Markdown);
+        let line = page.lines().zip(current.lines()).find(|(a, b)| a != b);
+        assert!(page == current, "docs/metrics.md is not current: {line:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Prints the SQL that gives a role what the collectors need.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::Error;
+use crate::grants::{self, Options};
+
+/// The command.
+pub fn command() -> Command {
+    let role = Arg::new("role")
+        .long("role")
+        .value_name("NAME")
+        .default_value("exporter")
+        .help("The role that the exporter logs in as; made where it is missing");
+    let database = Arg::new("database")
+        .long("database")
+        .value_name("NAME")
+        .action(ArgAction::Append)
+        .required(true)
+        .help("The database in which Synapse lives, repeatable");
+    let pg_monitor = Arg::new("pg-monitor")
+        .long("pg-monitor")
+        .action(ArgAction::SetTrue)
+        .help("Plain membership in pg_monitor, which shows every query text, messages in it");
+    let revoke = Arg::new("revoke")
+        .long("revoke")
+        .action(ArgAction::SetTrue)
+        .help("Take everything back");
+    let connections = Arg::new("connections")
+        .long("connections")
+        .value_name("N")
+        .default_value("3")
+        .value_parser(value_parser!(u16).range(2..))
+        .help("The connections that the exporter is configured to have at most");
+    Command::new("grants")
+        .about("Print the SQL that gives a role what is needed, and no more; for psql")
+        .args([role, database, pg_monitor, revoke, connections])
+}
+
+/// Runs it.
+pub fn run(matches: &ArgMatches) -> Result<(), Error> {
+    let text = |id| matches.get_one::<String>(id).cloned().unwrap_or_default();
+    let options = Options {
+        role: text("role"),
+        databases: matches
+            .get_many("database")
+            .unwrap_or_default()
+            .cloned()
+            .collect(),
+        pg_monitor: matches.get_flag("pg-monitor"),
+        revoke: matches.get_flag("revoke"),
+        connections: matches
+            .get_one::<u16>("connections")
+            .copied()
+            .map_or(3, usize::from),
+    };
+    super::print(&grants::render(&options))
+}
