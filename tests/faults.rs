@@ -5,6 +5,8 @@
 
 mod support;
 
+mod conflicts;
+mod databases;
 mod demo;
 mod frozen;
 mod locks;
