@@ -11,7 +11,8 @@ use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
 use super::support::process::{scratch, wait_for};
 use super::support::roles::Role;
-use super::support::slow::{OURS, Slow};
+use super::support::slow::Slow;
+use super::support::watch::OURS;
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(6);

@@ -9,7 +9,7 @@ use super::support::postgres::Postgres;
 use super::support::process::wait_for;
 
 /// How long Prometheus waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is remembered of a server that is down.
 const REMEMBERED: &str = "pg_server_info";

@@ -9,7 +9,7 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 
 /// How long Prometheus waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_free_connection() {

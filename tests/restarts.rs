@@ -13,9 +13,10 @@ use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
 use super::support::process::wait_for;
+use super::support::watch::OURS;
 
 /// How long Prometheus waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What tells of tables: read in every scrape, and remembered.
 const TABLES: [&str; 2] = [
@@ -58,7 +59,7 @@ async fn an_end_in_the_middle_of_a_question() {
     // Somebody ends the sessions: others are made.
     let ours = hold(&server).await;
     let (page, ()) = tokio::join!(exporter.scrape_within(TIMEOUT), async {
-        wait_for("the question is sent", async || unread(&server)).await;
+        wait_for("the question is sent", async || server.has_unread()).await;
         ours.iter().for_each(|pid| send(*pid, Signal::TERM));
         ours.iter().for_each(|pid| send(*pid, Signal::CONT));
     });
@@ -75,7 +76,7 @@ async fn an_end_in_the_middle_of_a_question() {
     // The server shuts down: what was true before is not, any more.
     let ours = hold(&server).await;
     let (page, ()) = tokio::join!(exporter.scrape_within(TIMEOUT), async {
-        wait_for("the question is sent", async || unread(&server)).await;
+        wait_for("the question is sent", async || server.has_unread()).await;
         send(server.pid(), Signal::INT);
         wait_for("the shutdown begins", async || {
             server.log().contains("received fast shutdown request")
@@ -322,22 +323,11 @@ async fn epoch(server: &Postgres) -> f64 {
 async fn backends(server: &Postgres, condition: &str) -> Vec<Pid> {
     let sql = format!(
         "SELECT pid FROM pg_stat_activity \
-          WHERE application_name = 'matrix-postgres-exporter' AND {condition}"
+          WHERE application_name = '{OURS}' AND {condition}"
     );
     let rows = server.sql("postgres", &sql).await;
     let pids = rows
         .iter()
         .map(|row| row[0].as_ref().unwrap().parse().unwrap());
     pids.map(|pid| Pid::from_raw(pid).unwrap()).collect()
-}
-
-/// Whether bytes have come for the server that no process of it has read.
-fn unread(server: &Postgres) -> bool {
-    let port = format!(":{:04X}", server.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    sockets.lines().any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let received = fields[4].split_once(':').map(|(_, received)| received);
-        fields[1].ends_with(&port) && received.is_some_and(|bytes| bytes != "00000000")
-    })
 }
