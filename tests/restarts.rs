@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
-use super::support::postgres::Postgres;
+use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use super::support::watch::OURS;
 
@@ -47,6 +47,37 @@ async fn no_scrape_is_lost_to_a_restart() {
         assert!(status.success());
         assert!(!log.contains("level=warn target=matrix_postgres"), "{log}");
     }
+}
+
+/// Somebody ends our sessions; a backend dies, and all others with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_scrape_is_lost_to_an_end_of_sessions() {
+    let server = Postgres::start(18).await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "postgres"), &[]).await;
+    let before = exporter.scrape_within(TIMEOUT).await;
+    before.assert_whole();
+
+    let ours = backends(&server, "true").await;
+    assert!(!ours.is_empty());
+    ours.iter().for_each(|pid| send(*pid, Signal::TERM));
+    gone(&server, &ours).await;
+    exporter.scrape_within(TIMEOUT).await.assert_whole();
+
+    let ours = backends(&server, "true").await;
+    let other = server.client("postgres", "postgres").await;
+    let pid = rows(&other, "SELECT pg_backend_pid()").await[0][0].clone();
+    send(
+        Pid::from_raw(pid.unwrap().parse().unwrap()).unwrap(),
+        Signal::KILL,
+    );
+    wait_for("the server has recovered", async || {
+        server.log().matches("ready to accept connections").count() == 2
+    })
+    .await;
+    gone(&server, &ours).await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert_eq!(start_time(&page), start_time(&before));
 }
 
 /// The connection ends while the first question of a scrape is on its way.
@@ -100,6 +131,15 @@ async fn hold(server: &Postgres) -> Vec<Pid> {
     assert!(!ours.is_empty());
     ours.iter().for_each(|pid| send(*pid, Signal::STOP));
     ours
+}
+
+/// Waits until backends are gone.
+async fn gone(server: &Postgres, pids: &[Pid]) {
+    wait_for("the sessions end", async || {
+        let left = backends(server, "true").await;
+        !left.iter().any(|pid| pids.contains(pid))
+    })
+    .await;
 }
 
 fn send(pid: Pid, signal: Signal) {
@@ -159,13 +199,9 @@ async fn two_servers_behind_one_address_are_never_mixed() {
         turns,
     ] {
         for server in [&first, &second] {
-            for pid in backends(server, "true").await {
-                send(pid, Signal::TERM);
-            }
-            wait_for("they are gone", async || {
-                backends(server, "true").await.is_empty()
-            })
-            .await;
+            let ours = backends(server, "true").await;
+            ours.iter().for_each(|pid| send(*pid, Signal::TERM));
+            gone(server, &ours).await;
         }
         door.lead_to(ports.clone());
         for _ in 0..3 {
