@@ -193,9 +193,7 @@ async fn two_servers_behind_one_address_are_never_mixed() {
         vec![one, two],
         vec![two, one],
         turns.clone(),
-        turns.clone(),
         vec![one, one, two],
-        vec![two, two, two, one],
         turns,
     ] {
         for server in [&first, &second] {
