@@ -6,10 +6,13 @@
 mod support;
 
 mod bed;
+mod catalogue;
 mod cli;
 mod connect;
 mod down;
 mod limits;
 mod names;
 mod refused;
+mod replication;
 mod synapse;
+mod values;
