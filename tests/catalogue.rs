@@ -218,14 +218,6 @@ async fn page(dsn: &str) -> Page {
     let exporter = Exporter::watch(dsn, &["--openmetrics"]).await;
     wait_for("everything is read", || async {
         let page = exporter.scrape().await;
-        if !(page.failed().is_empty()
-            && !page
-                .skipped()
-                .iter()
-                .any(|(_, reason, _)| *reason == "deadline"))
-        {
-            eprintln!("DBG {:?} {:?}", page.failed(), page.skipped());
-        }
         let late = page
             .skipped()
             .iter()

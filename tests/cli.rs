@@ -323,6 +323,27 @@ fn grants_are_printed_for_the_databases_named() {
     assert!(text(&nowhere.stderr).contains("--database <NAME>"));
 }
 
+#[test]
+fn the_catalogue_is_printed_in_every_format() {
+    for (format, expected) in [
+        ("text", "stat_archiver"),
+        ("json", "\"stat_archiver\""),
+        ("markdown", "stat_archiver"),
+    ] {
+        let output = exporter()
+            .args(["metrics", "--format", format])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let catalogue = text(&output.stdout);
+        assert!(catalogue.contains(expected), "{catalogue}");
+        assert!(
+            catalogue.contains("pg_stat_archiver_archived_count"),
+            "{catalogue}"
+        );
+    }
+}
+
 // Secrets.
 
 #[tokio::test]

@@ -11,17 +11,15 @@ use super::support::process::{Process, User, command, scratch};
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_what_was_made() {
     let (demo, scratch) = demo(EXPORTER, &["--check"]);
-    let status = demo.wait_for_end().await;
-    assert!(status.success(), "{}", demo.output());
+    wait_for_line(&demo, "pg_up 1").await;
+    assert!(demo.wait_for_end().await.success(), "{}", demo.output());
     assert_eq!(left_in(scratch.path()), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_nothing_behind_after_ctrl_c() {
     let (demo, scratch) = demo(EXPORTER, &[]);
-    let running = |output: &str| output.contains("Ctrl-C ends all of this").then_some(());
-    let running = demo.wait_for_output(running).await;
-    assert!(running.is_ok(), "{}", demo.output());
+    wait_for_line(&demo, "Ctrl-C ends all of this").await;
     assert_ne!(left_in(scratch.path()), [""; 0]);
 
     demo.signal(Signal::INT);
@@ -32,13 +30,8 @@ async fn leaves_nothing_behind_after_ctrl_c() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leaves_nothing_behind_after_a_failure() {
     let (demo, scratch) = demo("/bin/false", &[]);
-    let status = demo.wait_for_end().await;
-    assert_eq!(status.code(), Some(1));
-    assert!(
-        demo.output().contains("the demo failed"),
-        "{}",
-        demo.output()
-    );
+    wait_for_line(&demo, "the demo failed").await;
+    assert_eq!(demo.wait_for_end().await.code(), Some(1));
     assert_eq!(left_in(scratch.path()), [""; 0]);
 }
 
@@ -52,6 +45,17 @@ fn demo(exporter: &str, flags: &[&str]) -> (Process, TempDir) {
     command.env("TMPDIR", scratch.path());
     command.args(["--exporter", exporter]).args(flags);
     (Process::start(command), scratch)
+}
+
+/// Several programs start, one after the other: that gets the patience of several.
+async fn wait_for_line(demo: &Process, words: &str) {
+    for _ in 0..3 {
+        let found = |output: &str| output.contains(words).then_some(());
+        if demo.wait_for_output(found).await.is_ok() {
+            return;
+        }
+    }
+    panic!("{words}: not in {}", demo.output());
 }
 
 /// Files in a folder, and programs that run there.

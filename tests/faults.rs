@@ -5,4 +5,7 @@
 
 mod support;
 
+mod conflicts;
+mod databases;
 mod demo;
+mod locks;

@@ -6,6 +6,7 @@
 mod support;
 
 mod bed;
+mod budget;
 mod catalogue;
 mod cli;
 mod connect;
@@ -16,3 +17,4 @@ mod refused;
 mod replication;
 mod synapse;
 mod values;
+mod restarts;

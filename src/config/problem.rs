@@ -66,6 +66,9 @@ pub enum Fault {
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
+    /// Keys in one word.
+    #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
+    JoinedKey,
     /// A collector that nobody knows, and the nearest that somebody does.
     #[error(
         "there is no collector {name:?}{}; `matrix-postgres-exporter metrics` lists them",
