@@ -18,3 +18,4 @@ mod replication;
 mod synapse;
 mod values;
 mod restarts;
+mod rights;
