@@ -6,12 +6,16 @@
 mod support;
 
 mod bed;
+mod budget;
+mod catalogue;
 mod cli;
 mod connect;
 mod down;
 mod limits;
 mod names;
 mod refused;
+mod replication;
 mod synapse;
+mod values;
 mod restarts;
 mod rights;

@@ -328,7 +328,7 @@ impl Inner {
 
     /// A new connection within the budget, to the server that the others have reached.
     async fn connect(self: &Arc<Self>, database: &str) -> Result<(Client, u64), LeaseError> {
-        let permit = self.permit(database).await?;
+        let permit = self.permit().await?;
         let _held = Held::new(self);
         let (client, driver) = self
             .dialer
@@ -341,14 +341,15 @@ impl Inner {
         Ok((client, generation))
     }
 
-    /// A place in the budget; an idle connection to another database makes room.
-    async fn permit(&self, database: &str) -> Result<OwnedSemaphorePermit, LeaseError> {
+    /// A place in the budget; an idle connection makes room.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _unserved = (!self.close_one_idle(database)).then(|| Unserved::new(&self.unserved));
         let mut permit = pin!(self.permits.clone().acquire_owned());
         loop {
+            // Anew in each round, since what was closed for one caller may have served another.
+            let _unserved = (!self.close_one_idle()).then(|| Unserved::new(&self.unserved));
             match timeout(PATIENCE, &mut permit).await {
                 Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
                 Err(_) if self.all_hang() => {
@@ -370,14 +371,14 @@ impl Inner {
     }
 
     /// Closes the idle connection that was wanted the longest ago, if there is any.
-    fn close_one_idle(&self, but_not_in: &str) -> bool {
+    fn close_one_idle(&self) -> bool {
         let warm = self.warm();
         let oldest = warm
-            .iter()
-            .filter(|(name, entry)| *name != but_not_in && entry.pool.status().available > 0)
-            .min_by_key(|(_, entry)| entry.used);
+            .values()
+            .filter(|entry| entry.pool.status().available > 0)
+            .min_by_key(|entry| entry.used);
         let mut closed = false;
-        if let Some((_, entry)) = oldest {
+        if let Some(entry) = oldest {
             entry
                 .pool
                 .retain(|_, _| std::mem::replace(&mut closed, true));

@@ -5,6 +5,7 @@
 //! - [`certificates`]: for TLS to PostgreSQL
 //! - [`pgbouncer`]: PgBouncer in transaction mode
 //! - [`exporter`]: the program itself
+//! - [`answers`]: what the exporter says, beside what the server says
 //! - [`exposition`]: a strict reader of the pages that are served
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`http`]: one request
@@ -17,6 +18,7 @@
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
 
+pub mod answers;
 pub mod certificates;
 pub mod exporter;
 pub mod exposition;
