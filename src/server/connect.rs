@@ -33,7 +33,7 @@ mod socket;
 pub use error::{ConnectError, Reason};
 
 use error::Login;
-use socket::{Lent, Socket, tune, until_closed};
+use socket::{Lent, Socket, close, tune, until_closed};
 
 /// Opens connections to one server.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Dialer {
             if let Err(error) = connection.await {
                 tracing::debug!(address, error = causes(&error), "a connection broke");
             }
-            until_closed(back).await;
+            close(back).await;
         };
         Ok((client, Box::pin(session)))
     }
