@@ -11,3 +11,4 @@ mod connect;
 mod demo;
 mod limits;
 mod names;
+mod pgbouncer;
