@@ -59,9 +59,10 @@ fn header(options: &Options) -> String {
     let role = one_line(&options.role);
     let what = match options {
         Options { revoke: true, .. } => format!(
-            "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}.
--- Stop the exporter first. Name every database that was named then. A role that grants made is
--- dropped; one that was there before, or owns something, stays, and a warning says so."
+            "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
+-- it may do in these databases. Stop the exporter first. Name every database that was named then.
+-- A role that grants made is dropped; one that was there before, or owns something, stays, and a
+-- warning says so."
         ),
         Options {
             pg_monitor: true, ..

@@ -21,15 +21,15 @@
 //! - [`config`]: file, environment and flags become one validated configuration
 //! - [`telemetry`]: logs, and what the process says of itself
 
-pub mod catalogue;
 pub mod cli;
-pub mod collectors;
-pub mod config;
-pub mod exposition;
-pub mod grants;
-pub mod query;
+pub mod web;
+pub mod catalogue;
 pub mod scrape;
 pub mod server;
+pub mod collectors;
+pub mod grants;
+pub mod query;
 pub mod snapshot;
+pub mod exposition;
+pub mod config;
 pub mod telemetry;
-pub mod web;

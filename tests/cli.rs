@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -250,6 +251,32 @@ async fn it_serves_is_healthy_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn a_port_alone_is_every_address_and_systemd_hears_of_it() {
+    let folder = process::scratch();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(process::PATIENCE)).unwrap();
+    let heard = || {
+        let mut message = [0; 64];
+        let length = systemd.recv(&mut message).unwrap();
+        text(&message[..length])
+    };
+    let (server, address) = serving_on(
+        ":0",
+        &["--dsn", NOWHERE],
+        &[("NOTIFY_SOCKET", path.to_str().unwrap())],
+    )
+    .await;
+    assert_eq!(heard(), "READY=1\n");
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let answer = get(&format!("127.0.0.1:{port}"), "/-/healthy").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    server.signal(Signal::INT);
+    assert_eq!(heard(), "STOPPING=1\n");
+    assert_eq!(server.wait_for_end().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn what_has_no_effect_is_logged() {
     let flags = [
         "--dsn",
@@ -294,6 +321,27 @@ fn grants_are_printed_for_the_databases_named() {
     let nowhere = exporter().arg("grants").output().unwrap();
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(text(&nowhere.stderr).contains("--database <NAME>"));
+}
+
+#[test]
+fn the_catalogue_is_printed_in_every_format() {
+    for (format, expected) in [
+        ("text", "stat_archiver"),
+        ("json", "\"stat_archiver\""),
+        ("markdown", "stat_archiver"),
+    ] {
+        let output = exporter()
+            .args(["metrics", "--format", format])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let catalogue = text(&output.stdout);
+        assert!(catalogue.contains(expected), "{catalogue}");
+        assert!(
+            catalogue.contains("pg_stat_archiver_archived_count"),
+            "{catalogue}"
+        );
+    }
 }
 
 // Secrets.
@@ -364,9 +412,17 @@ fn exporter() -> Command {
 
 /// The program serving, and the address that it chose.
 async fn serving(flags: &[&str], environment: &[(&str, &str)]) -> (Process, String) {
+    serving_on("127.0.0.1:0", flags, environment).await
+}
+
+async fn serving_on(
+    listen: &str,
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> (Process, String) {
     let mut command = process::command(User::Same, exporter().get_program());
     command
-        .arg("--web.listen-address=127.0.0.1:0")
+        .args(["--web.listen-address", listen])
         .args(flags)
         .envs(environment.iter().copied());
     let server = Process::start(command);

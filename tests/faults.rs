@@ -4,3 +4,6 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod support;
+
+mod demo;
+mod locks;

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +27,20 @@ from traffic import PASSWORD, Traffic  # noqa: E402
 ROLE = "exporter"
 USUAL_PORT = 9187
 
-# What has to agree: its name, how many were made, and the series that add up to them.
-NUMBERS = [
-    ("users", lambda made: made["users"]["total"], r"synapse_db_users\{.*"),
-    ("rooms", lambda made: made["rooms"]["total"], r"synapse_db_rooms\{.*"),
-    ("devices", lambda made: made["devices"], r'synapse_db_devices\{.*hidden="false".*'),
-]
+# What has to agree: how many were made, and the series that add up to them.
+NUMBERS = {
+    "users": (lambda made: made["users"]["total"], r"synapse_db_users\{.*"),
+    "  guests": (lambda made: made["users"]["guests"], r'synapse_db_users\{.*kind="guest".*'),
+    "  bridged": (lambda made: made["users"]["bridged"], r'synapse_db_users\{.*kind="bridged".*'),
+    "  admins": (lambda made: made["users"]["admins"], r'synapse_db_users_flagged\{.*flag="admin".*'),
+    "  deactivated": (lambda made: made["users"]["deactivated"], r'synapse_db_users\{.*deactivated="true".*'),
+    "rooms": (lambda made: made["rooms"]["total"], r"synapse_db_rooms\{.*"),
+    "  published": (lambda made: made["rooms"]["published"], r"synapse_db_rooms_published\{.*"),
+    "  encrypted": (lambda made: made["rooms"]["encrypted"], r"synapse_db_rooms_encrypted\{.*"),
+    "devices": (lambda made: made["devices"], r"synapse_db_devices\{.*"),
+}
 
-# What else is worth a look.
+# Series to look at.
 SHOWN = r'pg_up .*|pg_server_info\{.*|pg_database_size_bytes\{.*"synapse".*|synapse_db_(users|rooms|devices)\{.*'
 
 
@@ -178,10 +184,10 @@ def report(homeserver: Homeserver, exporter: Process, url: str, made: dict):
 
     def compare() -> list[tuple[str, int, float]]:
         served = series(url)
-        return [(name, count(made), total(served, pattern)) for name, count, pattern in NUMBERS]
+        return [(name, count(made), total(served, pattern)) for name, (count, pattern) in NUMBERS.items()]
 
     def agree() -> bool:
-        return all(made == served for _, made, served in compare())
+        return all(count == served for _, count, served in compare())
 
     # What is refreshed behind the scrapes is there a moment after the first.
     deadline = time.monotonic() + 30
@@ -191,10 +197,10 @@ def report(homeserver: Homeserver, exporter: Process, url: str, made: dict):
 
     say(f"\nSynapse        {homeserver.url}, users are @person0:{made['server_name']} and so on, password '{PASSWORD}'")
     say(f"the exporter   {url}\n")
-    say(f"{'':10}{'made':>8}{'served':>8}")
+    say(f"{'':14}{'made':>8}{'served':>8}")
     for name, count, served in compare():
-        say(f"{name:10}{count:8}{served:8g}{'' if count == served else '   differ'}")
-    say(f"{'messages':10}{made['messages'] + made['encrypted_messages']:8}\n")
+        say(f"{name:14}{count:8}{served:8g}{'' if count == served else '   differ'}")
+    say(f"{'messages':14}{made['messages'] + made['encrypted_messages']:8}\n")
     for line in series(url):
         if re.fullmatch(SHOWN, line):
             say(line)
@@ -224,11 +230,13 @@ def end_in_order(*_):
     """Ends, once: no second signal may interrupt the end."""
     for end in ENDS:
         signal.signal(end, signal.SIG_IGN)
-    say("\nending ...")
+    # The signal may have come in the middle of a print, and the terminal may be gone.
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), b"\nending ...\n")
     sys.exit(0)
 
 
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 if __name__ == "__main__":
     try:

@@ -1,5 +1,7 @@
 //! Says what is wrong with configuration, server and role.
 
+use std::collections::BTreeMap;
+
 use clap::Command;
 
 use super::{Error, flags, scrape};
@@ -62,7 +64,12 @@ impl Findings {
             }
             None => sentences.push(format!("{at} was not asked.")),
         }
-        sentences.extend(server.warnings.iter().cloned());
+        sentences.extend(
+            server
+                .warnings
+                .iter()
+                .map(|warning| format!("Warning: {warning}.")),
+        );
         for database in &server.databases {
             let name = &database.name;
             match (database.application, &database.skipped) {
@@ -79,20 +86,23 @@ impl Findings {
         }
 
         let mut complete = server.state == Some(State::Up);
+        let mut skipped: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for collector in server.collectors.iter().filter(|one| one.enabled) {
             complete &= collector.success != Some(false);
             for (reason, database) in &collector.skipped {
-                let (wrong, why) = explain(reason);
-                complete &= !wrong;
-                let place = match database.as_str() {
-                    "" => String::new(),
-                    database => format!(" in database {database}"),
-                };
-                let name = collector.name;
-                sentences.push(format!(
-                    "Collector {name} is skipped{place} ({reason}): {why}."
-                ));
+                let names = skipped.entry((*reason, database.as_str())).or_default();
+                names.push(collector.name);
             }
+        }
+        for ((reason, database), names) in skipped {
+            let (wrong, why) = explain(reason);
+            complete &= !wrong;
+            let place = match database {
+                "" => String::new(),
+                database => format!(" in database {database}"),
+            };
+            let names = names.join(", ");
+            sentences.push(format!("Skipped{place}, {reason} ({why}): {names}."));
         }
         if complete {
             sentences.push("Every enabled collector sees what it is meant to see.".to_owned());
@@ -134,5 +144,77 @@ fn explain(reason: &str) -> (bool, &'static str) {
             "there are more rows than collectors.<name>.limit allows",
         ),
         _ => (true, "the log says more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scrape::{CollectorStatus, DatabaseStatus};
+
+    #[test]
+    fn what_cannot_be_had_is_told_by_reason() {
+        let mut server = ServerStatus {
+            name: "main".to_owned(),
+            address: "db:5432".to_owned(),
+            state: Some(State::Up),
+            asked: None,
+            version: Some("PostgreSQL 18.1".to_owned()),
+            standby: Some(false),
+            databases: vec![DatabaseStatus {
+                name: "matrix".to_owned(),
+                application: Some("Synapse"),
+                skipped: None,
+            }],
+            warnings: vec!["the role could do too much".to_owned()],
+            collectors: vec![
+                collector("wal", &[("no_privilege", "")]),
+                collector("old", &[("unsupported_version", "")]),
+                collector("users", &[("no_privilege", "matrix")]),
+                collector("rooms", &[("no_privilege", "matrix")]),
+            ],
+        };
+        let findings = Findings::of(&server);
+        assert!(!findings.complete);
+        assert_eq!(
+            findings.sentences,
+            [
+                "Server main at db:5432 answers: PostgreSQL 18.1, a primary.",
+                "Warning: the role could do too much.",
+                "Database matrix is watched; Synapse lives there.",
+                "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
+                "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
+                "Skipped, unsupported_version (this version has no such thing): old.",
+            ]
+        );
+
+        server
+            .collectors
+            .retain(|collector| collector.name == "old");
+        let findings = Findings::of(&server);
+        assert!(findings.complete);
+        assert_eq!(
+            findings.sentences.last().map(String::as_str),
+            Some("Every enabled collector sees what it is meant to see.")
+        );
+    }
+
+    fn collector(name: &'static str, skipped: &[(&'static str, &str)]) -> CollectorStatus {
+        CollectorStatus {
+            name,
+            about: "",
+            enabled: true,
+            success: Some(true),
+            skipped: skipped
+                .iter()
+                .map(|(reason, database)| (*reason, (*database).to_owned()))
+                .collect(),
+            age: None,
+            duration: Duration::ZERO,
+            rows: 0,
+            statements: 0,
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! in the environment: `--web.listen-address` is `PG_EXPORTER_WEB_LISTEN_ADDRESS`.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -101,6 +102,16 @@ const FLAGS: &[Flag] = &[
         "extend.query-path",
         "",
         "custom queries are not served yet; take the setting out",
+    ),
+    Flag::refused(
+        "web.systemd-socket",
+        "false",
+        "sockets of systemd are not taken; --web.listen-address says where to listen",
+    ),
+    Flag::refused(
+        "dumpmaps",
+        "false",
+        "there are no maps; `matrix-postgres-exporter metrics` prints every metric",
     ),
     Flag::text(
         "collector.stat_statements.limit",
@@ -257,28 +268,25 @@ impl Flag {
         self
     }
 
-    fn args(&self) -> Vec<Arg> {
-        let mut args = match self.effect {
-            Effect::Truth(_) | Effect::Without(_) | Effect::Ignored("true" | "false", _) => {
-                Vec::from(switch(self.name))
+    fn args(&self) -> impl Iterator<Item = Arg> {
+        let (arg, negated) = match self.effect {
+            Effect::Truth(_)
+            | Effect::Without(_)
+            | Effect::Ignored("true" | "false", _)
+            | Effect::Refused("false", _) => {
+                let [arg, negated] = switch(self.name);
+                (arg, Some(negated))
             }
-            Effect::List(_) | Effect::Pairs(_) => {
-                vec![long(self.name).action(ArgAction::Append)]
-            }
-            _ => vec![long(self.name)],
+            Effect::List(_) | Effect::Pairs(_) => (long(self.name).action(ArgAction::Append), None),
+            _ => (long(self.name), None),
         };
-        let positive = args.remove(0);
-        args.insert(
-            0,
-            match self.help {
-                None => positive.hide(true),
-                Some((group, value, sentence)) => positive
-                    .help_heading(group)
-                    .value_name(value)
-                    .help(sentence),
-            },
-        );
-        args
+        let arg = match self.help {
+            None => arg.hide(true),
+            Some((group, value, sentence)) => {
+                arg.help_heading(group).value_name(value).help(sentence)
+            }
+        };
+        iter::once(arg).chain(negated)
     }
 }
 
@@ -505,7 +513,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let said = loaded(
-            &["--metric-prefix=my", "--constantLabels=x"],
+            &["--metric-prefix=my", "--constantLabels=x", "--dumpmaps"],
             &[
                 ("PG_EXPORTER_EXTEND_QUERY_PATH", "queries.yaml"),
                 ("PG_EXPORTER_COLLECTOR_STAT_ARCHIVER", "maybe"),
@@ -520,6 +528,7 @@ mod tests {
              PG_EXPORTER_COLLECTOR_STAT_ARCHIVER: must be true or false\n\
              --constantLabels: \"x\" is no NAME=VALUE\n\
              --metric-prefix: must be pg; metric_relabel_configs in Prometheus can rename\n\
+             --dumpmaps: there are no maps; `matrix-postgres-exporter metrics` prints every metric\n\
              PG_EXPORTER_SCRAPE_TIMEOUT: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h"
         );
     }

@@ -4,6 +4,7 @@
 //! - `scrape`: scrapes once, to standard output
 //! - `check`: says what is wrong with configuration, server and role
 //! - `grants`: prints the SQL that gives a role what the collectors need
+//! - `metrics`: prints the catalogue
 //! - `healthcheck`: asks a running exporter whether it lives
 //! - `flags`: the flags that most of them share
 //!
@@ -13,11 +14,12 @@ mod check;
 mod flags;
 mod grants;
 mod healthcheck;
+mod metrics;
 mod scrape;
 mod serve;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -40,6 +42,7 @@ pub fn run(
         Some(("scrape", matches)) => scrape::run(&configure(matches, variable)?),
         Some(("check", matches)) => check::run(&configure(matches, variable)?),
         Some(("grants", matches)) => grants::run(matches),
+        Some(("metrics", matches)) => metrics::run(matches),
         Some(("healthcheck", matches)) => healthcheck::run(matches, variable),
         Some((_, matches)) => serve::run(&configure(matches, variable)?),
         None => serve::run(&configure(&matches, variable)?),
@@ -90,6 +93,7 @@ fn command() -> Command {
             scrape::command(),
             check::command(),
             grants::command(),
+            metrics::command(),
             healthcheck::command(),
         ])
 }
@@ -112,11 +116,14 @@ fn runtime() -> Result<Runtime, Error> {
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
 }
 
-/// Writes to standard output.
+/// Writes to standard output. A reader who has seen enough, as `head`, is no failure.
 fn print(text: &str) -> Result<(), Error> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Error::Failed(format!("cannot write to standard output: {error}")))
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 const AFTER_HELP: &str = "\

@@ -57,6 +57,14 @@ impl File {
             Node::Nil => Vec::new(),
             _ => return Err(Problem::new(name, Fault::NotATable)),
         };
+        // When layers are merged, such a key of the top would be taken for a path.
+        if let Some((key, _)) = entries
+            .iter()
+            .find(|(key, _)| key.value.contains(['.', '[']))
+        {
+            let place = format!("{name}:{}: {}", key.referenced.line(), key.value);
+            return Err(Problem::new(&place, Fault::JoinedKey));
+        }
         let mut places = BTreeMap::new();
         let settings = table(name, "", entries, &mut places);
         Ok(Self { settings, places })
@@ -191,5 +199,67 @@ impl<'de> Visitor<'de> for NodeVisitor {
             entries.push(entry);
         }
         Ok(Node::Table(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_key_and_item_knows_its_line() {
+        let text =
+            "# top\na:\n  b: 1\n  c: [x,\n    y]\n  d: |\n    two\n    lines\ne: { f: on }\n";
+        let file = File::parse("x.yml", text).unwrap();
+        let places: Vec<_> = file.places.values().map(String::as_str).collect();
+        assert_eq!(
+            places,
+            [
+                "x.yml:2: a",
+                "x.yml:3: a.b",
+                "x.yml:4: a.c",
+                "x.yml:6: a.d",
+                "x.yml:9: e",
+                "x.yml:9: e.f"
+            ]
+        );
+        let a = file.settings["a"].clone().into_table().unwrap();
+        let items = a["c"].clone().into_array().unwrap();
+        assert_eq!(items[1].origin(), Some("x.yml:5: a.c"));
+        assert_eq!(a["d"].kind, ValueKind::from("two\nlines\n"));
+        let e = file.settings["e"].clone().into_table().unwrap();
+        assert_eq!(e["f"].kind, ValueKind::from("on"));
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing_and_a_list_is_no_configuration() {
+        assert!(
+            File::parse("x.yml", "# nothing\n")
+                .unwrap()
+                .settings
+                .is_empty()
+        );
+        let said = |text| {
+            File::parse("x.yml", text)
+                .err()
+                .map(|problem| problem.to_string())
+        };
+        assert_eq!(
+            said("- a\n").as_deref(),
+            Some("x.yml: must hold keys with values")
+        );
+        assert_eq!(
+            said("a\n").as_deref(),
+            Some("x.yml: must hold keys with values")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r#"([a-z:,\[\]{}&*!|>'"%@\-? \n\t.<0-9~]|\PC){0,80}"#) {
+            let _ = File::parse("x.yml", &text);
+        }
     }
 }

@@ -360,6 +360,23 @@ log: { level: debug, format: json }
     }
 
     #[test]
+    fn a_flag_finds_the_server_whatever_its_name() {
+        for name in ["1", "-a", "_", "0-b", "Blue_2"] {
+            let loaded = loaded(
+                &format!("servers: {{ '{name}': {{ cluster: c }} }}"),
+                |sources| {
+                    sources
+                        .flags
+                        .set("servers.*.connections", "--connections", "4");
+                },
+            );
+            let server = loaded.unwrap().config.servers.remove(0);
+            assert_eq!((server.name.as_str(), server.connections), (name, 4));
+            assert_eq!(server.cluster.as_deref(), Some("c"));
+        }
+    }
+
+    #[test]
     fn everything_wrong_is_said_at_once_with_its_line_and_key() {
         let said = wrong(
             r#"# comment
@@ -411,6 +428,11 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert!(said.starts_with("FILE:"), "{said}");
         assert!(!said.contains("marker"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+        let said = wrong("scrape: {}\nweb.listen: x\n", |_| {});
+        assert_eq!(
+            said,
+            "FILE:2: web.listen: keys stand below each other, as in web: { listen: [\":9187\"] }"
+        );
         let said = wrong("web: {}\nscrape: {}\nweb: {}\n", |_| {});
         assert!(said.starts_with("FILE:3: "), "{said}");
     }

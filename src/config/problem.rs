@@ -66,6 +66,9 @@ pub enum Fault {
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
+    /// Keys in one word.
+    #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
+    JoinedKey,
     /// A collector that nobody knows, and the nearest that somebody does.
     #[error(
         "there is no collector {name:?}{}; `matrix-postgres-exporter metrics` lists them",
@@ -95,6 +98,9 @@ pub enum Fault {
     /// Something else where a duration is expected.
     #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
     NotADuration(String),
+    /// A duration that nobody can mean.
+    #[error("must not be longer than a year")]
+    TooLong,
     /// A duration of nothing.
     #[error("must be longer than zero")]
     ZeroDuration,

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use ::config::{Map, Value};
+
 use super::dsn::{File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
@@ -14,7 +16,6 @@ use super::{
 };
 use crate::collectors;
 use crate::query::Collector;
-use ::config::{Map, Value};
 
 /// Checks the settings, all of them.
 pub fn config(

@@ -227,9 +227,60 @@ fn duration(value: Value) -> Result<Duration, Fault> {
         ValueKind::String(text) => text,
         _ => return Err(Fault::NotADuration(String::new())),
     };
-    match text.parse() {
+    let duration = match text.parse() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => humantime::parse_duration(&text).ok(),
+    };
+    match duration {
+        None => Err(Fault::NotADuration(text)),
+        // Clocks can add it, whatever it is for.
+        Some(duration) if duration > YEAR => Err(Fault::TooLong),
+        Some(duration) => Ok(duration),
     }
-    .ok_or(Fault::NotADuration(text))
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_in_many_ways() {
+        let read = |value: Value| duration(value).map_err(|fault| fault.to_string());
+        for (text, milliseconds) in [
+            ("60s", 60_000),
+            ("1m30s", 90_000),
+            ("1h 5m", 3_900_000),
+            ("500ms", 500),
+            ("60", 60_000),
+            ("0.5", 500),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                read(text.into()),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        assert_eq!(read(5.into()), Ok(Duration::from_secs(5)));
+        assert_eq!(read(0.25.into()), Ok(Duration::from_millis(250)));
+        for text in [
+            "",
+            "-1",
+            "-1s",
+            "1x",
+            "s",
+            "NaN",
+            "inf",
+            "1e999",
+            "10 seconds or so",
+        ] {
+            let expected = Fault::NotADuration(text.to_owned()).to_string();
+            assert_eq!(read(text.into()), Err(expected), "{text}");
+        }
+        for text in ["9999999999", "2y"] {
+            assert_eq!(read(text.into()), Err(Fault::TooLong.to_string()), "{text}");
+        }
+    }
 }

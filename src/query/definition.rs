@@ -169,7 +169,8 @@ impl Query {
         self
     }
 
-    /// Reads these columns of a table of the application, in its schema.
+    /// Reads these columns of a table of the application, in its schema; of a sequence these are
+    /// `last_value` and `is_called`.
     pub fn reads(mut self, table: &'static str, columns: &'static [&'static str]) -> Self {
         self.reads.push((table, columns));
         self

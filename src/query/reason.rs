@@ -33,6 +33,8 @@ pub enum Reason {
     Disabled,
     /// The connection broke, or there was none to be had.
     Connection,
+    /// The connection would have led to another server than the scrape is of.
+    OtherServer,
     /// Anything else; the log says what.
     Error,
 }
@@ -54,6 +56,7 @@ impl Reason {
             Self::GrantsOutdated => "grants_outdated",
             Self::Disabled => "disabled",
             Self::Connection => "connection",
+            Self::OtherServer => "other_server",
             Self::Error => "error",
         }
     }
@@ -76,6 +79,7 @@ impl Reason {
                 | Self::Deadline
                 | Self::RecoveryConflict
                 | Self::Connection
+                | Self::OtherServer
                 | Self::Error
         )
     }

@@ -124,7 +124,7 @@ impl Target {
         let work = async {
             let mut lease = self
                 .connections
-                .lease(database, Purpose::Background)
+                .lease_of(&facts, database, Purpose::Background)
                 .await?;
             lease
                 .run(async |client| self.refresh_on(client, &facts, database, deadline).await)

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::memory::Known;
 use super::target::{Key, Target, Unit, lock};
 use crate::query::{Context, Harvest, Plan, Reason, Scope};
-use crate::server::{Facts, Purpose};
+use crate::server::{Facts, LeaseError, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -186,8 +186,12 @@ impl Target {
         async move {
             let place = database.unwrap_or_else(|| self.memory().home.clone());
             let work = async {
-                let mut lease = match self.connections.lease(&place, Purpose::Scrape).await {
+                let leased = self.connections.lease_of(&facts, &place, Purpose::Scrape);
+                let mut lease = match leased.await {
                     Ok(lease) => lease,
+                    Err(error @ LeaseError::OtherServer { .. }) => {
+                        return Harvest::skipped(Reason::OtherServer, error.to_string());
+                    }
                     Err(error) => {
                         return Harvest::skipped(Reason::Connection, error.to_string());
                     }

@@ -41,8 +41,17 @@ pub struct Down {
 }
 
 impl Memory {
-    /// Takes in what a scrape has learned: databases come and go.
-    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) {
+    /// Takes in what a scrape has learned: databases come and go. Returns whether it is of another
+    /// server than all that was learned before.
+    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> bool {
+        let other = self
+            .facts
+            .as_ref()
+            .is_some_and(|known| known.system_identifier != facts.system_identifier);
+        if other {
+            self.databases.clear();
+            self.probed = None;
+        }
         let watched = facts
             .databases
             .iter()
@@ -63,6 +72,7 @@ impl Memory {
         }
         self.databases = databases;
         self.facts = Some(facts.clone());
+        other
     }
 
     pub fn warnings(&self) -> Vec<String> {

@@ -64,7 +64,9 @@ impl Target {
                 if memory.down.take().is_some() {
                     tracing::info!(server = self.config.name, "the server answers again");
                 }
-                memory.remember(facts, &self.config.databases);
+                if memory.remember(facts, &self.config.databases) {
+                    self.units().clear();
+                }
             }
             Err(down) => {
                 let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);
@@ -97,7 +99,9 @@ impl Target {
         match facts {
             Ok(facts) => Ok(Arc::new(self.find_functions(facts, deadline).await)),
             // The server answers, if only to refuse this: what was true a moment ago still is.
-            Err(Unanswered::Query(error @ QueryError::Refused { .. })) => {
+            Err(Unanswered::Query(error @ QueryError::Refused { .. }))
+                if error.reason() != Reason::Connection =>
+            {
                 tracing::warn!(server = self.config.name, %error, "could not read the server's facts");
                 self.memory().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),
@@ -122,7 +126,7 @@ impl Target {
         database: &str,
         deadline: Instant,
     ) -> Result<Facts, Unanswered> {
-        let mut again = true;
+        let mut warm = self.connections.budget();
         loop {
             let mut lease = self.connections.lease(database, Purpose::Scrape).await?;
             let timeout = deadline.saturating_duration_since(Instant::now()) / 2;
@@ -130,8 +134,9 @@ impl Target {
                 .run(async |client| Facts::read(client, timeout).await)
                 .await
             {
-                // A warm connection that a restart has cut: the server itself may be well.
-                Err(QueryError::Broken(_)) if again => again = false,
+                // A warm connection that has ended since, as after a restart: the server itself
+                // may be well.
+                Err(error) if error.reason() == Reason::Connection && warm > 0 => warm -= 1,
                 other => return Ok(other?),
             }
         }
@@ -202,6 +207,7 @@ impl Unanswered {
             Self::Lease(error) => match error.reason() {
                 "no_connect_privilege" | "authentication" => Reason::NoPrivilege,
                 "database_missing" => Reason::DatabaseSkipped,
+                "other_server" => Reason::OtherServer,
                 _ => Reason::Connection,
             },
         }

@@ -1,8 +1,8 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. The future that it returns
-//! beside a client drives the connection, and ends only when the server has closed its end: the
-//! backend is gone then, and its place is free.
+//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! connection, also of one that was given up half made, its place is free only when the server has
+//! closed its end: the backend is gone then.
 //!
 //! - [`error`]: why there is no connection, as a sentence and as a word
 //! - [`socket`]: sockets that tell when their other end is closed
@@ -61,13 +61,15 @@ impl Dialer {
     /// Connects to a database of the server, or to the connection string's own.
     ///
     /// The future drives the connection and must be spawned. It ends when the server has closed
-    /// its end, which it does as the last thing that a backend does.
+    /// its end, which it does as the last thing that a backend does. Until then, `place` is kept,
+    /// also if there is no session or nobody waits for it any more.
     pub async fn connect(
         &self,
         database: Option<&str>,
+        place: impl Send + Sync + 'static,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let database = database.unwrap_or(self.dsn.database());
-        self.in_time(self.log_in(database)).await
+        self.in_time(self.log_in(database, Arc::new(place))).await
     }
 
     /// Asks the server to cancel what the token's session runs; returns when the server has seen
@@ -101,6 +103,7 @@ impl Dialer {
     async fn log_in(
         &self,
         database: &str,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let name = database.to_owned();
         let credentials = self
@@ -111,7 +114,8 @@ impl Dialer {
                 })
             })
             .await?;
-        let session = |encryption| self.start_session(database, &credentials, encryption);
+        let session =
+            |encryption| self.start_session(database, &credentials, encryption, place.clone());
         let (first, second) = match self.dsn.tls.mode {
             _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
             SslMode::Disable => return session(Encryption::Disable).await,
@@ -135,6 +139,7 @@ impl Dialer {
         database: &str,
         credentials: &Credentials,
         encryption: Encryption,
+        place: Arc<impl Send + Sync + 'static>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let mut config = Config::new();
         config
@@ -156,6 +161,10 @@ impl Dialer {
 
         let (socket, peer) = self.dial().await?;
         let (lent, back) = Lent::new(socket);
+        let end = tokio::spawn(async move {
+            close(back).await;
+            drop(place);
+        });
         let (client, connection) = config
             .connect_raw(lent, self.encrypt(&credentials.tls))
             .await
@@ -167,7 +176,7 @@ impl Dialer {
             if let Err(error) = connection.await {
                 tracing::debug!(address, error = causes(&error), "a connection broke");
             }
-            close(back).await;
+            let _ = end.await;
         };
         Ok((client, Box::pin(session)))
     }
@@ -205,15 +214,18 @@ impl Dialer {
                 Ok(socket) => Ok((Box::new(socket), None)),
                 Err(reason) => Err(unreachable(path.display().to_string(), reason)),
             },
-            None => self.dial_tcp().await,
+            None => self.dial_one_of(&self.addresses().await?).await,
         }
     }
 
-    async fn dial_tcp(&self) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
-        let addresses = self.addresses().await?;
+    /// The first address that answers; each has an equal share of the time.
+    async fn dial_one_of(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(Socket, Option<SocketAddr>), ConnectError> {
         let share = self.dsn.connect_timeout / addresses.len().max(1) as u32;
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in &addresses {
+        for address in addresses {
             let attempt = timeout(share, TcpStream::connect(address)).await;
             match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
@@ -237,7 +249,7 @@ impl Dialer {
 
     /// Every address of the server, that of the last session first.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, ConnectError> {
-        let mut addresses: Vec<_> = match (self.dsn.hostaddr, &self.dsn.host) {
+        let addresses = match (self.dsn.hostaddr, &self.dsn.host) {
             (Some(address), _) => vec![SocketAddr::new(address, self.dsn.port)],
             (None, Host::Name(host)) => lookup_host((host.as_str(), self.dsn.port))
                 .await
@@ -248,9 +260,13 @@ impl Dialer {
                 .collect(),
             (None, Host::Local | Host::Socket(_)) => Vec::new(),
         };
+        Ok(self.last_first(addresses))
+    }
+
+    fn last_first(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let last = self.last.load_full();
         addresses.sort_by_key(|address| Some(address) != last.as_deref());
-        Ok(addresses)
+        addresses
     }
 
     fn timed_out(&self) -> ConnectError {
@@ -332,4 +348,39 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
         .and_then(|cause| cause.downcast_ref::<io::Error>())
         .and_then(io::Error::get_ref)
         .is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_that_answers_is_enough() {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let [open, closed, closed_too] = listeners;
+        let open = open.await.unwrap();
+        let answers = open.local_addr().unwrap();
+        let [first, second] = [closed.await.unwrap(), closed_too.await.unwrap()]
+            .map(|listener| listener.local_addr().unwrap());
+        let dialer = Dialer::new(Dsn::parse("host=name").unwrap());
+
+        let (_, peer) = dialer.dial_one_of(&[first, answers]).await.ok().unwrap();
+        assert_eq!(peer, Some(answers));
+        let error = dialer.dial_one_of(&[first, second]).await.err().unwrap();
+        assert_eq!(error.reason(), Reason::Refused);
+        let says = format!("no server can be reached at name:5432 ({first}, {second})");
+        assert!(error.to_string().starts_with(&says), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_last_address_is_tried_first() {
+        let dialer = Dialer::new(Dsn::parse("hostaddr=127.0.0.1").unwrap());
+        let [one, two] = ["127.0.0.1:5432", "127.0.0.2:5432"].map(|it| it.parse().unwrap());
+        dialer.last.store(Some(Arc::new(two)));
+        assert_eq!(dialer.last_first(vec![one, two]), [two, one]);
+        // A server that the name leads to no more is not asked again.
+        assert_eq!(dialer.last_first(vec![one]), [one]);
+    }
 }

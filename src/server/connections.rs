@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
 use super::connect::{ConnectError, Dialer};
+use super::facts::Facts;
 use super::lease::Lease;
 use crate::query::QueryError;
 use crate::query::message::Message;
@@ -63,8 +64,9 @@ struct Warm {
 /// Which server it is.
 #[derive(Default)]
 struct Identity {
-    /// System identifier and start time, once known.
-    known: Option<(String, String)>,
+    /// System identifier and start time, once known. Every connection leads to that server; while
+    /// one is open, this stays.
+    known: Option<(String, f64)>,
     /// Rises whenever connections to another server are to be forgotten.
     generation: u64,
 }
@@ -198,6 +200,30 @@ impl Connections {
         self.0.warm().contains_key(database)
     }
 
+    /// A connection to a database of the server that these facts are of.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::lease`] does, and where another server has taken over since.
+    pub async fn lease_of(
+        &self,
+        facts: &Facts,
+        database: &str,
+        purpose: Purpose,
+    ) -> Result<Lease, LeaseError> {
+        let lease = self.lease(database, purpose).await?;
+        // What is known now is true of the lease: only when no connection is left can it change.
+        let known = self.0.identity().known.clone().unwrap_or_default();
+        if known == (facts.system_identifier.clone(), facts.start_time) {
+            Ok(lease)
+        } else {
+            Err(LeaseError::OtherServer {
+                address: self.address(),
+                found: known.0,
+            })
+        }
+    }
+
     /// A connection to a database: from its pool if it is kept warm, else a short one.
     ///
     /// # Errors
@@ -306,14 +332,11 @@ impl Inner {
         let _held = Held::new(self);
         let (client, driver) = self
             .dialer
-            .connect(Some(database))
+            .connect(Some(database), permit)
             .await
             .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            driver.await;
-            drop(permit);
-        });
+        tokio::spawn(driver);
         let generation = self.identify(&client).await?;
         Ok((client, generation))
     }
@@ -363,17 +386,17 @@ impl Inner {
     }
 
     async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
-        let mut found = (String::new(), String::new());
+        let mut found = (String::new(), 0.0);
         let identity = Message {
             sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                  pg_catalog.pg_postmaster_start_time()",
+                  extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
             timeout: IDENTITY_TIMEOUT,
         };
         identity
             .send(client, |_, cells| {
                 found = (
                     cells.raw(0)?.unwrap_or_default().to_owned(),
-                    cells.raw(1)?.unwrap_or_default().to_owned(),
+                    cells.number(1, "start_time")?.unwrap_or_default(),
                 );
                 Ok(())
             })

@@ -292,3 +292,33 @@ impl ServerCertVerifier for Verifier {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// As libpq: its owner only, or root's group too.
+    #[test]
+    fn a_private_key_is_private() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let key = File {
+            path: file.path().to_owned(),
+            optional: false,
+        };
+        let owned_by_root = fs::metadata(&key.path).unwrap().uid() == 0;
+        for (mode, taken) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, owned_by_root),
+            (0o660, false),
+            (0o644, false),
+            (0o604, false),
+        ] {
+            fs::set_permissions(&key.path, PermissionsExt::from_mode(mode)).unwrap();
+            let refused = matches!(private_key(&key), Err(TlsError::NotPrivate(_)));
+            assert_eq!(refused, !taken, "{mode:o}");
+        }
+    }
+}

@@ -90,10 +90,10 @@ impl Exporter {
         let seconds = timeout.as_secs_f64().to_string();
         let start = Instant::now();
         let headers = [("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str())];
-        let page = self.get_with_headers("/metrics", &headers).await.page();
+        let answer = self.get_with_headers("/metrics", &headers).await;
         let took = start.elapsed();
         assert!(took < timeout, "took {took:?} of {timeout:?}");
-        page
+        answer.page()
     }
 
     /// Asks it to end; how it ended, and all it has logged.

@@ -10,6 +10,7 @@
 //! - [`http`]: one request
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`synapse`]: a real Synapse with traffic
+//! - [`verdict`]: what a page says of the scrape that made it
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
@@ -24,3 +25,4 @@ pub mod process;
 pub mod prometheus;
 pub mod roles;
 pub mod synapse;
+pub mod verdict;

@@ -116,23 +116,31 @@ impl Synapse {
     }
 
     async fn tell(&self, signal: Signal) -> Made {
-        let said = self.process.output().lines().count();
+        let said = summaries(&self.process.output()).count();
         self.process.signal(signal);
         self.summary(said).await
     }
 
-    /// The summary after so many others.
+    /// The summary after so many others. Synapse, its schema and its traffic are three starts, so
+    /// they get the patience of three.
     async fn summary(&self, others: usize) -> Made {
-        let found = self
-            .process
-            .wait_for_output(|output| {
-                let line = output.split_inclusive('\n').nth(others)?;
-                line.ends_with('\n')
-                    .then(|| serde_saphyr::from_str(line).ok())?
-            })
-            .await;
-        found.unwrap_or_else(|output| panic!("Synapse has no traffic: {output}"))
+        for _ in 0..3 {
+            let found = self
+                .process
+                .wait_for_output(|output| summaries(output).nth(others).map(str::to_owned))
+                .await;
+            if let Ok(summary) = found {
+                return serde_saphyr::from_str(&summary).unwrap();
+            }
+        }
+        panic!("Synapse has no traffic: {}", self.process.output());
     }
+}
+
+/// The whole lines of JSON, which is YAML.
+fn summaries(output: &str) -> impl Iterator<Item = &str> {
+    let lines = output.split_inclusive('\n');
+    lines.filter(|line| line.starts_with('{') && line.ends_with('\n'))
 }
 
 impl Drop for Synapse {

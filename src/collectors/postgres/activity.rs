@@ -1,6 +1,6 @@
 //! How long sessions, queries and transactions have lasted.
 
-use crate::query::{ALL, Collector, Query};
+use crate::query::{ALL, Collector, Merge, Query};
 
 /// Client sessions by database, from `pg_stat_activity`, and prepared transactions.
 pub fn collector() -> Collector {
@@ -10,8 +10,7 @@ pub fn collector() -> Collector {
          last too long; prepared transactions",
     )
     .query(sessions())
-    .query(longest())
-    .query(long())
+    .query(durations())
     .query(prepared_transactions())
 }
 
@@ -36,67 +35,61 @@ fn sessions() -> Query {
         .gauge("sessions", "Client sessions, but for the one that asks")
 }
 
-fn longest() -> Query {
+/// Each database has a row per threshold; what does not depend on it is the same in all of them.
+fn durations() -> Query {
     Query::new("pg_activity")
-        .sql(
-            ALL,
-            "SELECT d.datname,
-                    coalesce(max(extract(epoch FROM clock_timestamp() - a.query_start))
-                             FILTER (WHERE a.state = 'active'), 0)
-                        AS longest_query_seconds,
-                    coalesce(max(extract(epoch FROM clock_timestamp() - a.xact_start)), 0)
-                        AS longest_transaction_seconds,
-                    coalesce(max(extract(epoch FROM clock_timestamp() - a.state_change))
-                             FILTER (WHERE a.state LIKE 'idle in transaction%'), 0)
-                        AS longest_idle_in_transaction_seconds
-               FROM pg_catalog.pg_database AS d
-               LEFT JOIN {pg_stat_activity} AS a
-                 ON a.datname = d.datname
-                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
-              WHERE d.datallowconn
-              GROUP BY d.datname",
-        )
-        .label("datname")
-        .gauge(
-            "longest_query_seconds",
-            "How long the longest of the running queries has been running",
-        )
-        .gauge(
-            "longest_transaction_seconds",
-            "How long the oldest of the open transactions has been open",
-        )
-        .gauge(
-            "longest_idle_in_transaction_seconds",
-            "How long the laziest session has idled in an open transaction",
-        )
-}
-
-fn long() -> Query {
-    Query::new("pg_activity")
+        .merge(Merge::Max)
         .sql(
             ALL,
             "SELECT d.datname, t.threshold_seconds,
-                    count(*) FILTER (WHERE a.state = 'active'
-                                       AND a.query_start < clock_timestamp() - t.age)
-                        AS long_queries,
-                    count(*) FILTER (WHERE a.xact_start < clock_timestamp() - t.age)
-                        AS long_transactions,
-                    count(*) FILTER (WHERE a.state LIKE 'idle in transaction%'
-                                       AND a.state_change < clock_timestamp() - t.age)
-                        AS long_idle_in_transaction
+                    coalesce(max(extract(epoch FROM a.running)), 0) AS longest_query_seconds,
+                    coalesce(max(extract(epoch FROM a.open)), 0) AS longest_transaction_seconds,
+                    coalesce(max(extract(epoch FROM a.idle)), 0)
+                        AS longest_idle_in_transaction_seconds,
+                    count(*) FILTER (WHERE a.running > t.age) AS long_queries,
+                    count(*) FILTER (WHERE a.open > t.age) AS long_transactions,
+                    count(*) FILTER (WHERE a.idle > t.age) AS long_idle_in_transaction
                FROM pg_catalog.pg_database AS d
               CROSS JOIN (VALUES (60, interval '1 minute'), (300, interval '5 minutes'),
                                  (3600, interval '1 hour')) AS t (threshold_seconds, age)
-               LEFT JOIN {pg_stat_activity} AS a
+               LEFT JOIN (SELECT p.datname,
+                                 clock_timestamp() - p.xact_start AS open,
+                                 CASE WHEN p.state = 'active'
+                                      THEN clock_timestamp() - p.query_start END AS running,
+                                 CASE WHEN p.state LIKE 'idle in transaction%'
+                                      THEN clock_timestamp() - p.state_change END AS idle
+                            FROM {pg_stat_activity} AS p
+                           WHERE p.backend_type = 'client backend'
+                             AND p.pid <> pg_backend_pid()) AS a
                  ON a.datname = d.datname
-                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
               WHERE d.datallowconn
               GROUP BY d.datname, t.threshold_seconds",
         )
         .label("datname")
         .label("threshold_seconds")
-        .gauge("long_queries", "Queries that have been running longer than the threshold")
-        .gauge("long_transactions", "Transactions that have been open longer than the threshold")
+        .gauge(
+            "longest_query_seconds",
+            "How long the longest of the running queries has been running",
+        )
+        .with_labels(&["datname"])
+        .gauge(
+            "longest_transaction_seconds",
+            "How long the oldest of the open transactions has been open",
+        )
+        .with_labels(&["datname"])
+        .gauge(
+            "longest_idle_in_transaction_seconds",
+            "How long the laziest session has idled in an open transaction",
+        )
+        .with_labels(&["datname"])
+        .gauge(
+            "long_queries",
+            "Queries that have been running longer than the threshold",
+        )
+        .gauge(
+            "long_transactions",
+            "Transactions that have been open longer than the threshold",
+        )
         .gauge(
             "long_idle_in_transaction",
             "Sessions that have idled in an open transaction for longer than the threshold",
