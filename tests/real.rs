@@ -12,6 +12,7 @@ mod down;
 mod limits;
 mod names;
 mod pgbouncer;
+mod prometheus;
 mod refused;
 mod synapse;
 mod restarts;
