@@ -8,6 +8,7 @@ mod support;
 mod bed;
 mod cli;
 mod connect;
+mod cost;
 mod down;
 mod limits;
 mod names;
