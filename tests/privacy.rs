@@ -63,8 +63,8 @@ async fn no_message_is_shown(major: u32, version: &str) {
     ];
     let started = Instant::now();
     let mut rounds = 0;
-    while started.elapsed() < WATCH || rounds < 20 {
-        for client in &strict {
+    while started.elapsed() < WATCH || rounds < 5 {
+        for client in strict.iter().cycle().take(10) {
             for question in OTHERS_SESSIONS {
                 let answer = ask(client, question).await;
                 assert_without(&secrets, &answer, question);

@@ -12,6 +12,7 @@ mod cost;
 mod down;
 mod limits;
 mod names;
+mod numbers;
 mod pgbouncer;
 mod privacy;
 mod prometheus;
