@@ -4,7 +4,7 @@
 //! It merges what several databases (and servers) give to the same family, and drops a second
 //! sample with the labels of a first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Everything one scrape serves, ordered by family name.
@@ -58,6 +58,16 @@ impl Snapshot {
             for sample in &mut family.samples {
                 sample.labels = sample.labels.iter().chain(&added).cloned().collect();
             }
+        }
+    }
+
+    /// Drops the samples that have one of these values in a label.
+    pub fn drop_labelled(&mut self, label: &str, values: &BTreeSet<String>) {
+        for family in self.families.values_mut() {
+            family.samples.retain(|sample| {
+                let mut labels = sample.labels.iter();
+                !labels.any(|(name, value)| **name == *label && values.contains(&**value))
+            });
         }
     }
 

@@ -5,5 +5,10 @@
 
 mod support;
 
+mod conflicts;
+mod databases;
 mod demo;
+mod frozen;
 mod locks;
+mod abandoned;
+mod together;

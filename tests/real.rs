@@ -18,4 +18,5 @@ mod privacy;
 mod prometheus;
 mod refused;
 mod restarts;
+mod rights;
 mod synapse;

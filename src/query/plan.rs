@@ -62,7 +62,7 @@ impl Context<'_> {
 }
 
 /// What a run brought.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Harvest {
     /// The samples.
     pub snapshot: Snapshot,

@@ -39,6 +39,16 @@ impl<T: Send + Sync + 'static> Cell<T> {
         self.state().latest = Some(Dated { at, value });
     }
 
+    /// Changes the last value, which stays as old as it is.
+    pub fn amend(&self, change: impl FnOnce(&mut T))
+    where
+        T: Clone,
+    {
+        if let Some(dated) = &mut self.state().latest {
+            change(Arc::make_mut(&mut dated.value));
+        }
+    }
+
     /// A value set since then; else that of the run that goes on; else that of a new run.
     pub fn get(
         self: &Arc<Self>,

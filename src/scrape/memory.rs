@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::config;
 use crate::query::{Cost, Reason};
-use crate::server::{Application, Facts};
+use crate::server::{Application, Database, Facts};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
@@ -33,6 +33,14 @@ pub struct Known {
     pub failure: Option<(Reason, String)>,
 }
 
+/// What was learned, and is true no more.
+pub enum Outdated {
+    /// It is another server.
+    Everything,
+    /// What was read in, or of, databases of these names.
+    Databases(BTreeSet<String>),
+}
+
 /// Why a server does not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {
@@ -41,17 +49,17 @@ pub struct Down {
 }
 
 impl Memory {
-    /// Takes in what a scrape has learned: databases come and go. Returns whether it is of another
-    /// server than all that was learned before.
-    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> bool {
-        let other = self
-            .facts
-            .as_ref()
-            .is_some_and(|known| known.system_identifier != facts.system_identifier);
-        if other {
-            self.databases.clear();
-            self.probed = None;
-        }
+    /// Takes in what a scrape has learned: databases come and go. Returns what must be forgotten.
+    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> Outdated {
+        let outdated = match &self.facts {
+            Some(known) if known.system_identifier != facts.system_identifier => {
+                self.databases.clear();
+                self.probed = None;
+                Outdated::Everything
+            }
+            Some(known) => Outdated::Databases(gone(&known.databases, &facts.databases)),
+            None => Outdated::Databases(BTreeSet::new()),
+        };
         let watched = facts
             .databases
             .iter()
@@ -72,7 +80,7 @@ impl Memory {
         }
         self.databases = databases;
         self.facts = Some(facts.clone());
-        other
+        outdated
     }
 
     pub fn warnings(&self) -> Vec<String> {
@@ -117,4 +125,15 @@ impl Memory {
             })
             .map(|(name, _)| name.as_str())
     }
+}
+
+/// The names of databases that are no more; another one may have such a name now.
+fn gone(before: &[Database], now: &[Database]) -> BTreeSet<String> {
+    let identity = |database: &Database| (database.name.clone(), database.oid);
+    let now: BTreeSet<_> = now.iter().map(identity).collect();
+    let before = before.iter().map(identity);
+    before
+        .filter(|one| !now.contains(one))
+        .map(|(name, _)| name)
+        .collect()
 }

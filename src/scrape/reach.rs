@@ -64,9 +64,8 @@ impl Target {
                 if memory.down.take().is_some() {
                     tracing::info!(server = self.config.name, "the server answers again");
                 }
-                if memory.remember(facts, &self.config.databases) {
-                    self.units().clear();
-                }
+                let outdated = memory.remember(facts, &self.config.databases);
+                self.forget(&outdated);
             }
             Err(down) => {
                 let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);

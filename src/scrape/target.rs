@@ -8,7 +8,7 @@ use super::Request;
 use super::background::Background;
 use super::cell::Cell;
 use super::gather::{Gathered, Outcome};
-use super::memory::{Down, Memory};
+use super::memory::{Down, Memory, Outdated};
 use crate::config;
 use crate::query::{Harvest, Holds, Plan, Reason};
 use crate::server::connect::Dialer;
@@ -160,6 +160,21 @@ impl Target {
 
     pub fn units(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Unit>>> {
         lock(&self.units)
+    }
+
+    /// Forgets what was read of another server, or of databases that are gone.
+    pub fn forget(&self, outdated: &Outdated) {
+        let mut units = self.units();
+        let gone = match outdated {
+            Outdated::Everything => return units.clear(),
+            Outdated::Databases(gone) if gone.is_empty() => return,
+            Outdated::Databases(gone) => gone,
+        };
+        units.retain(|(_, database), _| !database.as_ref().is_some_and(|name| gone.contains(name)));
+        for unit in units.values() {
+            let drop_gone = |harvest: &mut Harvest| harvest.snapshot.drop_labelled("datname", gone);
+            unit.cell.amend(drop_gone);
+        }
     }
 
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
