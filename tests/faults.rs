@@ -5,6 +5,7 @@
 
 mod support;
 
+mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
