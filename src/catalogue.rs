@@ -138,7 +138,8 @@ impl Catalogue {
              `matrix-postgres-exporter metrics --format markdown` writes this page from the \
              definitions of the collectors.\n\n\
              A metric without versions exists on PostgreSQL 13 and every newer version. Where a \
-             collector needs a role or a function, `matrix-postgres-exporter grants` gives it.\n",
+             collector needs a role or a function, `matrix-postgres-exporter grants` gives it. A \
+             database in which Synapse does not live is visited at most once a minute.\n",
         );
         for collector in &self.collectors {
             let _ = write!(

@@ -9,4 +9,7 @@ mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
+mod frozen;
 mod locks;
+mod abandoned;
+mod together;

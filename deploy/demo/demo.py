@@ -81,7 +81,7 @@ def build_exporter() -> Path:
     if not shutil.which("cargo"):
         raise Failed("cargo is missing; https://rustup.rs says how to get it")
     # As the owner of the project, who may write there.
-    command = ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--locked", "--quiet"]
+    command = ["setpriv", "--pdeathsig=TERM", "cargo", "build", "--release", "--locked"]
     if subprocess.run(command, cwd=ROOT).returncode:
         raise Failed("the exporter does not build")
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/matrix-postgres-exporter"

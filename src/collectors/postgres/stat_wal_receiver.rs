@@ -16,7 +16,8 @@ pub fn collector() -> Collector {
                 "SELECT count(*) FILTER (WHERE r.status = 'streaming') AS streaming,
                         max(extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time))
                             AS last_message_age_seconds,
-                        max(pg_wal_lsn_diff(r.latest_end_lsn, pg_last_wal_replay_lsn()))
+                        max(greatest(pg_wal_lsn_diff(r.latest_end_lsn,
+                                                     pg_last_wal_replay_lsn()), 0))
                             AS replay_lag_bytes
                    FROM {pg_stat_wal_receiver} AS r",
             )
