@@ -5,11 +5,12 @@
 
 mod support;
 
+mod abandoned;
+mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
 mod frozen;
 mod locks;
 mod migrations;
-mod abandoned;
 mod together;
