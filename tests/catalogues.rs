@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::exporter::Exporter;
+use super::support::exporter::{Exporter, failures};
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::{children, wait_for};
@@ -101,15 +101,5 @@ fn skipped(page: &Page) -> Vec<String> {
     let words = ["collector", "reason", "datname"];
     skipped
         .map(|sample| words.map(|word| sample.labels[word].as_str()).join(" "))
-        .collect()
-}
-
-/// The collectors that did not see everything that they should.
-fn failures(page: &Page) -> Vec<&str> {
-    let failed = page
-        .samples("pg_scrape_collector_success")
-        .filter(|sample| sample.value != 1.0);
-    failed
-        .map(|sample| sample.labels["collector"].as_str())
         .collect()
 }
