@@ -13,6 +13,8 @@ use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::slow::Slow;
 use super::support::watch::OURS;
 
 /// How long Prometheus waits for a page.
@@ -47,6 +49,31 @@ async fn no_scrape_is_lost_to_a_restart() {
         assert!(status.success());
         assert!(!log.contains("level=warn target=matrix_postgres"), "{log}");
     }
+}
+
+/// The functions of the strict set-up are in another database than the one that is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_privilege() {
+    let mut server = Postgres::start(18).await;
+    server.sql("postgres", "CREATE DATABASE matrix").await;
+    Role::Plain.create(&server, "exporter", &[]).await;
+    Slow::install(&server, "exporter").await;
+    let exporter = Exporter::watch(&server.tcp_dsn("matrix", "exporter"), &[]).await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+
+    server.stop().await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    assert_eq!(page.down_reason(), Some("refused"));
+    server.restart().await;
+    wait_for("the server is seen", async || {
+        exporter.scrape_within(TIMEOUT).await.up()
+    })
+    .await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
 }
 
 /// Somebody ends our sessions; a backend dies, and all others with it.
