@@ -13,6 +13,7 @@
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
 //! - [`verdict`]: what a page says of the scrape that made it
+//! - [`watch`]: what can be seen of a server from outside
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
@@ -30,3 +31,4 @@ pub mod roles;
 pub mod slow;
 pub mod synapse;
 pub mod verdict;
+pub mod watch;
