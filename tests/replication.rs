@@ -1,10 +1,8 @@
 //! Replication in numbers: while it works, when it is broken, and after a promotion.
 
-use super::support::answers::assert_agree;
-use super::support::exporter::Exporter;
+use super::support::answers::{assert_agree, create_roles, wait_until, watch};
 use super::support::postgres::Postgres;
 use super::support::process::wait_for;
-use super::support::roles::Role;
 
 const AGE_OF_REPLAY: &str =
     "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())";
@@ -19,12 +17,12 @@ const SENDER_LAG: &str = "pg_stat_replication_pg_wal_lsn_diff";
 async fn a_standby_follows_breaks_and_is_promoted() {
     for major in [13, 18] {
         let (mut primary, mut standby) = pair(major).await;
-        let on_primary = Exporter::watch(&primary.tcp_dsn("postgres", "strict"), &[]).await;
-        let on_standby = Exporter::watch(&standby.tcp_dsn("postgres", "strict"), &[]).await;
+        let on_primary = watch(&primary, "postgres").await;
+        let on_standby = watch(&standby, "postgres").await;
 
         // Nothing was written for a while, and that is no lag.
         wait_for("the standby idles", || async {
-            let page = on_standby.scrape().await;
+            let page = on_standby[1].scrape().await;
             let [lag, age] = [LAG, LAST_REPLAY].map(|name| page.value(name, &[]));
             lag == Some(0.0) && age > Some(1.0)
         })
@@ -101,7 +99,7 @@ async fn a_standby_follows_breaks_and_is_promoted() {
         ];
         let page = assert_agree(&standby, "postgres", &on_standby, &broken).await;
         assert!(page.value(LAG, &[]) > Some(1.0), "{major}");
-        let page = on_primary.scrape().await;
+        let page = on_primary[1].scrape().await;
         assert_eq!(page.samples(SENDER_LAG).count(), 0);
         assert_eq!(page.value("pg_replication_slots_active", &slot), Some(0.0));
 
@@ -111,7 +109,7 @@ async fn a_standby_follows_breaks_and_is_promoted() {
             .await;
         standby.sql("postgres", "SELECT pg_reload_conf()").await;
         wait_for("the standby has caught up", || async {
-            let page = on_standby.scrape().await;
+            let page = on_standby[1].scrape().await;
             page.value(LAG, &[]) == Some(0.0) && page.value(STREAMING, &[]) == Some(1.0)
         })
         .await;
@@ -123,11 +121,8 @@ async fn a_standby_follows_breaks_and_is_promoted() {
         assert!(page.value(LAG, &[]) > Some(0.0), "{major}");
 
         standby.promote().await;
-        wait_for("the new timeline is on disk", || async {
-            let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
-            standby.value("postgres", timeline).await.as_deref() == Some("2")
-        })
-        .await;
+        let timeline = "SELECT timeline_id = 2 FROM pg_control_checkpoint()";
+        wait_until(&standby, "postgres", timeline).await;
         let page = assert_agree(
             &standby,
             "postgres",
@@ -146,10 +141,12 @@ async fn a_standby_follows_breaks_and_is_promoted() {
         let before = page.value(start, &[]).unwrap();
 
         standby.restart().await;
-        wait_for("the exporter is back", || async {
-            on_standby.scrape().await.up()
-        })
-        .await;
+        for exporter in &on_standby {
+            wait_for("the exporter is back", || async {
+                exporter.scrape().await.up()
+            })
+            .await;
+        }
         let now = "SELECT extract(epoch FROM pg_postmaster_start_time())";
         let page = assert_agree(&standby, "postgres", &on_standby, &[(start, &[], now)]).await;
         assert!(page.value(start, &[]).unwrap() > before);
@@ -160,7 +157,7 @@ async fn a_standby_follows_breaks_and_is_promoted() {
 async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
     for major in [13, 18] {
         let primary = Postgres::start(major).await;
-        Role::Strict.create(&primary, "strict", &["postgres"]).await;
+        create_roles(&primary, &["postgres"]).await;
         let slow = primary.standby().start().await;
         let fast = primary.standby().start().await;
         primary
@@ -174,14 +171,11 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
             .sql("postgres", "INSERT INTO t SELECT generate_series(1, 10000)")
             .await;
         replayed(&primary, &fast).await;
-        wait_for("the slower one has received it", || async {
-            let behind = "SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) > 500000
-                            FROM pg_stat_wal_receiver";
-            slow.value("postgres", behind).await.as_deref() == Some("t")
-        })
-        .await;
+        let behind = "SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) > 500000
+                        FROM pg_stat_wal_receiver";
+        wait_until(&slow, "postgres", behind).await;
 
-        let on_primary = Exporter::watch(&primary.tcp_dsn("postgres", "strict"), &[]).await;
+        let on_primary = watch(&primary, "postgres").await;
         let page = assert_agree(
             &primary,
             "postgres",
@@ -200,7 +194,7 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
         );
 
         // What was received and not replayed is lag, however well the stream flows.
-        let on_slow = Exporter::watch(&slow.tcp_dsn("postgres", "strict"), &[]).await;
+        let on_slow = watch(&slow, "postgres").await;
         assert_agree(
             &slow,
             "postgres",
@@ -223,7 +217,7 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
         .await;
         slow.sql("postgres", "SELECT pg_wal_replay_resume()").await;
         wait_for("the slower one has caught up", || async {
-            on_slow.scrape().await.value(LAG, &[]) == Some(0.0)
+            on_slow[1].scrape().await.value(LAG, &[]) == Some(0.0)
         })
         .await;
     }
@@ -232,7 +226,7 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
 /// A primary, and a standby on a slot that has replayed a transaction.
 async fn pair(major: u32) -> (Postgres, Postgres) {
     let primary = Postgres::start(major).await;
-    Role::Strict.create(&primary, "strict", &["postgres"]).await;
+    create_roles(&primary, &["postgres"]).await;
     let slot = "SELECT pg_create_physical_replication_slot('standby')";
     primary.sql("postgres", slot).await;
     let standby = primary
@@ -253,16 +247,10 @@ async fn replayed(primary: &Postgres, standby: &Postgres) {
         .value("postgres", "SELECT pg_current_wal_lsn()")
         .await;
     let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", end.unwrap());
-    wait_for("the standby has replayed it", || async {
-        standby.value("postgres", &replayed).await.as_deref() == Some("t")
-    })
-    .await;
+    wait_until(standby, "postgres", &replayed).await;
 }
 
 async fn no_receiver(standby: &Postgres) {
-    wait_for("the receiver is gone", || async {
-        let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
-        standby.value("postgres", gone).await.as_deref() == Some("t")
-    })
-    .await;
+    let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+    wait_until(standby, "postgres", gone).await;
 }
