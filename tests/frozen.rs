@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::http::Response;
@@ -94,6 +96,36 @@ async fn in_the_middle_of_a_scrape() {
 
     server.thaw();
     slow.pace(0).await;
+    recover(&exporter, &server).await;
+}
+
+/// Impatient probes end their own questions, and not that of a scrape that has time.
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_shorter_time_than_a_patient_scrape_has() {
+    let server = Postgres::start(18).await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "postgres"), &[]).await;
+    exporter.scrape().await.assert_whole();
+    server.freeze().await;
+    let probe = async |timeout| {
+        let page = exporter.scrape_within(timeout).await;
+        assert_eq!(page.down_reason(), Some("timeout"));
+    };
+    let asked = Notify::new();
+    let (page, ()) = tokio::join!(
+        async {
+            // The question of the other probe is under way then.
+            asked.notified().await;
+            exporter.scrape_within(Duration::from_secs(10)).await
+        },
+        async {
+            tokio::join!(probe(Duration::from_millis(1_500)), async {
+                probe(Duration::from_secs(1)).await;
+                asked.notify_one();
+            });
+            server.thaw();
+        }
+    );
+    assert_eq!(page.down_reason(), None);
     recover(&exporter, &server).await;
 }
 
