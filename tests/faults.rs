@@ -10,5 +10,6 @@ mod databases;
 mod demo;
 mod frozen;
 mod locks;
+mod pages;
 mod abandoned;
 mod together;

@@ -11,6 +11,7 @@ mod connect;
 mod down;
 mod limits;
 mod names;
+mod promtool;
 mod refused;
 mod synapse;
 mod restarts;
