@@ -33,6 +33,12 @@ test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
+test-alerts: deps ## Run those of the tests that are on alerts
+	$(call say,tests of alerts)
+	cargo test --locked --test alerts
+	cargo test --locked --test real promtool::
+	cargo test --locked --test faults pages::
+
 bench: ## Measure
 	cargo bench --locked
 
@@ -56,9 +62,10 @@ deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
 deps-postgres: ## PostgreSQL of every supported version
 	@$(install)/postgres.sh
 
-deps-daemons: ## PgBouncer and Prometheus
+deps-daemons: ## PgBouncer, Prometheus and Alertmanager
 	@command -v openssl >/dev/null || $(install)/apt.sh openssl
 	@$(install)/daemons.sh pgbouncer prometheus
+	@$(install)/alertmanager.sh
 
 deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
@@ -67,4 +74,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults bench lint docs deps deps-postgres deps-daemons deps-synapse help
+.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help

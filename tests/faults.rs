@@ -13,4 +13,5 @@ mod demo;
 mod frozen;
 mod locks;
 mod migrations;
+mod pages;
 mod together;

@@ -18,6 +18,7 @@ mod numbers;
 mod pgbouncer;
 mod privacy;
 mod prometheus;
+mod promtool;
 mod refused;
 mod replication;
 mod restarts;
