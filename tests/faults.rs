@@ -8,4 +8,7 @@ mod support;
 mod conflicts;
 mod databases;
 mod demo;
+mod frozen;
 mod locks;
+mod abandoned;
+mod together;

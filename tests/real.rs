@@ -14,3 +14,4 @@ mod names;
 mod refused;
 mod synapse;
 mod restarts;
+mod rights;

@@ -9,6 +9,7 @@
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`http`]: one request
 //! - [`process`]: programs that end with the test, scratch folders, waiting
+//! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
 //! - [`verdict`]: what a page says of the scrape that made it
 
@@ -24,5 +25,6 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod roles;
+pub mod slow;
 pub mod synapse;
 pub mod verdict;
