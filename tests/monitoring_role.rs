@@ -32,7 +32,7 @@ async fn made_changed_and_taken_back(major: u32) {
         run(&mut make_monitoring_role(&server, path, path));
     }
     let dsn = server.tcp_dsn("synapse", "exporter");
-    tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+    drop(tokio_postgres::connect(&dsn, NoTls).await.unwrap());
     assert!(!sees_texts(&server).await);
     assert!(server.log().contains("CREATE ROLE \"exporter\""));
     assert!(

@@ -210,7 +210,7 @@ BEGIN
      WHERE (c.relname, a.attname) IN (
        ('account_data_sequence', 'is_called'), ('account_data_sequence', 'last_value'),
        ('appservice_stream_position', 'stream_ordering'),
-       ('background_updates', 'update_name'),
+       ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
        ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
        ('delayed_events_stream_pos', 'stream_id'),
        ('device_inbox_sequence', 'is_called'), ('device_inbox_sequence', 'last_value'),
