@@ -5,10 +5,12 @@
 
 mod support;
 
+mod abandoned;
+mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
 mod frozen;
 mod locks;
-mod abandoned;
+mod migrations;
 mod together;

@@ -90,8 +90,12 @@ impl Target {
         let facts = match self.ask_facts_in(&home, deadline).await {
             Err(Unanswered::Lease(error)) if home != self.own_database => {
                 tracing::debug!(%error, "{home} is out of reach");
-                self.memory().home = self.own_database.clone();
-                self.ask_facts_in(&self.own_database, deadline).await
+                let facts = self.ask_facts_in(&self.own_database, deadline).await;
+                // Where the whole server is down, home is where it was.
+                if facts.is_ok() {
+                    self.memory().home = self.own_database.clone();
+                }
+                facts
             }
             other => other,
         };
