@@ -103,13 +103,19 @@ class Prometheus:
         own.mkdir()
         (own / "prometheus.yml").write_text(json.dumps(config))
         give_to_nobody(own)
-        self.chosen = {"job": "postgres", "instance": target}
+        self._target = {"job": "postgres", "instance": target}
         self.url = f"http://127.0.0.1:{free_port()}"
         command = [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         command += [f"--web.listen-address={self.url.removeprefix('http://')}", "--web.cors.origin=.*"]
         self._process = Process("Prometheus", command, own / "prometheus.log")
         running.enter_context(self._process)
         self._process.wait_until(lambda: self.values("pg_up == 1"))
+
+    def variables(self, seconds: int, datname: str) -> dict[str, str]:
+        """What Grafana would replace in expressions, where that many seconds are shown."""
+        rate_interval = f"{max(4 * SCRAPE_INTERVAL, 15)}s"
+        own = {"__rate_interval": rate_interval, "__range": f"{seconds}s", "datname": datname}
+        return {**self._target, **own}
 
     def series(self, expr: str, seconds: int = 60) -> list:
         """What an expression gives over the last seconds."""

@@ -1,6 +1,7 @@
 """Writes ../*.json anew, or with --check says which of them are not what the source here gives."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -30,9 +31,26 @@ def main():
 def render(board) -> str:
     """A dashboard as it is imported: panels numbered in the order in which they are read."""
     model = json.loads(json.dumps(board.build(), cls=JSONEncoder))
+    close_gaps(model)
+    model["description"] = re.sub(r"\s+", " ", model["description"])
     for number, panel in enumerate(every_panel(model), start=1):
         panel["id"] = number
+        # The SDK writes what newer versions of Grafana no longer know.
+        panel.get("options", {}).pop("footer", None)
+    for variable in model["templating"]["list"]:
+        for key in ("auto", "auto_min", "auto_count"):
+            variable.pop(key)
     return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
+
+
+def close_gaps(model: dict):
+    """Folded rows take one line each; the SDK leaves room for what is folded in them."""
+    bottom = 0
+    for panel in model["panels"]:
+        move = bottom - panel["gridPos"]["y"] if panel["type"] == "row" else 0
+        for one in [panel, *(panel.get("panels") or [])]:
+            one["gridPos"]["y"] += move
+        bottom = max(bottom, panel["gridPos"]["y"] + panel["gridPos"]["h"])
 
 
 def every_panel(model: dict):

@@ -46,7 +46,7 @@ def now() -> list:
             "pg_up{here}",
             says={1: ("up", GREEN), 0: ("down", RED)},
             none="not scraped",
-            runbook="PostgresInstanceDown",
+            runbook="PostgresServerDown",
         ),
         stat(
             "It is a",
@@ -88,6 +88,7 @@ def now() -> list:
             after ten; those that build an index, and pg_dump, may rightly take hours.""",
             'sum(pg_activity_long_queries{here, threshold_seconds="300"})',
             steps=((None, GREEN), (1, ORANGE), (5, RED)),
+            runbook="PostgresQueryRunningLong",
         ),
         stat(
             "Oldest open transaction",
@@ -109,7 +110,7 @@ def now() -> list:
             runbook="PostgresArchivingBacklog",
         ),
         stat(
-            "Deadlocks in the last hour",
+            "Deadlocks in an hour",
             """Transactions that blocked each other until PostgreSQL ended one of them. Synapse
             repeats what was ended, so a few do no harm; many cost speed.""",
             "sum(increase(pg_stat_database_deadlocks{here}[1h]))",
@@ -117,7 +118,7 @@ def now() -> list:
             decimals=0,
         ),
         stat(
-            "Farthest standby is behind",
+            "Slowest standby lacks",
             """WAL that the slowest standby has yet to replay. Some megabytes are usual; what grows
             is a standby that cannot keep up, and what it lacks is lost if this server is.""",
             "max(pg_stat_replication_pg_wal_lsn_diff{here})",
@@ -135,7 +136,7 @@ def now() -> list:
             none="no slots",
         ),
         stat(
-            "The exporter could not see",
+            "Not seen by the exporter",
             """Collectors that could not see everything, for want of a privilege for example. What
             they would show is missing on this page, not well. The last row says which, and why.""",
             "count(pg_exporter_collector_skipped{here}) or 0 * pg_up{here}",
@@ -534,7 +535,7 @@ def exporter() -> list:
             only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",
             width=12,
             none="nothing: everything was seen",
-            runbook="PostgresExporterCollectorFailing",
+            runbook="PostgresExporterPrivilegeMissing",
         ),
         graph(
             "How old are the values?",
@@ -546,6 +547,7 @@ def exporter() -> list:
             ),
             unit="s",
             many=True,
+            runbook="PostgresExporterCollectorStale",
         ),
         graph(
             "How long does a scrape take?",

@@ -133,6 +133,8 @@ def check_panel(panel: dict, catalogue: Catalogue, uids: set[str]):
     defaults = panel["fieldConfig"]["defaults"]
     if len(panel.get("description") or "") < 40:
         yield "its description does not say what is good, what is bad and what to do"
+    if panel["type"] == "stat" and len(panel["title"]) > 24:
+        yield "its title is too long to be read"
     if not defaults.get("noValue"):
         yield "does not say what no data means"
     if panel["datasource"]["uid"] != "${datasource}":
@@ -149,20 +151,18 @@ def check_panel(panel: dict, catalogue: Catalogue, uids: set[str]):
 
 
 def check_links(panel: dict, uids: set[str]):
-    """Links lead to a dashboard or a runbook that is there."""
+    """Links lead to dashboards that are here, and the runbook is there."""
     links = list(panel.get("links") or [])
     for override in panel["fieldConfig"]["overrides"]:
         for change in override["properties"]:
             links += change["value"] if change["id"] == "links" else []
     for link in links:
         board = re.match(r"/d/([^?]+)\?", link["url"])
-        runbook = re.search(r"/(alerts/runbooks/\w+\.md)$", link["url"])
-        if board and board[1] not in uids:
-            yield f"leads to a dashboard that is not here: {link['url']}"
-        elif runbook and not (ROOT / runbook[1]).exists():
-            yield f"leads to a runbook that is not here: {runbook[1]}"
-        elif not board and not runbook:
-            yield f"leads to neither a dashboard nor a runbook: {link['url']}"
+        if not board or board[1] not in uids:
+            yield f"leads to no dashboard that is here: {link['url']}"
+    for runbook in re.findall(r"alerts/runbooks/\w+\.md", panel["description"]):
+        if not (ROOT / runbook).exists():
+            yield f"names a runbook that is not here: {runbook}"
 
 
 def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):

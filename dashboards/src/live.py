@@ -58,13 +58,7 @@ def targets() -> list[tuple[str, str, str]]:
 
 def chosen(expr: str, prometheus) -> str:
     """An expression with the variables replaced, as Grafana does it."""
-    values = {
-        **prometheus.chosen,
-        "datname": "synapse",
-        "__rate_interval": "15s",
-        "__range": "60s",
-    }
-    for name, value in values.items():
+    for name, value in prometheus.variables(60, "synapse").items():
         expr = expr.replace(f"${name}", value)
     return expr
 

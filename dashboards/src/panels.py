@@ -15,7 +15,6 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 TAG = "matrix-postgres"
-RUNBOOKS = "https://github.com/matrix-postgres-exporter/matrix-postgres-exporter/blob/main/alerts/runbooks"
 INSTANCE = "matrix-postgres-instance"
 SYNAPSE = "matrix-postgres-synapse"
 
@@ -24,7 +23,6 @@ HERE = 'job="$job", instance="$instance"'
 DB = f'{HERE}, datname=~"$datname"'
 
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
-STAT_HEIGHT, GRAPH_HEIGHT = 4, 8
 
 
 def promql(short: str) -> str:
@@ -104,7 +102,7 @@ def stat(title: str, about: str, expr: str, unit: str = "short", *, steps=((None
     """One number. `steps` are the values from which a color holds; `says` maps values to words,
     `label` shows a label instead of the value, `none` is said where there is no series."""
     panel = (
-        _begin(stat_panel.Panel(), title, about, more.get("width", 4), STAT_HEIGHT)
+        _begin(stat_panel.Panel(), title, about, more, 4, 4)
         .unit(unit)
         .no_value(more.get("none", "no data"))
         .thresholds(_steps(steps))
@@ -127,16 +125,16 @@ def stat(title: str, about: str, expr: str, unit: str = "short", *, steps=((None
 def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", **more):
     """Lines over time, each an expression and its legend. `stack` piles them up; `limit` is the
     legend of the line, if any, that the others should stay below; `steps` are drawn dashed;
-    `many` has a table of the lines instead of a list, with their last and highest value."""
+    `many` has a table of the lines, with their last values, instead of a list."""
     steps = more.get("steps")
     legend = common.VizLegendOptions().show_legend(True)
     if more.get("many"):
         legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
-        legend.calcs(["lastNotNull", "max"]).width(270)
+        legend.calcs(["lastNotNull"]).width(290)
     else:
         legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
     panel = (
-        _begin(timeseries.Panel(), title, about, more.get("width", 12), GRAPH_HEIGHT)
+        _begin(timeseries.Panel(), title, about, more, 12, 8)
         .unit(unit)
         .min(0)
         .no_value(more.get("none", "no data"))
@@ -176,9 +174,10 @@ def table(title: str, about: str, key: dict[str, str], *columns, **more):
     an expression, a unit, and, where they mean something, the steps of its color. No column: the
     labels alone, of the series of `only`."""
     panel = (
-        _begin(table_panel.Panel(), title, about, more.get("width", 24), more.get("height", 8))
+        _begin(table_panel.Panel(), title, about, more, 24, 8)
         .no_value(more.get("none", "no data"))
         .thresholds(_steps(((None, GREY),)))
+        .cell_options(c.TableAutoCellOptions())
         .cell_height(c.TableCellHeight.SM)
         .show_header(True)
         .frame_index(0)
@@ -219,7 +218,7 @@ def table(title: str, about: str, key: dict[str, str], *columns, **more):
 def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **more):
     """A bar for each series, as it is now."""
     panel = (
-        _begin(bargauge.Panel(), title, about, more.get("width", 8), GRAPH_HEIGHT)
+        _begin(bargauge.Panel(), title, about, more, 8, 8)
         .unit(unit)
         .min(0)
         .no_value(more.get("none", "no data"))
@@ -230,7 +229,10 @@ def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **mo
         .value_mode(c.BarGaugeValueMode.TEXT)
         .name_placement(c.BarGaugeNamePlacement.LEFT)
         .show_unfilled(True)
-        .sizing(c.BarGaugeSizing.AUTO)
+        .sizing(c.BarGaugeSizing.MANUAL)
+        .min_viz_height(16)
+        .max_viz_height(34)
+        .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target(expr, name, instant=True))
     )
@@ -251,9 +253,12 @@ def rows(board: dashboard.Dashboard, open_rows: dict, folded_rows: dict) -> dash
     return board
 
 
-def _begin(panel, title: str, about: str, width: int, height: int):
-    """What all panels have."""
-    about = re.sub(r"[ \n]+", " ", about.strip())
+def _begin(panel, title: str, about: str, more: dict, width: int, height: int):
+    """What all panels have. `runbook` is the alert that watches the same thing."""
+    about = re.sub(r"\s+", " ", about.strip())
+    if "runbook" in more:
+        about += f"\n\nAlert: {more['runbook']}, with the runbook `alerts/runbooks/{more['runbook']}.md`."
+    width, height = more.get("width", width), more.get("height", height)
     return panel.title(title).description(about).datasource(DATASOURCE).span(width).height(height)
 
 
@@ -308,17 +313,12 @@ def _colored(steps) -> list:
 
 
 def _links(panel, more: dict):
-    """The runbook of the alert that watches the same thing, and the other dashboard."""
-    links = []
-    if "runbook" in more:
-        alert = more["runbook"]
-        url = f"{RUNBOOKS}/{alert}.md"
-        links.append(dashboard.DashboardLink(f"Runbook {alert}").url(url).target_blank(True))
-    for title, uid in more.get("see", {}).items():
-        links.append(dashboard.DashboardLink(title).url(f"/d/{uid}?{KEEP}"))
-    if links:
-        panel.links([link.type(d.DashboardLinkType.LINK) for link in links])
-    return panel
+    """Links to other dashboards, which keep what was chosen."""
+    links = [
+        dashboard.DashboardLink(title).type(d.DashboardLinkType.LINK).url(f"/d/{uid}?{KEEP}")
+        for title, uid in more.get("see", {}).items()
+    ]
+    return panel.links(links) if links else panel
 
 
 # What a link to another dashboard keeps.

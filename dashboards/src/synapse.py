@@ -50,9 +50,10 @@ def now() -> list:
             "suffix: /s",
             decimals=1,
             trend=True,
+            runbook="SynapseEventPersistenceStalled",
         ),
         stat(
-            "Background updates left",
+            "Background updates",
             """Updates of its tables that Synapse does behind its work, after an upgrade. They may
             take days on a large server; the graph below tells whether they get on.""",
             "sum(synapse_db_background_updates_pending{db})",
@@ -61,16 +62,16 @@ def now() -> list:
             runbook="SynapseBackgroundUpdateStuck",
         ),
         stat(
-            "Sequences behind their stream",
+            "Sequences behind",
             """Above zero Synapse will refuse its next start. It happens after a restore, a
             fail-over or on a logical copy: correct the sequences before anything restarts.""",
             "count(synapse_db_sequence_behind{db} > 0) or 0 * sum(synapse_db_schema_version{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, RED)),
-            runbook="SynapseSequenceBehind",
+            runbook="SynapseSequenceBehindStream",
         ),
         stat(
-            "Slowest reader is behind",
+            "Slowest reader lacks",
             """Events that the slowest of Synapse's readers of the event stream has yet to see.
             Hundreds for a moment are usual; what stays or grows is a reader that hangs.""",
             "max(synapse_db_consumer_behind{db})",
@@ -90,7 +91,7 @@ def now() -> list:
             see=server,
         ),
         stat(
-            "The exporter could not see",
+            "Not seen by the exporter",
             """Collectors that could not see everything in this database. What they would show is
             missing on this page, not well. The last row says which, and why.""",
             "count(pg_exporter_collector_skipped{db}) or 0 * sum(synapse_db_schema_version{db})",
@@ -104,13 +105,13 @@ def now() -> list:
             steps=((None, BLUE),),
         ),
         stat(
-            "Devices of the last 30 days",
+            "Devices in 30 days",
             "Devices that were seen within 30 days: what people really use.",
             "sum(synapse_db_devices_active_30d{db})",
             steps=((None, BLUE),),
         ),
         stat(
-            "Rooms with users of this server",
+            "Rooms with our users",
             """Rooms that somebody of this server is in. Rooms that all have left are still stored;
             deleting them by the admin API gives space back.""",
             "sum(synapse_db_rooms_with_local_users{db})",
@@ -134,7 +135,7 @@ def now() -> list:
             steps=((None, BLUE),),
         ),
         stat(
-            "Synapse can go back to schema",
+            "Can go back to schema",
             """Oldest schema to which Synapse can be rolled back with this database. A release that
             needs an older one can only be had by restoring a backup.""",
             "max(synapse_db_schema_compat_version{db})",
@@ -149,9 +150,9 @@ def streams() -> list:
     return [
         graph(
             "How fast do the streams move?",
-            """Positions per second of Synapse's streams: events, receipts, typing in to-device
-            messages, and so on. Their proportions tell what keeps the database busy: a
-            flood of to_device or device_lists_stream is encryption, presence_stream is presence.""",
+            """Positions per second of Synapse's streams: events, receipts, presence and so on.
+            Their proportions tell what keeps the database busy: a flood of to_device or
+            device_lists_stream is encryption, one of presence_stream is who is online.""",
             (
                 """topk(8, sum by (stream_name)
                    (abs(deriv(synapse_db_stream_position{db}[$__rate_interval]))))""",
@@ -372,7 +373,7 @@ def exporter() -> list:
             only="max by (collector, reason) (pg_exporter_collector_skipped{db})",
             width=12,
             none="nothing: everything was seen",
-            runbook="PostgresExporterCollectorFailing",
+            runbook="PostgresExporterPrivilegeMissing",
         ),
         graph(
             "How old are the values?",
