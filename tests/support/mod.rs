@@ -1,5 +1,6 @@
 //! Real parts to test on. Each stops, and removes what it wrote, when it goes out of scope.
 //!
+//! - [`alertmanager`]: a real Alertmanager, and the messages that it sends
 //! - [`postgres`]: PostgreSQL of every supported version, standbys, frozen servers
 //! - [`roles`]: roles for the exporter to log in with
 //! - [`certificates`]: for TLS to PostgreSQL
@@ -18,6 +19,7 @@
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
 
+pub mod alertmanager;
 pub mod answers;
 pub mod certificates;
 pub mod exporter;
