@@ -12,10 +12,6 @@ mod databases;
 mod demo;
 mod frozen;
 mod locks;
-<<<<<<< HEAD
 mod migrations;
-=======
 mod pages;
-mod abandoned;
->>>>>>> refs/heads/alerts
 mod together;

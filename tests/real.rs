@@ -14,14 +14,11 @@ mod cost;
 mod down;
 mod limits;
 mod names;
-<<<<<<< HEAD
 mod numbers;
 mod pgbouncer;
 mod privacy;
 mod prometheus;
-=======
 mod promtool;
->>>>>>> refs/heads/alerts
 mod refused;
 mod replication;
 mod restarts;
