@@ -20,6 +20,7 @@ test: ## Run every test; installs what they run on into .deps
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-real
 	@$(MAKE) --no-print-directory test-faults
+	@$(MAKE) --no-print-directory test-deploy
 
 test-unit: ## Run what needs nothing but Rust
 	$(call say,unit tests)
@@ -39,6 +40,10 @@ test-alerts: deps ## Run those of the tests that are on alerts
 	cargo test --locked --test real promtool::
 	cargo test --locked --test faults pages::
 
+test-deploy: deps deps-deploy ## Check what is in deploy/
+	$(call say,deployment)
+	cargo test --locked --test deploy
+
 bench: ## Measure
 	cargo bench --locked
 
@@ -47,15 +52,16 @@ bench: ## Measure
 lint: ## Check format, clippy's warnings and the dependencies
 	$(call say,lint)
 	cargo fmt --check
-	cargo clippy --locked --all-targets --test real --test faults -- -D warnings
+	cargo clippy --locked --all-targets --test real --test faults --test deploy -- -D warnings
 	@$(install)/cargo-deny.sh check licenses bans sources
 	@if timeout 60 $(install)/cargo-deny.sh fetch db >/dev/null 2>&1; \
 	then $(install)/cargo-deny.sh check advisories; \
 	else echo "==> advisories NOT checked: https://github.com/rustsec/advisory-db cannot be reached"; fi
 
-docs: ## Write docs/metrics.md anew
+docs: ## Write anew what is generated from definitions and rules
 	cargo run --locked --quiet -- metrics --format markdown >docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
+	deploy/generate.sh
 
 deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
 
@@ -70,8 +76,12 @@ deps-daemons: ## PgBouncer, Prometheus and Alertmanager
 deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
 
+deps-deploy: ## Checkers of container, Kubernetes and systemd files
+	@$(install)/daemons.sh prometheus-alertmanager
+	@$(install)/deploy.sh
+
 help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help
+.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy

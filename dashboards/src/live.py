@@ -1,0 +1,70 @@
+"""Asks a real Prometheus for every target of every panel: each must give a number.
+
+    live.py PROGRAM     the exporter, which watches a real Synapse meanwhile
+"""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from bed import Failed, bed
+
+FOLDER = Path(__file__).resolve().parents[1]
+PATIENCE = 120
+
+# Targets that give nothing here, by the panel's title and the target's letter, and why.
+MAY_BE_EMPTY = {
+    ("What could the exporter not see, and why?", "A"): "here it sees everything",
+    ("How far are running vacuums?", "A"): "vacuums of small tables are over before a scrape",
+    ("Which background updates are left?", "A"): "a fresh Synapse is done with them in seconds",
+    ("Who writes changed blocks?", "C"): "counted up to PostgreSQL 16 only",
+}
+
+
+def main():
+    """Waits until all targets give something; exit code 1 and their names if some never do."""
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, lambda *_: sys.exit(1))
+    with bed(Path(sys.argv[1])) as prometheus:
+        empty = targets()
+        print(f"asking for {len(empty)} targets ...", flush=True)
+        deadline = time.monotonic() + PATIENCE
+        while empty and time.monotonic() < deadline:
+            empty = [one for one in empty if not prometheus.values(chosen(one[2], prometheus))]
+            time.sleep(1)
+            if all(one[:2] in MAY_BE_EMPTY for one in empty):
+                break
+    for title, letter, _ in empty:
+        if reason := MAY_BE_EMPTY.get((title, letter)):
+            print(f"empty, as it may be: {title} {letter}: {reason}")
+    if wrong := [one for one in empty if one[:2] not in MAY_BE_EMPTY]:
+        sys.exit("\n".join(f"gives nothing: {title} {letter}: {expr}" for title, letter, expr in wrong))
+    print("every other target gives numbers")
+
+
+def targets() -> list[tuple[str, str, str]]:
+    """Title of the panel, letter and expression of each target of all dashboards."""
+    found = []
+    for path in sorted(FOLDER.glob("*.json")):
+        board = json.loads(path.read_text())
+        panels = [inner for panel in board["panels"] for inner in [panel, *(panel.get("panels") or [])]]
+        for panel in panels:
+            for target in panel.get("targets") or []:
+                found.append((panel["title"], target["refId"], target["expr"]))
+    return found
+
+
+def chosen(expr: str, prometheus) -> str:
+    """An expression with the variables replaced, as Grafana does it."""
+    for name, value in prometheus.variables(60, "synapse").items():
+        expr = expr.replace(f"${name}", value)
+    return expr
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as reason:
+        sys.exit(f"the check failed: {reason}")
