@@ -136,10 +136,12 @@ def now() -> list:
             none="no slots",
         ),
         stat(
-            "Not seen by the exporter",
+            "Not seen by exporter",
             """Collectors that could not see everything, for want of a privilege for example. What
-            they would show is missing on this page, not well. The last row says which, and why.""",
-            "count(pg_exporter_collector_skipped{here}) or 0 * pg_up{here}",
+            they would show is missing on this page, not well. The last row says which, and why.
+            What this version or role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version"})
+               or 0 * pg_up{here}""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
@@ -221,8 +223,8 @@ def work() -> list:
             sessions that were active at the moment of the scrape.""",
             (
                 """sum by (datname)
-                   (rate(pg_stat_database_active_time_seconds_total{db}[$__rate_interval]))
-                   or sum by (datname) (pg_activity_sessions{db, state="active"})""",
+                   (rate(pg_stat_database_active_time_seconds_total{db, datname!~"template."}[$__rate_interval]))
+                   or sum by (datname) (pg_activity_sessions{db, datname!~"template.", state="active"})""",
                 "{{datname}}",
             ),
             stack=True,
@@ -245,8 +247,8 @@ def work() -> list:
             for more shared_buffers.""",
             (
                 """sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval]))
-                   / (sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval]))
-                      + sum by (datname) (rate(pg_stat_database_blks_read{db}[$__rate_interval])))""",
+                   / (sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval])
+                                        + rate(pg_stat_database_blks_read{db}[$__rate_interval])) > 0)""",
                 "{{datname}}",
             ),
             unit="percentunit",
@@ -412,7 +414,7 @@ def tables() -> list:
         graph(
             "How do databases grow?",
             "Disk space of each database. Watch the slope, and compare with what the disk has left.",
-            ("pg_database_size_bytes{db}", "{{datname}}"),
+            ('pg_database_size_bytes{db, datname!~"template."}', "{{datname}}"),
             unit="bytes",
         ),
         table(
@@ -504,7 +506,8 @@ def errors() -> list:
             """Bytes per second that queries wrote to temporary files, since work_mem was too small
             for a sort or a hash. A little is fine; megabytes all the time ask for more work_mem.""",
             (
-                "sum by (datname) (rate(pg_stat_database_temp_bytes{db}[$__rate_interval]))",
+                """sum by (datname) (rate(
+                     pg_stat_database_temp_bytes{db, datname!~"template."}[$__rate_interval]))""",
                 "{{datname}}",
             ),
             unit="Bps",

@@ -196,14 +196,14 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
 
 def check_selector(node, metric: dict, around: tuple[str, ...]):
     """Problems of one metric with its matchers, inside the functions `around`."""
-    matchers = {m.name: (str(m.op), m.value) for m in node.matchers.matchers}
+    matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
     for label in ("job", "instance"):
-        if matchers.get(label) != ("MatchOp.Equal", f"${label}"):
+        if (label, "MatchOp.Equal", f"${label}") not in matchers:
             yield f'{node.name} is not of {label}="${label}"'
-    for label, (op, value) in matchers.items():
+    for label, op, value in matchers:
         if label not in TARGET_LABELS | set(metric["labels"]):
             yield f"{node.name} has no label {label}"
-        if op in ("MatchOp.Re", "MatchOp.NotRe") and value != "$datname":
+        if op in ("MatchOp.Re", "MatchOp.NotRe") and not re.search(r"[$.|]", value):
             yield f"{node.name} has a regex that matches only itself: {value}"
     counter = metric["kind"] == "counter"
     through = OF_COUNTERS & set(around)

@@ -91,10 +91,12 @@ def now() -> list:
             see=server,
         ),
         stat(
-            "Not seen by the exporter",
+            "Not seen by exporter",
             """Collectors that could not see everything in this database. What they would show is
-            missing on this page, not well. The last row says which, and why.""",
-            "count(pg_exporter_collector_skipped{db}) or 0 * sum(synapse_db_schema_version{db})",
+            missing on this page, not well. The last row says which, and why. What this version or
+            role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version"})
+               or 0 * sum(synapse_db_schema_version{db})""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),

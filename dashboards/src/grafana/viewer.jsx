@@ -9,6 +9,7 @@ import {
   FieldType,
   ThemeContext,
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   createTheme,
   dateTime,
   getDisplayValueAlignmentFactors,
@@ -55,7 +56,7 @@ function Page() {
   return (
     <div style={style}>
       <h3>{board.title}</h3>
-      <p style={{ color: theme.colors.text.secondary }}>{chosen.join('    ')}</p>
+      <p style={{ color: theme.colors.text.secondary }}>{chosen.join(', ')}</p>
       <div style={{ position: 'relative', height }}>
         {laidOut.map(({ panel, x, y, w, h }) => {
           const cell = (width - 32) / 24;
@@ -184,7 +185,7 @@ async function load(panel) {
   if (panel.transformations) {
     data = await firstValueFrom(transformDataFrame(panel.transformations, data));
   }
-  return applyFieldOverrides({
+  data = applyFieldOverrides({
     data,
     fieldConfig: panel.fieldConfig,
     fieldConfigRegistry: standardFieldConfigEditorRegistry,
@@ -192,6 +193,9 @@ async function load(panel) {
     theme,
     timeZone: 'utc',
   });
+  // Tables read names from here alone.
+  cacheFieldDisplayNames(data);
+  return data;
 }
 
 /** What Prometheus gives for a target. */
