@@ -26,6 +26,7 @@ import { firstValueFrom } from 'rxjs';
 
 const { board, prometheus, variables, seconds, dark, width } = window.asked;
 const theme = createTheme({ colors: { mode: dark ? 'dark' : 'light' } });
+const step = Math.max(1, Math.round(seconds / 300));
 const to = Math.floor(Date.now() / 1000);
 const timeRange = {
   from: dateTime((to - seconds) * 1000),
@@ -204,7 +205,6 @@ async function ask(target) {
     (expr, [name, value]) => expr.replaceAll(`$${name}`, value),
     target.expr
   );
-  const step = Math.max(1, Math.round(seconds / 300));
   const url = target.instant
     ? `query?query=${encodeURIComponent(query)}&time=${to}`
     : `query_range?query=${encodeURIComponent(query)}&start=${to - seconds}&end=${to}&step=${step}`;
@@ -234,7 +234,12 @@ function frames(target, series, targets) {
     return toDataFrame({
       refId: target.refId,
       fields: [
-        { name: 'Time', type: FieldType.time, values: points.map(([time]) => time * 1000) },
+        {
+          name: 'Time',
+          type: FieldType.time,
+          values: points.map(([time]) => time * 1000),
+          config: { interval: step * 1000 },
+        },
         {
           name: 'Value',
           type: FieldType.number,
