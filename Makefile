@@ -2,7 +2,7 @@
 
 install := tests/support/install
 synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
-newest := $(lastword $(synapses))
+newest := $(lastword $(sort $(synapses)))
 debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
 say = @echo "==> $(1)"
 
