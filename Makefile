@@ -51,6 +51,11 @@ dashboards-preview: deps ## Draw the dashboards from live data into dashboards/p
 	cargo build --locked
 	@command -v chromium >/dev/null || $(install)/apt.sh chromium
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
+test-alerts: deps ## Run those of the tests that are on alerts
+	$(call say,tests of alerts)
+	cargo test --locked --test alerts
+	cargo test --locked --test real promtool::
+	cargo test --locked --test faults pages::
 
 bench: ## Measure
 	cargo bench --locked
@@ -75,9 +80,10 @@ deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
 deps-postgres: ## PostgreSQL of every supported version
 	@$(install)/postgres.sh
 
-deps-daemons: ## PgBouncer and Prometheus
+deps-daemons: ## PgBouncer, Prometheus and Alertmanager
 	@command -v openssl >/dev/null || $(install)/apt.sh openssl
 	@$(install)/daemons.sh pgbouncer prometheus
+	@$(install)/alertmanager.sh
 
 deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
@@ -86,4 +92,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build dashboards demo test test-unit test-real test-faults test-dashboards dashboards-preview bench lint docs deps deps-postgres deps-daemons deps-synapse help
+.PHONY: build dashboards demo test test-unit test-real test-faults test-alerts test-dashboards dashboards-preview bench lint docs deps deps-postgres deps-daemons deps-synapse help

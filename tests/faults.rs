@@ -8,4 +8,8 @@ mod support;
 mod conflicts;
 mod databases;
 mod demo;
+mod frozen;
 mod locks;
+mod pages;
+mod abandoned;
+mod together;

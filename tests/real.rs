@@ -11,6 +11,8 @@ mod connect;
 mod down;
 mod limits;
 mod names;
+mod promtool;
 mod refused;
 mod synapse;
 mod restarts;
+mod rights;

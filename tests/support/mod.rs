@@ -1,5 +1,6 @@
 //! Real parts to test on. Each stops, and removes what it wrote, when it goes out of scope.
 //!
+//! - [`alertmanager`]: a real Alertmanager, and the messages that it sends
 //! - [`postgres`]: PostgreSQL of every supported version, standbys, frozen servers
 //! - [`roles`]: roles for the exporter to log in with
 //! - [`certificates`]: for TLS to PostgreSQL
@@ -9,12 +10,14 @@
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`http`]: one request
 //! - [`process`]: programs that end with the test, scratch folders, waiting
+//! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
 //! - [`verdict`]: what a page says of the scrape that made it
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
 
+pub mod alertmanager;
 pub mod certificates;
 pub mod exporter;
 pub mod exposition;
@@ -24,5 +27,6 @@ pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod roles;
+pub mod slow;
 pub mod synapse;
 pub mod verdict;

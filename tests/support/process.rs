@@ -193,10 +193,19 @@ fn follow(output: PipeReader, mut child: Child, state: &watch::Sender<State>) {
 }
 
 /// Waits until a condition holds; panics with its name when that takes too long.
-pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    wait_at_most(PATIENCE, what, condition).await;
+}
+
+/// The same, for what takes longer by its nature.
+pub async fn wait_at_most<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
     let start = Instant::now();
     while !condition().await {
-        assert!(start.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}");
+        assert!(start.elapsed() < patience, "{what}: not after {patience:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

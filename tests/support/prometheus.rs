@@ -21,20 +21,27 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes an address every second, as `job="postgres"`.
     pub async fn scrape(target: SocketAddr) -> Self {
-        let dir = scratch();
-        let config = dir.path().join("prometheus.yml");
-        let text = format!(
+        Self::start(&format!(
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
              scrape_configs:\n\
              - job_name: postgres\n  \
                static_configs: [ {{ targets: [ \"{target}\" ] }} ]\n"
-        );
+        ))
+        .await
+    }
+
+    /// Starts one with this configuration.
+    pub async fn start(text: &str) -> Self {
+        let dir = scratch();
+        let config = dir.path().join("prometheus.yml");
         fs::write(&config, text).unwrap();
         let started = start_on_free_port("ready to receive web requests", |port| {
             let mut command = command(User::Nobody, daemon("prometheus"));
             command
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.tsdb.path={}/data", dir.path().display()))
+                // Alertmanager hears of an end at once.
+                .arg("--rules.alert.resend-delay=1s")
                 .arg(format!("--web.listen-address=127.0.0.1:{port}"));
             command
         });

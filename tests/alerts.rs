@@ -1,0 +1,330 @@
+//! The rules in `alerts/`: they read what the exporter serves, hold to habits, and each alert has
+//! its runbook and its tests. What Prometheus' own tools say of them is in `promtool.rs`, and what
+//! happens on real parts in `pages.rs`.
+
+// A broken expectation is a failed test, in helpers too.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use matrix_postgres_exporter::catalogue::{Format, render};
+use serde::Deserialize;
+use serde_json::Value;
+
+#[path = "alerts/expression.rs"]
+mod expression;
+
+use expression::{Metric, Reader};
+
+/// What Prometheus adds to every series of a target: `namespace` in Kubernetes, and `server` where
+/// one exporter watches several.
+const TARGET: [&str; 4] = ["namespace", "job", "instance", "server"];
+
+/// Metrics that are not the exporter's, with their labels.
+const FOREIGN: [(&str, &[&str]); 3] = [
+    ("up", &[]),
+    ("kube_cronjob_status_last_successful_time", &["cronjob"]),
+    ("kube_cronjob_created", &["cronjob"]),
+];
+
+#[test]
+fn rules_read_what_exists_and_hold_to_the_habits() {
+    let mut problems = Vec::new();
+    let mut metrics = catalogue();
+    for rule in rules() {
+        let mut reader = Reader::new(&metrics);
+        let labels = reader.read(&rule.expr);
+        let found = reader.problems.iter();
+        problems.extend(found.map(|problem| format!("{}: {problem}", rule.name())));
+        match &rule.record {
+            Some(name) => {
+                metrics.insert(name.clone(), Metric::gauge(labels));
+            }
+            None => problems.extend(alert_problems(&rule, &labels, reader.filters)),
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn bad_habits_are_found() {
+    let metrics = catalogue();
+    let find = |expr: &str| {
+        let mut reader = Reader::new(&metrics);
+        reader.read(expr);
+        reader.problems.join("; ")
+    };
+    let server = "(namespace, job, instance, server)";
+    for (expr, problem) in [
+        ("pg_uptime > 0", "no metric pg_uptime"),
+        ("pg_up{datname=\"x\"} == 0", "pg_up has no label datname"),
+        (
+            "pg_up{job=~\"postgres\"} == 0",
+            "needs no regular expression",
+        ),
+        ("rate(pg_up[5m]) > 0", "pg_up is a gauge"),
+        ("pg_stat_archiver_failed_count > 0", "a counter"),
+        ("delta(pg_stat_archiver_failed_count[5m]) > 0", "a counter"),
+        ("pg_locks_count > pg_settings_max_connections", "needs on()"),
+        ("sum(pg_up) > 0", "not by which labels"),
+        ("sum by (datname) (pg_up) > 0", "no label datname"),
+        ("pg_up == ignoring (datname) pg_up", "ignoring()"),
+        ("topk by (job) (1, pg_up) > 0", "topk"),
+        ("pg_up ==", "no PromQL"),
+        (
+            &format!("pg_up * on {server} group_left (reason) pg_in_recovery"),
+            "no label reason",
+        ),
+    ] {
+        let found = find(expr);
+        assert!(found.contains(problem), "{expr}: {found:?}");
+    }
+    let fine = format!("increase(pg_stat_archiver_failed_count[5m]) > on {server} pg_up");
+    assert_eq!(find(&fine), "");
+}
+
+#[test]
+fn every_threshold_is_in_the_example_with_its_default() {
+    let metrics = catalogue();
+    let mut used = BTreeMap::new();
+    for rule in rules() {
+        let mut reader = Reader::new(&metrics);
+        reader.read(&rule.expr);
+        used.extend(reader.thresholds);
+    }
+    let example = groups("thresholds.example.yml");
+    let example: BTreeMap<_, _> = example
+        .into_iter()
+        .map(|rule| (rule.name().to_owned(), rule.expr.parse().unwrap()))
+        .collect();
+    assert_eq!(used, example);
+}
+
+#[test]
+fn every_alert_has_its_runbook() {
+    let sections = [
+        "## Meaning",
+        "## Impact",
+        "## Diagnosis",
+        "## Mitigation",
+        "## False positives",
+        "## Silence when",
+    ];
+    let alerts: BTreeSet<String> = rules().into_iter().filter_map(|rule| rule.alert).collect();
+    let runbooks = files("runbooks", ".md");
+    let named = runbooks.iter().map(|file| stem(file)).collect();
+    assert_eq!(alerts, named);
+    for file in runbooks {
+        let text = fs::read_to_string(&file).unwrap();
+        let title = format!("# {}", stem(&file));
+        let headings: Vec<_> = text.lines().filter(|line| line.starts_with('#')).collect();
+        let expected: Vec<_> = std::iter::once(title.as_str()).chain(sections).collect();
+        assert_eq!(headings, expected, "{}", file.display());
+    }
+}
+
+#[test]
+fn every_alert_is_seen_to_fire_and_to_be_silent() {
+    let mut fires = BTreeSet::new();
+    let mut silent = BTreeSet::new();
+    for file in files("tests", ".yml") {
+        let tests: PromtoolFile = read(&file);
+        for case in tests
+            .tests
+            .into_iter()
+            .flat_map(|test| test.alert_rule_test)
+        {
+            if case.exp_alerts.is_empty() {
+                silent.insert(case.alertname.clone());
+            }
+            for alert in case.exp_alerts {
+                fires.insert((case.alertname.clone(), alert.exp_labels["severity"].clone()));
+            }
+        }
+    }
+    for rule in rules() {
+        let Some(alert) = rule.alert else { continue };
+        let variant = (alert, rule.labels["severity"].clone());
+        assert!(
+            fires.contains(&variant),
+            "{variant:?} is never seen to fire"
+        );
+        assert!(
+            silent.contains(&variant.0),
+            "{} is never seen silent",
+            variant.0
+        );
+    }
+}
+
+/// What is wrong with an alert beside its expression.
+fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<String> {
+    let name = rule.name();
+    let mut problems = Vec::new();
+    let mut check = |fine: bool, problem: &str| {
+        if !fine {
+            problems.push(format!("{name}: {problem}"));
+        }
+    };
+    let camel = name.starts_with("Postgres") || name.starts_with("Synapse");
+    check(
+        camel && name.chars().all(|c| c.is_ascii_alphabetic()),
+        "is not a name like PostgresServerDown",
+    );
+    check(filters, "compares nothing, so it always fires");
+    check(rule.pending.is_some(), "has no `for`");
+    let severity = rule.labels.get("severity").map_or("", String::as_str);
+    check(
+        ["critical", "warning", "info"].contains(&severity),
+        "has no severity of critical, warning, info",
+    );
+    check(rule.labels.contains_key("component"), "has no component");
+    check(
+        rule.labels.values().all(|value| !value.contains("{{")),
+        "has a label that changes",
+    );
+    let annotation = |key| rule.annotations.get(key).map_or("", String::as_str);
+    let summary = annotation("summary");
+    check(
+        summary.ends_with('.') && !summary.contains("{{"),
+        "has no summary in one sentence without templates",
+    );
+    check(!annotation("description").is_empty(), "has no description");
+    check(
+        annotation("runbook_url") == format!("alerts/runbooks/{name}.md"),
+        "has not its runbook's runbook_url",
+    );
+    let templates = rule
+        .annotations
+        .values()
+        .flat_map(|text| text.split("$labels.").skip(1));
+    for template in templates {
+        let end = template.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let label = &template[..end.unwrap_or(template.len())];
+        check(
+            labels.contains(label),
+            &format!("shows {label}, which it does not have"),
+        );
+    }
+    problems
+}
+
+/// Everything that the exporter serves, and the few others.
+fn catalogue() -> BTreeMap<String, Metric> {
+    let catalogue: Value = serde_json::from_str(&render(Format::Json)).unwrap();
+    let collectors = catalogue["collectors"].as_array().unwrap().iter();
+    let own = catalogue["own"].as_array().unwrap().iter();
+    let served = collectors
+        .flat_map(|collector| collector["metrics"].as_array().unwrap())
+        .chain(own)
+        .map(|metric| {
+            let labels = metric["labels"].as_array().unwrap().iter();
+            let labels = labels.map(|label| label.as_str().unwrap());
+            (
+                metric["name"].as_str().unwrap().to_owned(),
+                Metric {
+                    counter: metric["kind"] == "counter",
+                    labels: labels.chain(TARGET).map(str::to_owned).collect(),
+                },
+            )
+        });
+    let foreign = FOREIGN.into_iter().map(|(name, labels)| {
+        let labels = labels.iter().copied().chain(TARGET).map(str::to_owned);
+        (name.to_owned(), Metric::gauge(labels.collect()))
+    });
+    served.chain(foreign).collect()
+}
+
+/// The shipped rules, those that others build on first.
+fn rules() -> Vec<Rule> {
+    let recording = "recording.rules.yml";
+    let others = files("", ".rules.yml");
+    let others = others.iter().filter(|file| !file.ends_with(recording));
+    let mut rules = groups(recording);
+    rules.extend(others.flat_map(|file| groups(file.to_str().unwrap())));
+    assert!(rules.len() > 20, "few rules are left: {}", rules.len());
+    rules
+}
+
+fn groups(file: &str) -> Vec<Rule> {
+    let file: RuleFile = read(&folder().join(file));
+    file.groups
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .collect()
+}
+
+fn read<T: for<'a> Deserialize<'a>>(file: &Path) -> T {
+    let text = fs::read_to_string(file).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn files(within: &str, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder().join(within)).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|file| file.to_str().unwrap().ends_with(ending))
+        .collect();
+    files.sort();
+    files
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts")
+}
+
+#[derive(Deserialize)]
+struct RuleFile {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    record: Option<String>,
+    alert: Option<String>,
+    expr: String,
+    #[serde(rename = "for")]
+    pending: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Rule {
+    fn name(&self) -> &str {
+        self.record.as_ref().or(self.alert.as_ref()).unwrap()
+    }
+}
+
+#[derive(Deserialize)]
+struct PromtoolFile {
+    tests: Vec<PromtoolTest>,
+}
+
+#[derive(Deserialize)]
+struct PromtoolTest {
+    alert_rule_test: Vec<PromtoolCase>,
+}
+
+#[derive(Deserialize)]
+struct PromtoolCase {
+    alertname: String,
+    exp_alerts: Vec<PromtoolAlert>,
+}
+
+#[derive(Deserialize)]
+struct PromtoolAlert {
+    exp_labels: BTreeMap<String, String>,
+}

@@ -1,0 +1,270 @@
+//! From a fault to the page, and to its end: PostgreSQL, Synapse's database, the exporter,
+//! Prometheus with the shipped rules, Alertmanager with the shipped routes, and who receives.
+//!
+//! Only time is shorter than in what is shipped: a minute takes a second and an hour ten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::support::alertmanager::{Alertmanager, Inbox};
+use super::support::exporter::Exporter;
+use super::support::postgres::{Builder, Postgres};
+use super::support::process::{give, scratch, wait_at_most, wait_for};
+use super::support::prometheus::Prometheus;
+use super::support::roles::Role;
+use super::support::synapse::{NEW, Synapse};
+
+/// The longest `for` is five hours, after an hour without progress.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_page_and_repairs_resolve() {
+    let mut killed = Watched::start(server()).await;
+    let archives = Watched::start(
+        server()
+            .setting("archive_mode", "on")
+            .setting("archive_command", "'test ! -e broken'"),
+    )
+    .await;
+    let crowded = Watched::start(
+        server()
+            .setting("max_connections", "20")
+            .setting("reserved_connections", "2"),
+    )
+    .await;
+    let (homeserver, _synapse) = homeserver().await;
+    let targets = [&killed, &archives, &crowded, &homeserver].map(|one| one.exporter.address());
+
+    let inbox = Inbox::open().await;
+    let alertmanager = Alertmanager::start(&routes(inbox.address())).await;
+    let rules = Rules::shortened();
+    let prometheus = Prometheus::start(&configuration(&targets, &rules, &alertmanager)).await;
+    wait_for("all are scraped", || async {
+        prometheus.query("pg_up == 1").await.len() == targets.len()
+    })
+    .await;
+
+    killed.postgres.stop_immediate().await;
+    let broken = archives.postgres.data_dir().join("broken");
+    fs::write(&broken, "").unwrap();
+    let clients = crowd(&crowded.postgres).await;
+    let stick = "INSERT INTO background_updates (update_name, progress_json) \
+                 VALUES ('sticks', '{\"at\": 5}')";
+    homeserver.postgres.sql("synapse", stick).await;
+
+    let expected = [
+        (
+            "page",
+            "PostgresServerDown",
+            "critical",
+            "availability",
+            &killed,
+            None,
+        ),
+        (
+            "page",
+            "PostgresArchivingFailing",
+            "critical",
+            "archiving",
+            &archives,
+            None,
+        ),
+        (
+            "page",
+            "PostgresConnectionsSaturated",
+            "critical",
+            "connections",
+            &crowded,
+            None,
+        ),
+        (
+            "ticket",
+            "SynapseBackgroundUpdateStuck",
+            "warning",
+            "synapse",
+            &homeserver,
+            Some("synapse"),
+        ),
+    ]
+    .map(|(to, alertname, severity, component, watched, datname)| {
+        let instance = watched.exporter.address().to_string();
+        let labels = [
+            ("alertname", alertname),
+            ("severity", severity),
+            ("component", component),
+            ("job", "postgres"),
+            ("instance", &instance),
+        ];
+        let labels = labels
+            .into_iter()
+            .chain(datname.map(|name| ("datname", name)));
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (to, labels.collect::<BTreeMap<_, _>>())
+    });
+    let all = |status: &'static str| {
+        let (inbox, expected, archives) = (&inbox, &expected, &archives.postgres);
+        move || async move {
+            // The archiver looks for work when a file is finished, else once a minute.
+            archives
+                .sql(
+                    "postgres",
+                    "SELECT pg_switch_wal() FROM pg_create_restore_point('x')",
+                )
+                .await;
+            let alerts = inbox.alerts();
+            expected.iter().all(|(to, labels)| {
+                let mut alerts = alerts.iter();
+                alerts.any(|a| a.to == *to && a.status == status && a.labels == *labels)
+            })
+        }
+    };
+    wait_at_most(PATIENCE, "every fault is told", all("firing")).await;
+
+    killed.postgres.restart().await;
+    fs::remove_file(broken).unwrap();
+    drop(clients);
+    let unstick = "DELETE FROM background_updates";
+    homeserver.postgres.sql("synapse", unstick).await;
+    wait_at_most(PATIENCE, "every repair is told", all("resolved")).await;
+
+    // What follows from a fault, or is the same but less urgent, stays unsaid.
+    let alerts = inbox.alerts();
+    let told: BTreeSet<_> = alerts.iter().map(|alert| &alert.labels).collect();
+    assert_eq!(told, expected.iter().map(|(_, labels)| labels).collect());
+    let down = |alert: &&_| {
+        matches!(alert, super::support::alertmanager::Alert { status, labels, .. }
+        if status == "firing" && labels["alertname"] == "PostgresServerDown")
+    };
+    let down = alerts.iter().find(down).unwrap();
+    assert_eq!(
+        down.annotations["description"],
+        format!(
+            "PostgreSQL on {} does not answer. The reason is refused.",
+            down.labels["instance"]
+        )
+    );
+}
+
+/// A server, and the exporter that watches it.
+struct Watched {
+    postgres: Postgres,
+    exporter: Exporter,
+}
+
+impl Watched {
+    async fn start(server: Builder<'static>) -> Self {
+        Self::by_exporter(server.start().await, "postgres").await
+    }
+
+    async fn by_exporter(postgres: Postgres, database: &str) -> Self {
+        Role::Strict
+            .create(&postgres, "exporter", &[database])
+            .await;
+        let exporter = Exporter::watch(&postgres.dsn("postgres", "exporter"), &[]).await;
+        Self { postgres, exporter }
+    }
+}
+
+/// A cluster of its own: copies of one would be one to the rules.
+fn server() -> Builder<'static> {
+    Postgres::builder(18).fresh()
+}
+
+/// A server with the database of a Synapse that runs, and has done its background updates.
+async fn homeserver() -> (Watched, Synapse) {
+    let postgres = server().start().await;
+    let (synapse, made) = Synapse::start(&postgres, NEW).await;
+    wait_for("no background update is left", || async {
+        let count = "SELECT count(*) FROM background_updates";
+        postgres.value(&made.database, count).await.as_deref() == Some("0")
+    })
+    .await;
+    let watched = Watched::by_exporter(postgres, &made.database).await;
+    (watched, synapse)
+}
+
+/// Connects as an application until it may no more.
+async fn crowd(postgres: &Postgres) -> Vec<tokio_postgres::Client> {
+    postgres.sql("postgres", "CREATE ROLE app LOGIN").await;
+    let mut clients = Vec::new();
+    let dsn = postgres.dsn("postgres", "app");
+    while let Ok((client, connection)) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await
+    {
+        tokio::spawn(connection);
+        clients.push(client);
+    }
+    clients
+}
+
+/// The shipped rules, in less time.
+struct Rules {
+    dir: tempfile::TempDir,
+}
+
+impl Rules {
+    fn shortened() -> Self {
+        let dir = scratch();
+        for file in fs::read_dir(shipped("")).unwrap() {
+            let file = file.unwrap().path();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name.ends_with(".rules.yml") {
+                let copy = dir.path().join(name);
+                fs::write(&copy, shorten(&fs::read_to_string(&file).unwrap())).unwrap();
+                give(&copy);
+            }
+        }
+        Self { dir }
+    }
+}
+
+/// The shipped routes, in less time, to a receiver of ours.
+fn routes(inbox: SocketAddr) -> String {
+    let text = fs::read_to_string(shipped("alertmanager.example.yml")).unwrap();
+    let ours = text.replace("127.0.0.1:9095", &inbox.to_string());
+    assert_ne!(text, ours);
+    shorten(&ours)
+}
+
+fn configuration(targets: &[SocketAddr], rules: &Rules, alertmanager: &Alertmanager) -> String {
+    let targets: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
+    format!(
+        "global: {{ scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s }}\n\
+         rule_files: [ \"{}/*.rules.yml\" ]\n\
+         alerting: {{ alertmanagers: [ {{ static_configs: [ {{ targets: [ \"{}\" ] }} ] }} ] }}\n\
+         scrape_configs:\n\
+         - job_name: postgres\n  \
+           static_configs: [ {{ targets: {targets:?} }} ]\n",
+        rules.dir.path().display(),
+        alertmanager.address(),
+    )
+}
+
+fn shipped(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("alerts")
+        .join(file)
+}
+
+/// The text with every duration in seconds, minutes and hours made shorter.
+fn shorten(text: &str) -> String {
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let words = words.map(|with_end| {
+        let word = with_end.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        match shorter(word) {
+            Some(millis) => with_end.replacen(word, &format!("{millis}ms"), 1),
+            None => with_end.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+fn shorter(word: &str) -> Option<u64> {
+    let units = [('s', 1000 / 60), ('m', 1000), ('h', 10_000)];
+    units.into_iter().find_map(|(unit, millis)| {
+        let number: u64 = word.strip_suffix(unit)?.parse().ok()?;
+        Some(number * millis)
+    })
+}

@@ -1,0 +1,206 @@
+//! What a role may see, and may do too much.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::support::exporter::Exporter;
+use super::support::exposition::Page;
+use super::support::postgres::Postgres;
+use super::support::roles::Role;
+
+/// How long Prometheus waits for a page.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_grants_says_what_it_cannot_see() {
+    for major in [13, 18] {
+        let server = busy(major).await;
+        Role::Plain.create(&server, "exporter", &[]).await;
+        Role::Superuser.create(&server, "admin", &[]).await;
+        let session = server.client("matrix", "synapse").await;
+        session
+            .batch_execute("BEGIN; LOCK users IN EXCLUSIVE MODE")
+            .await
+            .unwrap();
+
+        let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[]).await;
+        let page = settled(&exporter).await;
+        assert_eq!(page.down_reason(), None);
+        // What a role may not see is no failure.
+        assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
+        assert_eq!(page.value("pg_exporter_last_scrape_error", &[]), Some(0.0));
+        let unseen = [
+            ("activity", "no_privilege", ""),
+            ("archive_ready", "no_privilege", ""),
+            ("stat_activity", "no_privilege", ""),
+            ("stat_progress_vacuum", "no_privilege", ""),
+            ("stat_replication", "no_privilege", ""),
+            ("wal", "no_privilege", ""),
+            ("synapse_users", "no_privilege", "matrix"),
+            ("stat_user_tables", "database_skipped", "closed"),
+        ];
+        for skip in unseen {
+            assert!(
+                page.skipped().contains(&skip),
+                "{skip:?} in {:?}",
+                page.skipped()
+            );
+        }
+        for prefix in [
+            "pg_activity_",
+            "pg_stat_activity_",
+            "pg_wal_",
+            "pg_stat_replication_",
+            "pg_stat_progress_",
+            "synapse_db_users",
+        ] {
+            let found: Vec<_> = page
+                .names()
+                .into_iter()
+                .filter(|name| name.starts_with(prefix))
+                .collect();
+            assert_eq!(found, [""; 0]);
+        }
+        // Everything else is there, also what needs no more than to be asked.
+        assert_eq!(
+            page.value(
+                "pg_locks_count",
+                &[("datname", "matrix"), ("mode", "exclusivelock")]
+            ),
+            Some(1.0)
+        );
+        assert_eq!(
+            page.value("pg_database_size_bytes", &[("datname", "closed")]),
+            None
+        );
+        assert!(
+            page.value("pg_database_size_bytes", &[("datname", "matrix")])
+                .unwrap()
+                > 1e6
+        );
+        assert!(
+            page.value("pg_prepared_xacts", &[("datname", "matrix")])
+                .is_some()
+        );
+
+        let seen = Exporter::watch(&server.tcp_dsn("postgres", "admin"), &[]).await;
+        let seen = settled(&seen).await;
+        seen.assert_whole();
+        assert_eq!(wrongly_zero(&page, &seen), BTreeSet::new());
+        let sessions = [("datname", "matrix"), ("state", "idle in transaction")];
+        assert_eq!(seen.value("pg_activity_sessions", &sessions), Some(1.0));
+        assert!(seen.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+
+        let landing = exporter.get("/").await;
+        assert!(
+            landing
+                .text()
+                .contains("may not see other sessions; run what `grants` prints"),
+            "{}",
+            landing.text()
+        );
+        // The server's log does not fill with refusals: asked once, then not for a while.
+        let refusals = |log: &str| log.matches("permission denied").count();
+        let before = refusals(&server.log());
+        for _ in 0..3 {
+            exporter.scrape_within(TIMEOUT).await;
+        }
+        assert_eq!(refusals(&server.log()), before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_do_too_much_is_warned_of() {
+    let server = busy(18).await;
+    Role::Superuser.create(&server, "admin", &[]).await;
+    for (role, warnings, says) in [
+        (
+            "admin",
+            vec![("superuser", ""), ("writable", "matrix")],
+            "is a superuser; a monitoring role needs no such power",
+        ),
+        (
+            "synapse",
+            vec![("writable", "matrix")],
+            "could write the application's tables in database",
+        ),
+    ] {
+        let exporter = Exporter::watch(&server.tcp_dsn("postgres", role), &[]).await;
+        let page = settled(&exporter).await;
+        page.assert_whole();
+        let found: BTreeSet<_> = page
+            .samples("pg_exporter_role_warning")
+            .map(|sample| {
+                assert_eq!(sample.value, 1.0);
+                (
+                    sample.labels["warning"].as_str(),
+                    sample.labels["datname"].as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(found, BTreeSet::from_iter(warnings));
+        let landing = exporter.get("/").await;
+        assert!(landing.text().contains(says), "{}", landing.text());
+    }
+}
+
+/// A server with something of everything: an application's tables, a backlog of the archiver, a
+/// database that others may not enter.
+async fn busy(major: u32) -> Postgres {
+    let server = Postgres::builder(major)
+        .setting("archive_mode", "on")
+        .setting("archive_command", "false")
+        .setting("max_prepared_transactions", "5")
+        .start()
+        .await;
+    Role::Plain.create(&server, "synapse", &[]).await;
+    for sql in [
+        "CREATE DATABASE matrix OWNER synapse",
+        "CREATE DATABASE closed",
+        "REVOKE CONNECT ON DATABASE closed FROM PUBLIC",
+        "SELECT pg_switch_wal()",
+    ] {
+        server.sql("postgres", sql).await;
+    }
+    let tables = "SET ROLE synapse; CREATE SCHEMA synapse; SET search_path = synapse;
+                  CREATE TABLE events (event_id text); CREATE TABLE applied_schema_deltas ();
+                  CREATE TABLE background_updates (update_name text);
+                  CREATE TABLE schema_version (version int);
+                  CREATE TABLE users (name text, creation_ts bigint, is_guest smallint,
+                      admin smallint, deactivated smallint, appservice_id text);
+                  INSERT INTO users SELECT i FROM generate_series(1, 7) AS i;
+                  INSERT INTO schema_version VALUES (88)";
+    server.sql("matrix", tables).await;
+    server
+        .sql(
+            "matrix",
+            "ALTER DATABASE matrix SET search_path = synapse, public",
+        )
+        .await;
+    server
+}
+
+/// A page of when every database has been seen, and what was seen there is asked in every scrape.
+async fn settled(exporter: &Exporter) -> Page {
+    exporter.scrape_within(TIMEOUT).await;
+    exporter.scrape_within(TIMEOUT).await
+}
+
+/// What one page says is zero while another sees that it is not. Counters and locks move between
+/// the two.
+fn wrongly_zero(page: &Page, seen: &Page) -> BTreeSet<String> {
+    let mut wrong = BTreeSet::new();
+    for name in page.readings() {
+        if name == "pg_locks_count" || page.families[name].kind == "counter" {
+            continue;
+        }
+        for sample in page.samples(name).filter(|sample| sample.value == 0.0) {
+            let mut others = seen.samples(name);
+            let same = others.find(|other| other.labels == sample.labels);
+            if same.is_some_and(|same| same.value != 0.0) {
+                wrong.insert(format!("{name}{:?}", sample.labels));
+            }
+        }
+    }
+    wrong
+}
