@@ -51,6 +51,7 @@ dashboards-preview: deps ## Draw the dashboards from live data into dashboards/p
 	cargo build --locked
 	@command -v chromium >/dev/null || $(install)/apt.sh chromium
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
+
 test-alerts: deps ## Run those of the tests that are on alerts
 	$(call say,tests of alerts)
 	cargo test --locked --test alerts
