@@ -130,7 +130,7 @@ def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", 
     legend = common.VizLegendOptions().show_legend(True)
     if more.get("many"):
         legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
-        legend.calcs(["lastNotNull"]).width(340)
+        legend.calcs(["lastNotNull"]).width(300)
     else:
         legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
     panel = (

@@ -166,7 +166,6 @@ def streams() -> list:
                 "{{stream_name}}",
             ),
             unit="count:/s",
-            many=True,
         ),
         graph(
             "Who is behind the events?",
@@ -178,7 +177,6 @@ def streams() -> list:
                 "{{consumer}} {{instance_name}}",
             ),
             unit="count:events",
-            many=True,
             runbook="SynapseConsumerBehind",
         ),
         graph(
@@ -193,7 +191,6 @@ def streams() -> list:
                          synapse_db_stream_writer_position{db}))""",
                 "{{stream_name}}",
             ),
-            many=True,
         ),
         graph(
             "Do background updates get on?",
