@@ -2,6 +2,8 @@
 
 install := tests/support/install
 synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
+newest := $(lastword $(sort $(synapses)))
+debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help
@@ -10,6 +12,9 @@ say = @echo "==> $(1)"
 
 build: ## Build the program: target/release/matrix-postgres-exporter
 	cargo build --locked --release
+
+dashboards: ## Write dashboards/*.json anew from dashboards/src
+	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py
 
 demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
 	@deploy/demo/run.sh
@@ -21,6 +26,7 @@ test: ## Run every test; installs what they run on into .deps
 	@$(MAKE) --no-print-directory test-real
 	@$(MAKE) --no-print-directory test-faults
 	@$(MAKE) --no-print-directory test-deploy
+	@$(MAKE) --no-print-directory test-dashboards
 
 test-unit: ## Run what needs nothing but Rust
 	$(call say,unit tests)
@@ -33,6 +39,19 @@ test-real: deps ## Run the tests on real servers
 test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
+
+test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
+	$(call say,dashboards)
+	cargo build --locked
+	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py --check && \
+	  $$python -B dashboards/src/lint.py $(debug)
+	dashboards/src/grafana/run.sh schema.mjs $(CURDIR)/dashboards/*.json
+	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/live.py $(debug)
+
+dashboards-preview: deps ## Draw the dashboards from live data into dashboards/preview
+	cargo build --locked
+	@command -v chromium >/dev/null || $(install)/apt.sh chromium
+	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
 
 test-alerts: deps ## Run those of the tests that are on alerts
 	$(call say,tests of alerts)
@@ -82,6 +101,6 @@ deps-deploy: ## Checkers of container, Kubernetes and systemd files
 
 help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy
+.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

@@ -1,5 +1,5 @@
 """Real parts for the dashboards to look at: PostgreSQL, Synapse with traffic, the exporter, and a
-Prometheus that scrapes it every second. Run by the Python of Synapse's environment, as the demo is.
+Prometheus that scrapes it every other second. Run by the Python of Synapse's environment, as the demo is.
 """
 
 import json
@@ -23,7 +23,7 @@ from process import Failed, Process, free_port, give_to_nobody  # noqa: E402
 from psycopg2.extras import PhysicalReplicationConnection  # noqa: E402
 from traffic import Traffic  # noqa: E402
 
-SCRAPE_INTERVAL = 1
+SCRAPE_INTERVAL = 2
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def bed(exporter: Path):
         program.chmod(0o755)
         give_to_nobody(folder)
 
-        postgres = demo.start_postgres(running, folder)
+        _, postgres = demo.start_postgres(running, folder)
         postgres.run("postgres", "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
         postgres.run("postgres", "SELECT pg_reload_conf()")
         own = folder / "synapse"

@@ -3,7 +3,8 @@
 from grafana_foundation_sdk.builders import dashboard
 
 from panels import (
-    BLUE, GREEN, INSTANCE, KEEP, ORANGE, RED, SYNAPSE, begin, choice, graph, rows, stat, table,
+    BLUE, GREEN, INSTANCE, KEEP, ORANGE, RED, SYNAPSE, bars, begin, choice, graph,
+    rows, stat, table, top,
 )  # fmt: skip
 
 
@@ -136,10 +137,12 @@ def now() -> list:
             none="no slots",
         ),
         stat(
-            "Not seen by the exporter",
+            "Not seen by exporter",
             """Collectors that could not see everything, for want of a privilege for example. What
-            they would show is missing on this page, not well. The last row says which, and why.""",
-            "count(pg_exporter_collector_skipped{here}) or 0 * pg_up{here}",
+            they would show is missing on this page, not well. The last row says which, and why.
+            What this version or role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version"})
+               or 0 * pg_up{here}""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
@@ -154,7 +157,7 @@ def sessions() -> list:
             """Client sessions by state. Idle ones are Synapse's pool and cost little. Those idle in
             a transaction hold locks and dead rows for nothing: seconds are usual, minutes are not.
             The dashed line is where the server refuses clients; it ignores the chosen database.""",
-            ("sum by (state) (pg_activity_sessions{db}) > 0", "{{state}}"),
+            (SESSIONS, "{{state}}"),
             (ALLOWED, "most that are allowed"),
             stack=True,
             limit="most that are allowed",
@@ -212,7 +215,7 @@ def work() -> list:
             rollbacks are usual, since Synapse works at REPEATABLE READ and repeats what collides.""",
             ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
             ("sum(rate(pg_stat_database_xact_rollback{db}[$__rate_interval]))", "rolled back"),
-            unit="ops",
+            unit="count:tx/s",
         ),
         graph(
             "How busy is it?",
@@ -221,8 +224,8 @@ def work() -> list:
             sessions that were active at the moment of the scrape.""",
             (
                 """sum by (datname)
-                   (rate(pg_stat_database_active_time_seconds_total{db}[$__rate_interval]))
-                   or sum by (datname) (pg_activity_sessions{db, state="active"})""",
+                   (rate(pg_stat_database_active_time_seconds_total{db, datname!~"template."}[$__rate_interval]))
+                   or sum by (datname) (pg_activity_sessions{db, datname!~"template.", state="active"})""",
                 "{{datname}}",
             ),
             stack=True,
@@ -236,7 +239,7 @@ def work() -> list:
             ("sum(rate(pg_stat_database_tup_inserted{db}[$__rate_interval]))", "inserted"),
             ("sum(rate(pg_stat_database_tup_updated{db}[$__rate_interval]))", "updated"),
             ("sum(rate(pg_stat_database_tup_deleted{db}[$__rate_interval]))", "deleted"),
-            unit="suffix: rows/s",
+            unit="count:rows/s",
         ),
         graph(
             "Does the cache hold what is read?",
@@ -244,12 +247,14 @@ def work() -> list:
             above 95 %. Low after a restart is usual; low for good, with much read from disk, asks
             for more shared_buffers.""",
             (
-                """sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval]))
-                   / (sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval]))
-                      + sum by (datname) (rate(pg_stat_database_blks_read{db}[$__rate_interval])))""",
+                """sum by (datname)
+                   (rate(pg_stat_database_blks_hit{db, datname!~"template."}[$__rate_interval]))
+                   / (sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval])
+                                        + rate(pg_stat_database_blks_read{db}[$__rate_interval])) > 0)""",
                 "{{datname}}",
             ),
             unit="percentunit",
+            soft_min=0.9,
             max=1,
         ),
     ]
@@ -384,10 +389,10 @@ def replication() -> list:
             where that is not set.""",
             {"slot_name": "Slot"},
             (
-                "Is read (1) or not (0)",
+                "Is read",
                 "max by (slot_name) (pg_replication_slots_active{here})",
                 "short",
-                ((None, ORANGE), (1, GREEN)),
+                {1: ("yes", GREEN), 0: ("no", ORANGE)},
             ),
             (
                 "Holds back",
@@ -412,23 +417,32 @@ def tables() -> list:
         graph(
             "How do databases grow?",
             "Disk space of each database. Watch the slope, and compare with what the disk has left.",
-            ("pg_database_size_bytes{db}", "{{datname}}"),
+            ('pg_database_size_bytes{db, datname!~"template."}', "{{datname}}"),
             unit="bytes",
         ),
         table(
             "What does each database do?",
             "Where Synapse lives, the name leads to the dashboard of its database.",
             {"datname": "Database"},
-            ("Size", "sum by (datname) (pg_database_size_bytes{db})", "bytes"),
-            ("Connections", "sum by (datname) (pg_stat_database_numbackends{db})", "short"),
+            (
+                "Size",
+                'sum by (datname) (pg_database_size_bytes{db, datname!~"template."})',
+                "bytes",
+            ),
+            (
+                "Connections",
+                'sum by (datname) (pg_stat_database_numbackends{db, datname!~"template."})',
+                "short",
+            ),
             (
                 "Transactions",
-                "sum by (datname) (rate(pg_stat_database_xact_commit{db}[$__rate_interval]))",
-                "ops",
+                """sum by (datname) (rate(
+                     pg_stat_database_xact_commit{db, datname!~"template."}[$__rate_interval]))""",
+                "count:tx/s",
             ),
             (
                 "Temporary files",
-                "sum by (datname) (rate(pg_stat_database_temp_bytes{db}[$__rate_interval]))",
+                SPILLED,
                 "Bps",
                 ((None, GREEN), (1 << 20, ORANGE)),
             ),
@@ -438,22 +452,15 @@ def tables() -> list:
         ),
         table(
             "Which tables are largest, and are they kept clean?",
-            """The fifteen largest tables. Dead rows above a third, in a table that is not small: a
-            vacuum does not come through; look for the oldest transaction and at autovacuum.""",
+            """The fifteen largest tables. Dead rows, of tables with more than ten thousand rows: above
+            a third no vacuum comes through; look for the oldest transaction and at autovacuum.""",
             {"datname": "Database", "schemaname": "Schema", "relname": "Table"},
             ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
             ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
             ("Rows", largest(by_table("pg_stat_user_tables_n_live_tup{db}")), "short"),
             (
                 "Dead rows",
-                largest(
-                    by_table("pg_stat_user_tables_n_dead_tup{db}")
-                    + " / ("
-                    + by_table("pg_stat_user_tables_n_live_tup{db}")
-                    + " + "
-                    + by_table("pg_stat_user_tables_n_dead_tup{db}")
-                    + ")"
-                ),
+                largest(DEAD_SHARE),
                 "percentunit",
                 ((None, GREEN), (0.2, ORANGE), (0.33, RED)),
             ),
@@ -465,10 +472,10 @@ def tables() -> list:
             """Rows per second that sequential scans read, in the five tables where it is most. On a
             large table this is a missing index or stale statistics; on a small one it is nothing.""",
             (
-                f"""topk(5, {by_table('rate(pg_stat_user_tables_seq_tup_read{db}[$__rate_interval])')})""",
+                top_tables(5, "pg_stat_user_tables_seq_tup_read"),
                 "{{datname}} {{relname}}",
             ),
-            unit="suffix: rows/s",
+            unit="count:rows/s",
             many=True,
         ),
         graph(
@@ -504,19 +511,22 @@ def errors() -> list:
             """Bytes per second that queries wrote to temporary files, since work_mem was too small
             for a sort or a hash. A little is fine; megabytes all the time ask for more work_mem.""",
             (
-                "sum by (datname) (rate(pg_stat_database_temp_bytes{db}[$__rate_interval]))",
+                SPILLED,
                 "{{datname}}",
             ),
             unit="Bps",
             width=8,
         ),
         graph(
-            "Which locks are taken?",
-            """Locks that are held or waited for. accessexclusivelock stops everybody else on a
-            table: a schema change or VACUUM FULL. The many weak ones are what queries always
-            take.""",
-            ("sum by (mode) (pg_locks_count{db}) > 0", "{{mode}}"),
-            none="no locks",
+            "Which strong locks are taken?",
+            """Locks that are held or waited for, but for those of mere reading. rowexclusivelock is
+            writing and usual. accessexclusivelock stops everybody else on a table: a schema change
+            or VACUUM FULL; seconds of it are seconds of standstill.""",
+            (
+                """sum by (mode)
+                   (pg_locks_count{db, mode!~"accesssharelock|rowsharelock|sireadlock"})""",
+                "{{mode}}",
+            ),
             width=8,
         ),
     ]
@@ -542,7 +552,7 @@ def exporter() -> list:
             """Age of what is not read in every scrape, such as sizes. A saw that rises to its
             interval (1 or 5 minutes) and falls is well; a ramp means that the refresh fails.""",
             (
-                "topk(8, max by (collector) (pg_exporter_collector_age_seconds{here}))",
+                "max by (collector) (pg_exporter_collector_age_seconds{here})",
                 "{{collector}}",
             ),
             unit="s",
@@ -554,13 +564,18 @@ def exporter() -> list:
             """All collectors run at the same time, so the whole takes about as long as the slowest
             one, below a second as a rule. It is cut off shortly before Prometheus gives up.""",
             ("pg_exporter_last_scrape_duration_seconds{here}", "the whole scrape"),
-            (
-                "topk(5, pg_scrape_collector_duration_seconds{here})",
-                "{{collector}}",
-            ),
+            ("max(pg_scrape_collector_duration_seconds{here})", "its slowest collector"),
             unit="s",
-            many=True,
             soft_max=0.1,
+            width=8,
+        ),
+        bars(
+            "Which collectors take longest?",
+            """Seconds that the last runs of each collector took, over all databases. What is large
+            for good can be switched off, or read less often.""",
+            "topk(7, pg_scrape_collector_duration_seconds{here})",
+            "{{collector}}",
+            unit="s",
         ),
         graph(
             "How many connections does it hold?",
@@ -569,15 +584,21 @@ def exporter() -> list:
             ("pg_exporter_connections{here}", "held"),
             ("pg_exporter_connection_limit{here}", "limit"),
             limit="limit",
+            width=8,
         ),
     ]
 
 
+# Two more states are never seen in practice.
+SESSIONS = """sum by (state)
+  (pg_activity_sessions{db, state!~"disabled|fastpath function call"})"""
 # What clients may open: what is reserved is not theirs. reserved_connections came with 16.
 ALLOWED = """(pg_settings_max_connections{here}
   - pg_settings_superuser_reserved_connections{here}
   - (pg_settings_reserved_connections{here} or 0 * pg_up{here}))"""
 USED = f"sum(pg_activity_sessions{{here}}) / sum{ALLOWED}"
+SPILLED = """sum by (datname)
+  (rate(pg_stat_database_temp_bytes{db, datname!~"template."}[$__rate_interval]))"""
 BLOCK = "scalar(pg_settings_block_size{here})"
 TABLE_SIZE = "pg_stat_user_tables_table_size_bytes{db}"
 
@@ -590,3 +611,15 @@ def by_table(expr: str) -> str:
 def largest(expr: str) -> str:
     """Of the largest tables only."""
     return f"({expr}) and topk(15, {by_table(TABLE_SIZE)})"
+
+
+def top_tables(count: int, *counters: str) -> str:
+    """What these counters gain per second, together, in the tables where it is most."""
+    shown = " + ".join(by_table(f"rate({counter}{{db}}[$__rate_interval])") for counter in counters)
+    ranked = " + ".join(by_table(f"increase({counter}{{db}}[$__range] @ end())") for counter in counters)
+    return top(count, shown, ranked)
+
+
+# Of small tables it says nothing: their rows die and go all the time.
+DEAD_SHARE = f"""{by_table("pg_stat_user_tables_n_dead_tup{db}")}
+  / ({by_table("pg_stat_user_tables_n_live_tup{db} + pg_stat_user_tables_n_dead_tup{db}")} > 10000)"""

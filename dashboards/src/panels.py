@@ -130,13 +130,12 @@ def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", 
     legend = common.VizLegendOptions().show_legend(True)
     if more.get("many"):
         legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
-        legend.calcs(["lastNotNull"]).width(290)
+        legend.calcs(["lastNotNull"]).width(300)
     else:
         legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
     panel = (
         _begin(timeseries.Panel(), title, about, more, 12, 8)
         .unit(unit)
-        .min(0)
         .no_value(more.get("none", "no data"))
         .thresholds(_steps(steps or ((None, GREEN),)))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.PALETTE_CLASSIC))
@@ -156,6 +155,10 @@ def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", 
             )
         )
     )
+    if "soft_min" in more:
+        panel.axis_soft_min(more["soft_min"])
+    else:
+        panel.min(0)
     if "max" in more:
         panel.max(more["max"])
     if steps:
@@ -169,39 +172,44 @@ def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", 
     return _links(panel, more)
 
 
-def table(title: str, about: str, key: dict[str, str], *columns, **more):
-    """One row for each value of the labels in `key` (label -> heading). A column is its heading,
-    an expression, a unit, and, where they mean something, the steps of its color. No column: the
-    labels alone, of the series of `only`."""
+def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
+    """One row for each value of the labels in `key` (label -> heading, or None: not shown). A column is its heading,
+    an expression, a unit, and, where they mean something, the steps of its color or words for its
+    values. No column: the labels alone, of the series of `only`."""
     panel = (
         _begin(table_panel.Panel(), title, about, more, 24, 8)
         .no_value(more.get("none", "no data"))
         .thresholds(_steps(((None, GREY),)))
         .cell_options(c.TableAutoCellOptions())
+        .min_width(80)
         .cell_height(c.TableCellHeight.SM)
         .show_header(True)
         .frame_index(0)
         .filterable(True)
     )
-    names = dict(key)
-    hidden = {"Time": True}
+    names = {label: heading for label, heading in key.items() if heading}
+    hidden = {"Time": True} | {label: True for label in key.keys() - names.keys()}
     if not columns:
         columns = (("Value", more["only"], "short"),)
         hidden["Value"] = True
     values = [f"Value #{chr(ord('A') + place)}" for place in range(len(columns))]
     if len(columns) == 1:
         values = ["Value"]
-    for place, (heading, expr, unit, *steps) in enumerate(columns):
+    for place, (heading, expr, unit, *meaning) in enumerate(columns):
         ref = chr(ord("A") + place)
         panel.with_target(_target(expr, "", ref, instant=True, rows=True))
         names[values[place]] = heading
         properties = [d.DynamicConfigValue(id_val="unit", value=unit)]
-        if steps:
-            properties += _colored(steps[0])
+        if meaning:
+            properties += _meaning(meaning[0])
         panel.override_by_name(heading, properties)
     for heading, url in more.get("go", {}).items():
         link = {"title": "Look into it", "url": url}
         panel.override_by_name(heading, [d.DynamicConfigValue(id_val="links", value=[link])])
+    for heading in names.values():
+        if heading in WIDTHS:
+            width = d.DynamicConfigValue(id_val="custom.width", value=WIDTHS[heading])
+            panel.override_by_name(heading, [width])
     panel.with_transformation(d.DataTransformerConfig(id_val="merge", options={}))
     order = {name: place for place, name in enumerate(names)}
     panel.with_transformation(
@@ -237,6 +245,11 @@ def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **mo
         .with_target(_target(expr, name, instant=True))
     )
     return _links(panel, more)
+
+
+def top(count: int, shown: str, ranked: str) -> str:
+    """The series of `shown` that rank highest over the whole time that is looked at."""
+    return f"({shown}) and topk({count}, {ranked})"
 
 
 def rows(board: dashboard.Dashboard, open_rows: dict, folded_rows: dict) -> dashboard.Dashboard:
@@ -300,16 +313,16 @@ def _as_limit() -> list:
     return [d.DynamicConfigValue(id_val=key, value=value) for key, value in style.items()]
 
 
-def _colored(steps) -> list:
-    """How a cell looks whose value has good and bad values."""
+def _meaning(of) -> list:
+    """How a cell looks whose value is good or bad: by steps, or by words for values."""
+    colored = d.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
+    if isinstance(of, dict):
+        return [colored, d.DynamicConfigValue(id_val="mappings", value=_words(of))]
     thresholds = {
         "mode": "absolute",
-        "steps": [{"value": value, "color": color} for value, color in steps],
+        "steps": [{"value": value, "color": color} for value, color in of],
     }
-    return [
-        d.DynamicConfigValue(id_val="thresholds", value=thresholds),
-        d.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
-    ]
+    return [colored, d.DynamicConfigValue(id_val="thresholds", value=thresholds)]
 
 
 def _links(panel, more: dict):
@@ -321,5 +334,7 @@ def _links(panel, more: dict):
     return panel.links(links) if links else panel
 
 
+# Columns whose usual width does not do.
+WIDTHS = {"Schema": 110, "Table": 280, "Collector": 240}
 # What a link to another dashboard keeps.
 KEEP = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"

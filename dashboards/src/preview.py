@@ -22,7 +22,7 @@ BOARDS = ("instance", "synapse")
 # How long the data is: long enough for lines, short enough to wait for.
 SECONDS = int(os.environ.get("SECONDS_OF_DATA", "240"))
 WIDTH = 1400
-SHOWN_HEIGHT = 1180
+SHOWN_HEIGHT = 1728
 
 
 def main():

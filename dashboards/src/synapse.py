@@ -2,9 +2,9 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
-from instance import TABLE_SIZE, by_table, largest
+from instance import DEAD_SHARE, SESSIONS, TABLE_SIZE, by_table, largest, top_tables
 from panels import (
-    BLUE, GREEN, INSTANCE, ORANGE, RED, SYNAPSE, bars, begin, choice, graph, mark, rows, stat, table,
+    BLUE, GREEN, INSTANCE, ORANGE, RED, SYNAPSE, bars, begin, choice, graph, mark, rows, stat, table, top,
 )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def now() -> list:
             """Events that Synapse stores per second: messages, joins, reactions, from here and from
             other servers. Zero at an hour when people write means that Synapse is stuck.""",
             'sum(deriv(synapse_db_stream_position{db, stream_name="events"}[5m]))',
-            "suffix: /s",
+            "count:/s",
             decimals=1,
             trend=True,
             runbook="SynapseEventPersistenceStalled",
@@ -75,7 +75,7 @@ def now() -> list:
             """Events that the slowest of Synapse's readers of the event stream has yet to see.
             Hundreds for a moment are usual; what stays or grows is a reader that hangs.""",
             "max(synapse_db_consumer_behind{db})",
-            "suffix: events",
+            "count:events",
             steps=((None, GREEN), (1000, ORANGE), (10000, RED)),
             none="no readers yet",
             runbook="SynapseConsumerBehind",
@@ -91,10 +91,12 @@ def now() -> list:
             see=server,
         ),
         stat(
-            "Not seen by the exporter",
+            "Not seen by exporter",
             """Collectors that could not see everything in this database. What they would show is
-            missing on this page, not well. The last row says which, and why.""",
-            "count(pg_exporter_collector_skipped{db}) or 0 * sum(synapse_db_schema_version{db})",
+            missing on this page, not well. The last row says which, and why. What this version or
+            role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version"})
+               or 0 * sum(synapse_db_schema_version{db})""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
@@ -154,12 +156,16 @@ def streams() -> list:
             Their proportions tell what keeps the database busy: a flood of to_device or
             device_lists_stream is encryption, one of presence_stream is who is online.""",
             (
-                """topk(8, sum by (stream_name)
-                   (abs(deriv(synapse_db_stream_position{db}[$__rate_interval]))))""",
+                top(
+                    8,
+                    """sum by (stream_name)
+                       (abs(deriv(synapse_db_stream_position{db}[$__rate_interval])))""",
+                    """sum by (stream_name)
+                       (abs(delta(synapse_db_stream_position{db}[$__range] @ end())))""",
+                ),
                 "{{stream_name}}",
             ),
-            unit="suffix: /s",
-            many=True,
+            unit="count:/s",
         ),
         graph(
             "Who is behind the events?",
@@ -170,8 +176,7 @@ def streams() -> list:
                 "max by (consumer, instance_name) (synapse_db_consumer_behind{db})",
                 "{{consumer}} {{instance_name}}",
             ),
-            unit="suffix: events",
-            many=True,
+            unit="count:events",
             runbook="SynapseConsumerBehind",
         ),
         graph(
@@ -180,13 +185,12 @@ def streams() -> list:
             writer alone is never behind. Of several, an idle one catches up within minutes; one that
             does not holds up everybody who reads the stream.""",
             (
-                """topk(8, max by (stream_name) (
+                """max by (stream_name) (
                      abs(synapse_db_stream_position{db}
                        - on (job, instance, datname, stream_name) group_right ()
-                         synapse_db_stream_writer_position{db})))""",
+                         synapse_db_stream_writer_position{db}))""",
                 "{{stream_name}}",
             ),
-            many=True,
         ),
         graph(
             "Do background updates get on?",
@@ -208,13 +212,13 @@ def work() -> list:
             them for long mean that workers fight over the same rows.""",
             ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
             ("sum(rate(pg_stat_database_xact_rollback{db}[$__rate_interval]))", "rolled back"),
-            unit="ops",
+            unit="count:tx/s",
         ),
         graph(
             "What do Synapse's connections do?",
             """Sessions in this database by state. Idle is the pool of the workers. Active near the
             sum of all cp_max means that requests wait for a connection.""",
-            ("sum by (state) (pg_activity_sessions{db}) > 0", "{{state}}"),
+            (SESSIONS, "{{state}}"),
             stack=True,
             see={"The whole server": INSTANCE},
         ),
@@ -223,15 +227,15 @@ def work() -> list:
             """Rows per second that were inserted, updated or deleted, in the eight tables where it
             is most. Know the usual order: a newcomer at the top is the cause of what is new.""",
             (
-                "topk(8, "
-                + " + ".join(
-                    by_table(f"rate(pg_stat_user_tables_n_tup_{what}{{db}}[$__rate_interval])")
-                    for what in ("ins", "upd", "del")
-                )
-                + ")",
+                top_tables(
+                    8,
+                    "pg_stat_user_tables_n_tup_ins",
+                    "pg_stat_user_tables_n_tup_upd",
+                    "pg_stat_user_tables_n_tup_del",
+                ),
                 "{{relname}}",
             ),
-            unit="suffix: rows/s",
+            unit="count:rows/s",
             many=True,
         ),
         graph(
@@ -239,12 +243,10 @@ def work() -> list:
             """Rows per second that sequential scans read, in the eight tables where it is most. On a
             large table this is a missing index or stale statistics: run ANALYZE on it.""",
             (
-                "topk(8, "
-                + by_table("rate(pg_stat_user_tables_seq_tup_read{db}[$__rate_interval])")
-                + ")",
+                top_tables(8, "pg_stat_user_tables_seq_tup_read"),
                 "{{relname}}",
             ),
-            unit="suffix: rows/s",
+            unit="count:rows/s",
             many=True,
         ),
     ]
@@ -318,23 +320,16 @@ def tables() -> list:
             "Which tables are largest, and which grow?",
             """The fifteen largest tables. Growth is over the chosen time. state_groups_state, events
             and event_json rule as a rule; device_inbox, device_lists_changes_in_room and
-            event_push_actions at the top want a look. Dead rows above a third: vacuum does not come
-            through.""",
-            {"schemaname": "Schema", "relname": "Table"},
+            event_push_actions at the top want a look. Dead rows, of tables with more than ten thousand
+            rows: above a third no vacuum comes through.""",
+            {"datname": None, "schemaname": "Schema", "relname": "Table"},
             ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
             ("Growth", largest(by_table("delta(pg_stat_user_tables_table_size_bytes{db}[$__range])")), "bytes"),
             ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
             ("Rows", largest(by_table("pg_stat_user_tables_n_live_tup{db}")), "short"),
             (
                 "Dead rows",
-                largest(
-                    by_table("pg_stat_user_tables_n_dead_tup{db}")
-                    + " / ("
-                    + by_table("pg_stat_user_tables_n_live_tup{db}")
-                    + " + "
-                    + by_table("pg_stat_user_tables_n_dead_tup{db}")
-                    + ")"
-                ),
+                largest(DEAD_SHARE),
                 "percentunit",
                 ((None, GREEN), (0.2, ORANGE), (0.33, RED)),
             ),
@@ -345,7 +340,7 @@ def tables() -> list:
             "How do the largest tables grow?",
             """Tables with their TOAST, without indexes. Compare the slopes: a table that outgrows
             events is not people writing, but something that is not cleaned up.""",
-            (f"topk(8, {by_table(TABLE_SIZE)})", "{{relname}}"),
+            (top(8, by_table(TABLE_SIZE), by_table(f"{TABLE_SIZE} @ end()")), "{{relname}}"),
             unit="bytes",
             many=True,
         ),

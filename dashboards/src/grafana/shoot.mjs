@@ -34,10 +34,11 @@ async function shoot({ file, height, ...asked }) {
   const panels = asked.board.panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
   const drawn = panels.filter(({ type }) => type !== 'row').length;
   await page.waitForFunction((drawn) => window.drawn >= drawn, drawn, { timeout: PATIENCE });
-  // Graphs are drawn a frame after their data is there.
+  // Tables are drawn only where they can be seen, and graphs a frame after their data is there.
+  height ??= await page.evaluate(() => document.documentElement.scrollHeight);
+  await page.setViewportSize({ width: asked.width, height });
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
-  if (height) await page.setViewportSize({ width: asked.width, height });
-  await page.screenshot({ path: file, fullPage: !height });
+  await page.screenshot({ path: file });
   await page.close();
   console.log(file);
 }

@@ -9,6 +9,7 @@ import {
   FieldType,
   ThemeContext,
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   createTheme,
   dateTime,
   getDisplayValueAlignmentFactors,
@@ -25,6 +26,7 @@ import { firstValueFrom } from 'rxjs';
 
 const { board, prometheus, variables, seconds, dark, width } = window.asked;
 const theme = createTheme({ colors: { mode: dark ? 'dark' : 'light' } });
+const step = Math.max(1, Math.round(seconds / 300));
 const to = Math.floor(Date.now() / 1000);
 const timeRange = {
   from: dateTime((to - seconds) * 1000),
@@ -55,7 +57,7 @@ function Page() {
   return (
     <div style={style}>
       <h3>{board.title}</h3>
-      <p style={{ color: theme.colors.text.secondary }}>{chosen.join('    ')}</p>
+      <p style={{ color: theme.colors.text.secondary }}>{chosen.join(', ')}</p>
       <div style={{ position: 'relative', height }}>
         {laidOut.map(({ panel, x, y, w, h }) => {
           const cell = (width - 32) / 24;
@@ -184,7 +186,7 @@ async function load(panel) {
   if (panel.transformations) {
     data = await firstValueFrom(transformDataFrame(panel.transformations, data));
   }
-  return applyFieldOverrides({
+  data = applyFieldOverrides({
     data,
     fieldConfig: panel.fieldConfig,
     fieldConfigRegistry: standardFieldConfigEditorRegistry,
@@ -192,6 +194,9 @@ async function load(panel) {
     theme,
     timeZone: 'utc',
   });
+  // Tables read names from here alone.
+  cacheFieldDisplayNames(data);
+  return data;
 }
 
 /** What Prometheus gives for a target. */
@@ -200,7 +205,6 @@ async function ask(target) {
     (expr, [name, value]) => expr.replaceAll(`$${name}`, value),
     target.expr
   );
-  const step = Math.max(1, Math.round(seconds / 300));
   const url = target.instant
     ? `query?query=${encodeURIComponent(query)}&time=${to}`
     : `query_range?query=${encodeURIComponent(query)}&start=${to - seconds}&end=${to}&step=${step}`;
@@ -230,7 +234,12 @@ function frames(target, series, targets) {
     return toDataFrame({
       refId: target.refId,
       fields: [
-        { name: 'Time', type: FieldType.time, values: points.map(([time]) => time * 1000) },
+        {
+          name: 'Time',
+          type: FieldType.time,
+          values: points.map(([time]) => time * 1000),
+          config: { interval: step * 1000 },
+        },
         {
           name: 'Value',
           type: FieldType.number,

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs the npm packages of Grafana that check and draw the dashboards, pinned in
-# dashboards/src/grafana, into $deps/grafana. Prints the folder of the packages.
+# Installs the npm packages of Grafana that check and draw the dashboards, pinned in grafana/, into
+# $deps/grafana. Prints the folder of the packages.
 . "$(dirname "$0")/common.sh"
 
-pins=$root/dashboards/src/grafana
+pins=$root/tests/support/install/grafana
 
 # The packages want older versions of React than they run on; and none needs its install script.
 install() {
