@@ -63,9 +63,6 @@ test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
 	cargo test --locked --test deploy
 
-bench: ## Measure
-	cargo bench --locked
-
 ##@ Care
 
 lint: ## Check format, clippy's warnings and the dependencies
@@ -103,4 +100,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: build demo test test-unit test-real test-faults test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

@@ -5,6 +5,7 @@
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::{Pin, pin};
@@ -411,19 +412,21 @@ impl Inner {
     /// Whether every connection was given up, and is still there: none idle, none in use but by
     /// callers who wait for a permit, as the one who asks does.
     fn all_hang(&self) -> bool {
-        let idle = |entry: &Warm| has_idle(&entry.pool);
+        let idle = |entry: &Warm| idle(&entry.pool) > 0;
         self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
     }
 
-    /// Closes the idle connection that was wanted the longest ago, if there is any.
+    /// Closes an idle connection, if there is any.
     fn close_one_idle(&self) -> bool {
         let warm = self.warm();
-        let oldest = warm
+        // A database keeps its last one as long as another has several.
+        let spare = warm
             .values()
-            .filter(|entry| has_idle(&entry.pool))
-            .min_by_key(|entry| entry.used);
+            .map(|entry| (idle(&entry.pool), entry))
+            .filter(|(idle, _)| *idle > 0)
+            .max_by_key(|(idle, entry)| (*idle, Reverse(entry.used)));
         let mut closed = false;
-        if let Some(entry) = oldest {
+        if let Some((_, entry)) = spare {
             entry
                 .pool
                 .retain(|_, _| std::mem::replace(&mut closed, true));
@@ -479,18 +482,18 @@ async fn one_of(pool: &Pool) -> Result<Object, PoolError> {
     loop {
         match timeout(STEP, &mut object).await {
             Ok(object) => return object,
-            Err(_) if has_idle(pool) => object.set(pool.get()),
+            Err(_) if idle(pool) > 0 => object.set(pool.get()),
             Err(_) => {}
         }
     }
 }
 
-/// Whether a connection waits for its next use; the pool's own count leaves out those for which
+/// The connections that wait for their next use; the pool's own count leaves out those for which
 /// another is being made.
-fn has_idle(pool: &Pool) -> bool {
-    let mut idle = false;
+fn idle(pool: &Pool) -> usize {
+    let mut idle = 0;
     pool.retain(|_, _| {
-        idle = true;
+        idle += 1;
         true
     });
     idle
