@@ -38,6 +38,12 @@ test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
 	cargo test --locked --test deploy
 
+test-alerts: deps ## Run those of the tests that are on alerts
+	$(call say,tests of alerts)
+	cargo test --locked --test alerts
+	cargo test --locked --test real promtool::
+	cargo test --locked --test faults pages::
+
 bench: ## Measure
 	cargo bench --locked
 
@@ -62,9 +68,10 @@ deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
 deps-postgres: ## PostgreSQL of every supported version
 	@$(install)/postgres.sh
 
-deps-daemons: ## PgBouncer and Prometheus
+deps-daemons: ## PgBouncer, Prometheus and Alertmanager
 	@command -v openssl >/dev/null || $(install)/apt.sh openssl
 	@$(install)/daemons.sh pgbouncer prometheus
+	@$(install)/alertmanager.sh
 
 deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
@@ -77,4 +84,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-deploy bench lint docs deps deps-deploy deps-postgres deps-daemons deps-synapse help
+.PHONY: build demo test test-unit test-real test-faults test-alerts test-deploy bench lint docs deps deps-deploy deps-postgres deps-daemons deps-synapse help

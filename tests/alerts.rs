@@ -49,6 +49,43 @@ fn rules_read_what_exists_and_hold_to_the_habits() {
 }
 
 #[test]
+fn bad_habits_are_found() {
+    let metrics = catalogue();
+    let find = |expr: &str| {
+        let mut reader = Reader::new(&metrics);
+        reader.read(expr);
+        reader.problems.join("; ")
+    };
+    let server = "(namespace, job, instance, server)";
+    for (expr, problem) in [
+        ("pg_uptime > 0", "no metric pg_uptime"),
+        ("pg_up{datname=\"x\"} == 0", "pg_up has no label datname"),
+        (
+            "pg_up{job=~\"postgres\"} == 0",
+            "needs no regular expression",
+        ),
+        ("rate(pg_up[5m]) > 0", "pg_up is a gauge"),
+        ("pg_stat_archiver_failed_count > 0", "a counter"),
+        ("delta(pg_stat_archiver_failed_count[5m]) > 0", "a counter"),
+        ("pg_locks_count > pg_settings_max_connections", "needs on()"),
+        ("sum(pg_up) > 0", "not by which labels"),
+        ("sum by (datname) (pg_up) > 0", "no label datname"),
+        ("pg_up == ignoring (datname) pg_up", "ignoring()"),
+        ("topk by (job) (1, pg_up) > 0", "topk"),
+        ("pg_up ==", "no PromQL"),
+        (
+            &format!("pg_up * on {server} group_left (reason) pg_in_recovery"),
+            "no label reason",
+        ),
+    ] {
+        let found = find(expr);
+        assert!(found.contains(problem), "{expr}: {found:?}");
+    }
+    let fine = format!("increase(pg_stat_archiver_failed_count[5m]) > on {server} pg_up");
+    assert_eq!(find(&fine), "");
+}
+
+#[test]
 fn every_threshold_is_in_the_example_with_its_default() {
     let metrics = catalogue();
     let mut used = BTreeMap::new();

@@ -22,20 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_page_and_repairs_resolve() {
-    let mut killed = watched(server()).await;
-    let archives = watched(
+    let mut killed = Watched::start(server()).await;
+    let archives = Watched::start(
         server()
             .setting("archive_mode", "on")
             .setting("archive_command", "'test ! -e broken'"),
     )
     .await;
-    let crowded = watched(
+    let crowded = Watched::start(
         server()
             .setting("max_connections", "20")
             .setting("reserved_connections", "2"),
     )
     .await;
-    let homeserver = homeserver().await;
+    let (homeserver, _synapse) = homeserver().await;
     let targets = [&killed, &archives, &crowded, &homeserver].map(|one| one.exporter.address());
 
     let inbox = Inbox::open().await;
@@ -152,43 +152,38 @@ async fn faults_page_and_repairs_resolve() {
 struct Watched {
     postgres: Postgres,
     exporter: Exporter,
-    _synapse: Option<Synapse>,
 }
 
-/// A cluster of its own: copies would be one to the rules.
+impl Watched {
+    async fn start(server: Builder<'static>) -> Self {
+        Self::by_exporter(server.start().await, "postgres").await
+    }
+
+    async fn by_exporter(postgres: Postgres, database: &str) -> Self {
+        Role::Strict
+            .create(&postgres, "exporter", &[database])
+            .await;
+        let exporter = Exporter::watch(&postgres.dsn("postgres", "exporter"), &[]).await;
+        Self { postgres, exporter }
+    }
+}
+
+/// A cluster of its own: copies of one would be one to the rules.
 fn server() -> Builder<'static> {
     Postgres::builder(18).fresh()
 }
 
-async fn watched(server: Builder<'static>) -> Watched {
-    let postgres = server.start().await;
-    Role::Strict.create(&postgres, "exporter", &[]).await;
-    let exporter = Exporter::watch(&postgres.dsn("postgres", "exporter"), &[]).await;
-    Watched {
-        postgres,
-        exporter,
-        _synapse: None,
-    }
-}
-
-async fn homeserver() -> Watched {
+/// A server with the database of a Synapse that runs, and has done its background updates.
+async fn homeserver() -> (Watched, Synapse) {
     let postgres = server().start().await;
-    let (synapse, _) = Synapse::start(&postgres, NEW).await;
-    // Those that a new Synapse has are done by itself, and would be progress.
+    let (synapse, made) = Synapse::start(&postgres, NEW).await;
     wait_for("no background update is left", || async {
         let count = "SELECT count(*) FROM background_updates";
-        postgres.value("synapse", count).await.as_deref() == Some("0")
+        postgres.value(&made.database, count).await.as_deref() == Some("0")
     })
     .await;
-    Role::Strict
-        .create(&postgres, "exporter", &["synapse"])
-        .await;
-    let exporter = Exporter::watch(&postgres.dsn("postgres", "exporter"), &[]).await;
-    Watched {
-        postgres,
-        exporter,
-        _synapse: Some(synapse),
-    }
+    let watched = Watched::by_exporter(postgres, &made.database).await;
+    (watched, synapse)
 }
 
 /// Connects as an application until it may no more.

@@ -5,6 +5,7 @@ starts it; all of it goes when this ends.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -60,13 +62,14 @@ def main():
         program = Path(shutil.copy(built, folder / "matrix-postgres-exporter"))
         give_to_nobody(folder)
 
-        postgres = start_postgres(running, folder)
+        server, postgres = start_postgres(running, folder)
         homeserver, made = start_synapse(running, folder, postgres)
         grant(program, postgres, made["database"])
         exporter, url = start_exporter(running, folder, program)
-        # Prometheus with the rules, and Alertmanager, start here.
+        watchers = start_prometheus(running, folder, url)
 
         report(homeserver, exporter, url, made)
+        say_what_to_look_at(server, watchers)
         if not arguments.check:
             say(f"\nCtrl-C ends all of this and removes {folder}, where the logs are.")
             while True:
@@ -87,7 +90,7 @@ def build_exporter() -> Path:
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/matrix-postgres-exporter"
 
 
-def start_postgres(running: ExitStack, folder: Path) -> Postgres:
+def start_postgres(running: ExitStack, folder: Path) -> tuple[Process, Postgres]:
     """A new server, which listens on a socket in the folder and nowhere else."""
     programs, libraries = find_postgres()
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": libraries}
@@ -110,7 +113,7 @@ def start_postgres(running: ExitStack, folder: Path) -> Postgres:
     server = Process("PostgreSQL", command, folder / "postgresql.log", environment, end_with=signal.SIGINT)
     running.enter_context(server)
     server.wait_until(postgres.answers)
-    return postgres
+    return server, postgres
 
 
 def find_postgres() -> tuple[Path, str]:
@@ -155,7 +158,7 @@ def grant(program: Path, postgres: Postgres, database: str):
 
 def start_exporter(running: ExitStack, folder: Path, program: Path) -> tuple[Process, str]:
     """The exporter, on its usual port where that is free, and the address of its metrics."""
-    address = f"127.0.0.1:{choose_port()}"
+    address = f"127.0.0.1:{choose_port(USUAL_PORT)}"
     say(f"starting the exporter on {address} ...")
     command = [program, "serve", "--web.listen-address", address]
     environment = {
@@ -171,12 +174,83 @@ def start_exporter(running: ExitStack, folder: Path, program: Path) -> tuple[Pro
     return exporter, url
 
 
-def choose_port() -> int:
+def choose_port(usual: int) -> int:
     try:
-        with socket.create_server(("127.0.0.1", USUAL_PORT)):
-            return USUAL_PORT
+        with socket.create_server(("127.0.0.1", usual)):
+            return usual
     except OSError:
         return free_port()
+
+
+def start_prometheus(running: ExitStack, folder: Path, exporter: str) -> dict[str, str]:
+    """Alertmanager, and Prometheus with the rules, where they are installed; their addresses."""
+    programs = Path(sys.prefix).parent / "bin"
+    names = ["prometheus", "prometheus-alertmanager"]
+    if missing := [name for name in names if not (programs / name).exists()]:
+        say(f"no {' and no '.join(missing)} here, so the demo goes on without alerts")
+        return {}
+    prometheus, alertmanager = f"127.0.0.1:{choose_port(9090)}", f"127.0.0.1:{choose_port(9093)}"
+    say(f"starting Alertmanager on {alertmanager} and Prometheus on {prometheus} ...")
+    environment = {"PATH": os.environ["PATH"]}
+
+    # Nobody is told: the alerts are to be looked at.
+    routes = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
+    command = [programs / names[1], f"--web.listen-address={alertmanager}", "--cluster.listen-address="]
+    command += [f"--config.file={write(folder / 'alertmanager.yml', routes)}", f"--storage.path={folder}/alertmanager"]
+    process = Process("Alertmanager", command, folder / "alertmanager.log", environment)
+    running.enter_context(process).wait_until(lambda: ask(f"http://{alertmanager}/api/v2/status"))
+
+    # Nobody may be unable to enter the project.
+    rules = folder / "alerts"
+    rules.mkdir()
+    for file in (ROOT / "alerts").glob("*.rules.yml"):
+        shutil.copy(file, rules)
+    target = exporter.split("/")[2]
+    config = {
+        "global": {"scrape_interval": "5s", "scrape_timeout": "5s", "evaluation_interval": "5s"},
+        "rule_files": [f"{rules}/*.rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": [{"job_name": "postgres", "static_configs": [{"targets": [target]}]}],
+    }
+    command = [programs / names[0], f"--web.listen-address={prometheus}"]
+    command += [f"--config.file={write(folder / 'prometheus.yml', config)}", f"--storage.tsdb.path={folder}/prometheus"]
+    process = Process("Prometheus", command, folder / "prometheus.log", environment)
+    running.enter_context(process).wait_until(lambda: query(prometheus, "pg_up == 1"))
+    return {"prometheus": prometheus, "alertmanager": alertmanager}
+
+
+def write(file: Path, config: dict) -> Path:
+    """A file of YAML, of which JSON is a part."""
+    file.write_text(json.dumps(config))
+    return file
+
+
+def query(prometheus: str, expression: str) -> list:
+    """The series that Prometheus gives for an expression; none while nobody answers."""
+    answer = ask(f"http://{prometheus}/api/v1/query?query={urllib.parse.quote(expression)}")
+    return answer["data"]["result"] if answer else []
+
+
+def ask(url: str) -> dict | None:
+    try:
+        return json.load(opener.open(url, timeout=15))
+    except OSError:
+        return None
+
+
+def say_what_to_look_at(server: Process, watchers: dict[str, str]):
+    """Something to ask Prometheus, and how to see an alert."""
+    if not watchers:
+        return
+    rules = ask(f"http://{watchers['prometheus']}/api/v1/rules?type=alert")
+    count = sum(len(group["rules"]) for group in rules["data"]["groups"])
+    if not count:
+        raise Failed("Prometheus has no alerts")
+    say(f"\nPrometheus     http://{watchers['prometheus']} watches with {count} alerts (by its API; it is unpacked without pages)")
+    say(f"Alertmanager   http://{watchers['alertmanager']}\n")
+    say(f"  curl -s 'http://{watchers['prometheus']}/api/v1/query?query=synapse_db_users'")
+    say(f"  kill -QUIT {server.pid}    ends PostgreSQL; three minutes later this alert is firing, and its runbook is in alerts/runbooks:")
+    say(f"  curl -s http://{watchers['alertmanager']}/api/v2/alerts")
 
 
 def report(homeserver: Homeserver, exporter: Process, url: str, made: dict):

@@ -12,6 +12,8 @@ elif ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then
   "$install/apt.sh" tzdata
   "$install/daemons.sh" postgresql
 fi
+# Whoever cannot have these has a demo without alerts.
+"$install/daemons.sh" prometheus && "$install/alertmanager.sh" || true
 python=$("$install/synapse.sh" 1.163.2)
 
 exec "$python" -B deploy/demo/demo.py "$@"

@@ -33,6 +33,10 @@ class Process:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def __enter__(self):
         return self
 
