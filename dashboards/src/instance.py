@@ -3,9 +3,22 @@
 from grafana_foundation_sdk.builders import dashboard
 
 from panels import (
-    BLUE, GREEN, INSTANCE, KEEP, ORANGE, RED, SYNAPSE, bars, begin, choice, graph,
-    rows, stat, table, top,
-)  # fmt: skip
+    BLUE,
+    GREEN,
+    INSTANCE,
+    KEEP,
+    ORANGE,
+    RED,
+    SYNAPSE,
+    bars,
+    begin,
+    choice,
+    graph,
+    rows,
+    stat,
+    table,
+    top,
+)
 
 
 def instance() -> dashboard.Dashboard:

@@ -6,10 +6,9 @@ Expressions are PromQL with two short forms, so that a panel says only what it i
 
 import re
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.builders import stat as stat_panel
 from grafana_foundation_sdk.builders import table as table_panel
-from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
@@ -46,9 +45,7 @@ def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .time("now-6h", "now")
         .link(links_by_tag("Databases under Matrix", TAG))
         .link(links_by_tag("Synapse itself", "matrix"))
-        .with_variable(
-            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-        )
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .with_variable(choice("job", "Job", "label_values(pg_up, job)"))
         .with_variable(choice("instance", "Instance", 'label_values(pg_up{job="$job"}, instance)'))
         .annotation(mark("The server was restarted", "pg_postmaster_start_time_seconds", ORANGE))
@@ -162,20 +159,14 @@ def graph(
         .thresholds(_steps(steps or ((None, GREEN),)))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.PALETTE_CLASSIC))
         .legend(legend)
-        .tooltip(
-            common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
-        )
+        .tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
         .draw_style(c.GraphDrawStyle.LINE)
         .line_width(1)
         .fill_opacity(60 if stack else 10)
         .show_points(c.VisibilityMode.NEVER)
         .span_nulls(False)
         .axis_soft_max(soft_max)
-        .stacking(
-            common.StackingConfig().mode(
-                c.StackingMode.NORMAL if stack else c.StackingMode.NONE
-            )
-        )
+        .stacking(common.StackingConfig().mode(c.StackingMode.NORMAL if stack else c.StackingMode.NONE))
     )
     if soft_min is None:
         panel.min(0)
@@ -184,9 +175,7 @@ def graph(
     if highest is not None:
         panel.max(highest)
     if steps:
-        panel.thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
-        )
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED))
     if limit:
         panel.override_by_name(limit, _as_limit())
     for place, (expr, name) in enumerate(lines):
