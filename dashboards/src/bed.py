@@ -57,15 +57,18 @@ def wal_reader(postgres):
     ended = threading.Event()
 
     def read():
-        with closing(
-            psycopg2.connect(
-                host=postgres.host,
-                port=postgres.port,
-                user=postgres.superuser,
-                application_name="standby",
-                connection_factory=PhysicalReplicationConnection,
-            )
-        ) as connection, connection.cursor() as cursor:
+        with (
+            closing(
+                psycopg2.connect(
+                    host=postgres.host,
+                    port=postgres.port,
+                    user=postgres.superuser,
+                    application_name="standby",
+                    connection_factory=PhysicalReplicationConnection,
+                )
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.create_replication_slot("standby")
             cursor.execute("IDENTIFY_SYSTEM")
             position = cursor.fetchone()[2]
@@ -95,9 +98,7 @@ class Prometheus:
             raise Failed("Prometheus is missing; `make deps-daemons` installs it")
         config = {
             "global": {"scrape_interval": f"{SCRAPE_INTERVAL}s", "scrape_timeout": f"{SCRAPE_INTERVAL}s"},
-            "scrape_configs": [
-                {"job_name": "postgres", "static_configs": [{"targets": [target]}]}
-            ],
+            "scrape_configs": [{"job_name": "postgres", "static_configs": [{"targets": [target]}]}],
         }
         own = folder / "prometheus"
         own.mkdir()

@@ -3,9 +3,22 @@
 from grafana_foundation_sdk.builders import dashboard
 
 from panels import (
-    BLUE, GREEN, INSTANCE, KEEP, ORANGE, RED, SYNAPSE, bars, begin, choice, graph,
-    rows, stat, table, top,
-)  # fmt: skip
+    BLUE,
+    GREEN,
+    INSTANCE,
+    KEEP,
+    ORANGE,
+    RED,
+    SYNAPSE,
+    bars,
+    begin,
+    choice,
+    graph,
+    rows,
+    stat,
+    table,
+    top,
+)
 
 
 def instance() -> dashboard.Dashboard:
@@ -142,7 +155,7 @@ def now() -> list:
             they would show is missing on this page, not well. The last row says which, and why.
             What this version or role does not have is not counted.""",
             """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version"})
-               or 0 * pg_up{here}""",
+               or 0 * sum(pg_up{here})""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
@@ -255,7 +268,7 @@ def work() -> list:
             ),
             unit="percentunit",
             soft_min=0.9,
-            max=1,
+            highest=1,
         ),
     ]
 
@@ -488,7 +501,7 @@ def tables() -> list:
                 "{{datname}} {{relname}}",
             ),
             unit="percentunit",
-            max=1,
+            highest=1,
             none="no vacuum runs",
         ),
     ]

@@ -70,7 +70,7 @@ SLIPS = [
     Slip("by (moode)", "by (mode)", "no metric here has the label moode"),
     Slip("{{user}}", "{{usename}}", "no metric here has the label user"),
     Slip("threshold=", "threshold_seconds=", "has no label threshold"),
-    Slip('deadlocks{instance', 'deadlocks{job=\\"$job\\", instance', "is not of job"),
+    Slip("deadlocks{instance", 'deadlocks{job=\\"$job\\", instance', "is not of job"),
     Slip("count{{", "count{", "is no PromQL"),
     Slip("[5m]", "[$__rate_interval]", "rate() over 5m"),
     Slip("(pg_locks_count{", "(pg_stat_database_deadlocks{", "is no counter"),

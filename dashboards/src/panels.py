@@ -6,10 +6,9 @@ Expressions are PromQL with two short forms, so that a panel says only what it i
 
 import re
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.builders import stat as stat_panel
 from grafana_foundation_sdk.builders import table as table_panel
-from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import common as c
 from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
@@ -46,9 +45,7 @@ def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .time("now-6h", "now")
         .link(links_by_tag("Databases under Matrix", TAG))
         .link(links_by_tag("Synapse itself", "matrix"))
-        .with_variable(
-            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-        )
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .with_variable(choice("job", "Job", "label_values(pg_up, job)"))
         .with_variable(choice("instance", "Instance", 'label_values(pg_up{job="$job"}, instance)'))
         .annotation(mark("The server was restarted", "pg_postmaster_start_time_seconds", ORANGE))
@@ -98,87 +95,110 @@ def mark(name: str, metric: str, color: str) -> dashboard.AnnotationQuery:
     )
 
 
-def stat(title: str, about: str, expr: str, unit: str = "short", *, steps=((None, GREEN),), **more):
-    """One number. `steps` are the values from which a color holds; `says` maps values to words,
-    `label` shows a label instead of the value, `none` is said where there is no series."""
+def stat(
+    title: str,
+    about: str,
+    expr: str,
+    unit: str = "short",
+    *,
+    steps=((None, GREEN),),
+    says: dict | None = None,
+    label: str = "",
+    decimals: int | None = None,
+    trend: bool = False,
+    **common_to_all,
+):
+    """One number. `steps` are the values from which a color holds; `says` maps values to words;
+    `label` is shown instead of the value; `trend` draws how it came to be, faintly."""
     panel = (
-        _begin(stat_panel.Panel(), title, about, more, 4, 4)
+        _begin(stat_panel.Panel(), title, about, 4, 4, **common_to_all)
         .unit(unit)
-        .no_value(more.get("none", "no data"))
         .thresholds(_steps(steps))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
         .color_mode(c.BigValueColorMode.VALUE)
-        .graph_mode(c.BigValueGraphMode.AREA if more.get("trend") else c.BigValueGraphMode.NONE)
+        .graph_mode(c.BigValueGraphMode.AREA if trend else c.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .wide_layout(True)
-        .with_target(_target(expr, more.get("label", ""), instant=not more.get("trend")))
+        .with_target(_target(expr, label, instant=not trend))
     )
-    if "label" in more:
+    if label:
         panel.text_mode(c.BigValueTextMode.NAME)
-    if "decimals" in more:
-        panel.decimals(more["decimals"])
-    if "says" in more:
-        panel.mappings(_words(more["says"]))
-    return _links(panel, more)
+    if decimals is not None:
+        panel.decimals(decimals)
+    if says:
+        panel.mappings(_words(says))
+    return panel
 
 
-def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", **more):
+def graph(
+    title: str,
+    about: str,
+    *lines: tuple[str, str],
+    unit: str = "short",
+    stack: bool = False,
+    limit: str | None = None,
+    steps=None,
+    many: bool = False,
+    soft_min: float | None = None,
+    soft_max: float = 1,
+    highest: float | None = None,
+    **common_to_all,
+):
     """Lines over time, each an expression and its legend. `stack` piles them up; `limit` is the
     legend of the line, if any, that the others should stay below; `steps` are drawn dashed;
     `many` has a table of the lines, with their last values, instead of a list."""
-    steps = more.get("steps")
     legend = common.VizLegendOptions().show_legend(True)
-    if more.get("many"):
+    if many:
         legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
         legend.calcs(["lastNotNull"]).width(300)
     else:
         legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
     panel = (
-        _begin(timeseries.Panel(), title, about, more, 12, 8)
+        _begin(timeseries.Panel(), title, about, 12, 8, **common_to_all)
         .unit(unit)
-        .no_value(more.get("none", "no data"))
         .thresholds(_steps(steps or ((None, GREEN),)))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.PALETTE_CLASSIC))
         .legend(legend)
-        .tooltip(
-            common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
-        )
+        .tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
         .draw_style(c.GraphDrawStyle.LINE)
         .line_width(1)
-        .fill_opacity(60 if more.get("stack") else 10)
+        .fill_opacity(60 if stack else 10)
         .show_points(c.VisibilityMode.NEVER)
         .span_nulls(False)
-        .axis_soft_max(more.get("soft_max", 1))
-        .stacking(
-            common.StackingConfig().mode(
-                c.StackingMode.NORMAL if more.get("stack") else c.StackingMode.NONE
-            )
-        )
+        .axis_soft_max(soft_max)
+        .stacking(common.StackingConfig().mode(c.StackingMode.NORMAL if stack else c.StackingMode.NONE))
     )
-    if "soft_min" in more:
-        panel.axis_soft_min(more["soft_min"])
-    else:
+    if soft_min is None:
         panel.min(0)
-    if "max" in more:
-        panel.max(more["max"])
+    else:
+        panel.axis_soft_min(soft_min)
+    if highest is not None:
+        panel.max(highest)
     if steps:
-        panel.thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
-        )
-    if "limit" in more:
-        panel.override_by_name(more["limit"], _as_limit())
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED))
+    if limit:
+        panel.override_by_name(limit, _as_limit())
     for place, (expr, name) in enumerate(lines):
         panel.with_target(_target(expr, name, chr(ord("A") + place)))
-    return _links(panel, more)
+    return panel
 
 
-def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
-    """One row for each value of the labels in `key` (label -> heading, or None: not shown). A column is its heading,
-    an expression, a unit, and, where they mean something, the steps of its color or words for its
-    values. No column: the labels alone, of the series of `only`."""
+def table(
+    title: str,
+    about: str,
+    key: dict[str, str | None],
+    *columns,
+    only: str | None = None,
+    go: dict[str, str] | None = None,
+    sort: str | None = None,
+    **common_to_all,
+):
+    """One row for each value of the labels in `key` (label -> heading, or None: not shown). A
+    column is its heading, an expression, a unit, and, where they mean something, the steps of its
+    color or words for its values. No column: the labels alone, of the series of `only`. `go` are
+    links by heading."""
     panel = (
-        _begin(table_panel.Panel(), title, about, more, 24, 8)
-        .no_value(more.get("none", "no data"))
+        _begin(table_panel.Panel(), title, about, 24, 8, **common_to_all)
         .thresholds(_steps(((None, GREY),)))
         .cell_options(c.TableAutoCellOptions())
         .min_width(80)
@@ -190,7 +210,7 @@ def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
     names = {label: heading for label, heading in key.items() if heading}
     hidden = {"Time": True} | {label: True for label in key.keys() - names.keys()}
     if not columns:
-        columns = (("Value", more["only"], "short"),)
+        columns = (("Value", only, "short"),)
         hidden["Value"] = True
     values = [f"Value #{chr(ord('A') + place)}" for place in range(len(columns))]
     if len(columns) == 1:
@@ -203,7 +223,7 @@ def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
         if meaning:
             properties += _meaning(meaning[0])
         panel.override_by_name(heading, properties)
-    for heading, url in more.get("go", {}).items():
+    for heading, url in (go or {}).items():
         link = {"title": "Look into it", "url": url}
         panel.override_by_name(heading, [d.DynamicConfigValue(id_val="links", value=[link])])
     for heading in names.values():
@@ -218,18 +238,17 @@ def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
             options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
         )
     )
-    if "sort" in more:
-        panel.sort_by([common.TableSortByFieldState().display_name(more["sort"]).desc(True)])
-    return _links(panel, more)
+    if sort:
+        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+    return panel
 
 
-def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **more):
+def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **common_to_all):
     """A bar for each series, as it is now."""
-    panel = (
-        _begin(bargauge.Panel(), title, about, more, 8, 8)
+    return (
+        _begin(bargauge.Panel(), title, about, 8, 8, **common_to_all)
         .unit(unit)
         .min(0)
-        .no_value(more.get("none", "no data"))
         .thresholds(_steps(((None, BLUE),)))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
         .orientation(c.VizOrientation.HORIZONTAL)
@@ -244,7 +263,6 @@ def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **mo
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target(expr, name, instant=True))
     )
-    return _links(panel, more)
 
 
 def top(count: int, shown: str, ranked: str) -> str:
@@ -266,13 +284,34 @@ def rows(board: dashboard.Dashboard, open_rows: dict, folded_rows: dict) -> dash
     return board
 
 
-def _begin(panel, title: str, about: str, more: dict, width: int, height: int):
-    """What all panels have. `runbook` is the alert that watches the same thing."""
+def _begin(
+    panel,
+    title: str,
+    about: str,
+    usual_width: int,
+    usual_height: int,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    none: str = "no data",
+    runbook: str | None = None,
+    see: dict[str, str] | None = None,
+):
+    """What is common to all panels. `none` is said where there is no series; `runbook` is the alert
+    that watches the same thing; `see` are other dashboards, by the words of the link."""
     about = re.sub(r"\s+", " ", about.strip())
-    if "runbook" in more:
-        about += f"\n\nAlert: {more['runbook']}, with the runbook `alerts/runbooks/{more['runbook']}.md`."
-    width, height = more.get("width", width), more.get("height", height)
-    return panel.title(title).description(about).datasource(DATASOURCE).span(width).height(height)
+    if runbook:
+        about += f"\n\nAlert: {runbook}, with the runbook `alerts/runbooks/{runbook}.md`."
+    panel.title(title).description(about).no_value(none).datasource(DATASOURCE)
+    panel.span(width or usual_width).height(height or usual_height)
+    if see:
+        panel.links(
+            [
+                dashboard.DashboardLink(words).type(d.DashboardLinkType.LINK).url(f"/d/{uid}?{KEEP}")
+                for words, uid in see.items()
+            ]
+        )
+    return panel
 
 
 def _target(expr: str, legend: str, ref: str = "A", instant: bool = False, rows: bool = False):
@@ -323,15 +362,6 @@ def _meaning(of) -> list:
         "steps": [{"value": value, "color": color} for value, color in of],
     }
     return [colored, d.DynamicConfigValue(id_val="thresholds", value=thresholds)]
-
-
-def _links(panel, more: dict):
-    """Links to other dashboards, which keep what was chosen."""
-    links = [
-        dashboard.DashboardLink(title).type(d.DashboardLinkType.LINK).url(f"/d/{uid}?{KEEP}")
-        for title, uid in more.get("see", {}).items()
-    ]
-    return panel.links(links) if links else panel
 
 
 # Columns whose usual width does not do.

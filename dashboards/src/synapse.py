@@ -4,8 +4,22 @@ from grafana_foundation_sdk.builders import dashboard
 
 from instance import DEAD_SHARE, SESSIONS, TABLE_SIZE, by_table, largest, top_tables
 from panels import (
-    BLUE, GREEN, INSTANCE, ORANGE, RED, SYNAPSE, bars, begin, choice, graph, mark, rows, stat, table, top,
-)  # fmt: skip
+    BLUE,
+    GREEN,
+    INSTANCE,
+    ORANGE,
+    RED,
+    SYNAPSE,
+    bars,
+    begin,
+    choice,
+    graph,
+    mark,
+    rows,
+    stat,
+    table,
+    top,
+)
 
 
 def synapse() -> dashboard.Dashboard:
@@ -324,7 +338,11 @@ def tables() -> list:
             rows: above a third no vacuum comes through.""",
             {"datname": None, "schemaname": "Schema", "relname": "Table"},
             ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
-            ("Growth", largest(by_table("delta(pg_stat_user_tables_table_size_bytes{db}[$__range])")), "bytes"),
+            (
+                "Growth",
+                largest(by_table("delta(pg_stat_user_tables_table_size_bytes{db}[$__range])")),
+                "bytes",
+            ),
             ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
             ("Rows", largest(by_table("pg_stat_user_tables_n_live_tup{db}")), "short"),
             (
