@@ -93,7 +93,6 @@ deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
 
 deps-deploy: ## Checkers of container, Kubernetes and systemd files
-	@$(install)/daemons.sh prometheus-alertmanager
 	@$(install)/deploy.sh
 
 help: ## List all this
