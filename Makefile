@@ -2,6 +2,8 @@
 
 install := tests/support/install
 synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
+newest := $(lastword $(sort $(synapses)))
+debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help
@@ -10,6 +12,9 @@ say = @echo "==> $(1)"
 
 build: ## Build the program: target/release/matrix-postgres-exporter
 	cargo build --locked --release
+
+dashboards: ## Write dashboards/*.json anew from dashboards/src
+	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py
 
 demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
 	@deploy/demo/run.sh
@@ -20,6 +25,8 @@ test: ## Run every test; installs what they run on into .deps
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-real
 	@$(MAKE) --no-print-directory test-faults
+	@$(MAKE) --no-print-directory test-deploy
+	@$(MAKE) --no-print-directory test-dashboards
 
 test-unit: ## Run what needs nothing but Rust
 	$(call say,unit tests)
@@ -33,29 +40,44 @@ test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
+test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
+	$(call say,dashboards)
+	cargo build --locked
+	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py --check && \
+	  $$python -B dashboards/src/lint.py $(debug)
+	dashboards/src/grafana/run.sh schema.mjs $(CURDIR)/dashboards/*.json
+	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/live.py $(debug)
+
+dashboards-preview: deps ## Draw the dashboards from live data into dashboards/preview
+	cargo build --locked
+	@command -v chromium >/dev/null || $(install)/apt.sh chromium
+	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
+
 test-alerts: deps ## Run those of the tests that are on alerts
 	$(call say,tests of alerts)
 	cargo test --locked --test alerts
 	cargo test --locked --test real promtool::
 	cargo test --locked --test faults pages::
 
-bench: ## Measure
-	cargo bench --locked
+test-deploy: deps deps-deploy ## Check what is in deploy/
+	$(call say,deployment)
+	cargo test --locked --test deploy
 
 ##@ Care
 
 lint: ## Check format, clippy's warnings and the dependencies
 	$(call say,lint)
 	cargo fmt --check
-	cargo clippy --locked --all-targets --test real --test faults -- -D warnings
+	cargo clippy --locked --all-targets --test real --test faults --test deploy -- -D warnings
 	@$(install)/cargo-deny.sh check licenses bans sources
 	@if timeout 60 $(install)/cargo-deny.sh fetch db >/dev/null 2>&1; \
 	then $(install)/cargo-deny.sh check advisories; \
 	else echo "==> advisories NOT checked: https://github.com/rustsec/advisory-db cannot be reached"; fi
 
-docs: ## Write docs/metrics.md anew
+docs: ## Write anew what is generated from definitions and rules
 	cargo run --locked --quiet -- metrics --format markdown >docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
+	deploy/generate.sh
 
 deps: deps-postgres deps-daemons deps-synapse ## Install what the tests run on
 
@@ -70,8 +92,12 @@ deps-daemons: ## PgBouncer, Prometheus and Alertmanager
 deps-synapse: ## Synapse
 	@for version in $(synapses); do $(install)/synapse.sh $$version >/dev/null || exit; done
 
+deps-deploy: ## Checkers of container, Kubernetes and systemd files
+	@$(install)/daemons.sh prometheus-alertmanager
+	@$(install)/deploy.sh
+
 help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-alerts bench lint docs deps deps-postgres deps-daemons deps-synapse help
+.PHONY: build demo test test-unit test-real test-faults test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

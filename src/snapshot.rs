@@ -26,6 +26,18 @@ impl Snapshot {
         family.samples.push(sample);
     }
 
+    /// Adds many samples of one metric.
+    pub fn extend(&mut self, metric: &Arc<Metric>, samples: Vec<Sample>) {
+        match self.families.get_mut(&metric.name) {
+            Some(family) => family.samples.extend(samples),
+            None => {
+                let metric = metric.clone();
+                let family = Family { metric, samples };
+                self.families.insert(family.metric.name.clone(), family);
+            }
+        }
+    }
+
     /// Adds a copy of the samples of another snapshot.
     pub fn merge(&mut self, other: &Self) {
         for (name, family) in &other.families {
@@ -75,15 +87,26 @@ impl Snapshot {
     /// were dropped, by metric name.
     pub fn dedupe(&mut self) -> BTreeMap<Arc<str>, usize> {
         let mut dropped = BTreeMap::new();
+        // The metrics of one collector share their rows' labels: what is distinct once need not be
+        // compared again.
+        let mut distinct: Vec<Labels> = Vec::new();
         for (name, family) in &mut self.families {
-            let before = family.samples.len();
-            let mut seen = HashSet::with_capacity(before);
-            family
-                .samples
-                .retain(|sample| seen.insert(sample.labels.clone()));
-            if family.samples.len() < before {
-                dropped.insert(name.clone(), before - family.samples.len());
+            let samples = &mut family.samples;
+            let pairs = distinct.iter().zip(samples.iter());
+            let known = distinct.len() == samples.len()
+                && pairs
+                    .into_iter()
+                    .all(|(labels, sample)| Arc::ptr_eq(labels, &sample.labels));
+            if known {
+                continue;
             }
+            let before = samples.len();
+            let mut seen = HashSet::with_capacity(before);
+            samples.retain(|sample| seen.insert(sample.labels.clone()));
+            if samples.len() < before {
+                dropped.insert(name.clone(), before - samples.len());
+            }
+            distinct = samples.iter().map(|sample| sample.labels.clone()).collect();
         }
         dropped
     }
@@ -162,4 +185,37 @@ pub fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_sample_with_the_same_labels_is_dropped_and_counted() {
+        let metrics = ["pg_a", "pg_b"].map(|name| Metric::new(name, Kind::Gauge, "Help"));
+        let rows = [labels([("datname", "x")]), labels([("datname", "y")])];
+        let mut page = Snapshot::default();
+        for metric in &metrics {
+            for (value, labels) in rows.iter().enumerate() {
+                let labels = labels.clone();
+                page.push(
+                    metric,
+                    Sample {
+                        labels,
+                        value: value as f64,
+                    },
+                );
+            }
+        }
+        assert_eq!(page.dedupe(), BTreeMap::new());
+        let labels = labels([("datname", "x")]);
+        page.push(&metrics[1], Sample { labels, value: 7.0 });
+        assert_eq!(page.dedupe(), BTreeMap::from([("pg_b".into(), 1)]));
+        let values: Vec<_> = page
+            .families()
+            .flat_map(|family| family.samples.iter().map(|sample| sample.value))
+            .collect();
+        assert_eq!(values, [0.0, 1.0, 0.0, 1.0]);
+    }
 }

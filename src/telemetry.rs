@@ -69,7 +69,10 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
     let directives = match level.parse::<LevelFilter>() {
         Ok(own) => {
             let others = own.min(LevelFilter::WARN);
-            format!("{others},{}={own}", env!("CARGO_CRATE_NAME"))
+            // The pool warns of every connection that a restart has cut; what matters, we say.
+            let pool = own.min(LevelFilter::ERROR);
+            let crate_name = env!("CARGO_CRATE_NAME");
+            format!("{others},deadpool.postgres={pool},{crate_name}={own}")
         }
         // A lone word would be taken for the name of a library.
         Err(_) if !level.contains('=') => return Err(Error::Level(level.to_owned())),
@@ -182,9 +185,12 @@ mod tests {
     fn a_level_quietens_the_libraries() {
         let written = |level| filter(level).map(|filter| filter.to_string());
         let own = env!("CARGO_CRATE_NAME");
-        assert_eq!(written("debug").unwrap(), format!("{own}=debug,warn"));
-        assert_eq!(written("INFO").unwrap(), format!("{own}=info,warn"));
-        assert_eq!(written("off").unwrap(), format!("{own}=off,off"));
+        let levels = |own_level, pool, others| {
+            format!("{own}={own_level},deadpool.postgres={pool},{others}")
+        };
+        assert_eq!(written("debug").unwrap(), levels("debug", "error", "warn"));
+        assert_eq!(written("INFO").unwrap(), levels("info", "error", "warn"));
+        assert_eq!(written("off").unwrap(), levels("off", "off", "off"));
         assert_eq!(written("info,h2=trace").unwrap(), "h2=trace,info");
     }
 

@@ -11,7 +11,8 @@ use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
 use super::support::process::{scratch, wait_for};
 use super::support::roles::Role;
-use super::support::slow::{OURS, Slow};
+use super::support::slow::Slow;
+use super::support::watch::OURS;
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(6);
@@ -47,13 +48,9 @@ async fn a_client_that_leaves_takes_its_statements_along() {
             slow.pace(0).await;
             exporter.scrape_within(TIMEOUT).await.assert_whole();
         }
-        assert_eq!(
-            server
-                .log()
-                .matches("canceling statement due to user request")
-                .count(),
-            3
-        );
+        let log = server.log_so_far().await;
+        let cancelled = log.matches("canceling statement due to user request");
+        assert_eq!(cancelled.count(), 3, "{log}");
     }
 }
 
@@ -88,11 +85,8 @@ async fn a_client_that_stays_is_served() {
     });
     page.assert_whole();
     assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
-    assert!(
-        !server.log().contains("canceling statement"),
-        "{}",
-        server.log()
-    );
+    let log = server.log_so_far().await;
+    assert!(!log.contains("canceling statement"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,16 +186,10 @@ async fn an_end_in_the_middle_of_a_scrape_lets_it_end() {
     let (status, log) = exporter.stop().await;
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(server.sessions(OURS, "true").await, 0);
-    assert!(
-        !server.log().contains("canceling statement"),
-        "{}",
-        server.log()
-    );
-    assert!(
-        !server.log().contains("connection reset"),
-        "{}",
-        server.log()
-    );
+    let log = server.log_so_far().await;
+    assert!(!log.contains("canceling statement"), "{log}");
+    let log = server.log_so_far().await;
+    assert!(!log.contains("connection reset"), "{log}");
 }
 
 /// What is refreshed behind the scrapes delays none of them, nor the end.

@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 const YAML: &str = "
 servers: { main: { databases: { interval: 1s } } }
-collectors: { table_size: { ttl: 1s }, database_size: { ttl: 1s } }";
+collectors: { table_size: { ttl: 1s } }";
 
 /// Scrapes go on without a pause; whoever drops or copies a database has his way all the same.
 #[tokio::test(flavor = "multi_thread")]
@@ -46,6 +46,8 @@ async fn visited_databases_are_dropped_and_created() {
                 server.sql("postgres", "DROP DATABASE guest").await;
                 // PostgreSQL itself waits so long for others to leave.
                 assert!(start.elapsed() < Duration::from_secs(5));
+                // The first page may share what a scrape read that began before.
+                exporter.scrape_within(TIMEOUT).await;
                 let page = exporter.scrape_within(TIMEOUT).await;
                 assert_eq!(mentions(&page, "guest"), Vec::<&Sample>::new(), "{major}");
             }

@@ -5,11 +5,13 @@
 
 mod support;
 
+mod abandoned;
+mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
 mod frozen;
 mod locks;
+mod migrations;
 mod pages;
-mod abandoned;
 mod together;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::support::exporter::Exporter;
+use super::support::exporter::{Exporter, failures};
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
@@ -293,16 +293,6 @@ fn age(page: &Page) -> Option<f64> {
         "pg_exporter_collector_age_seconds",
         &[("collector", "table_size")],
     )
-}
-
-/// The collectors that did not see everything that they should.
-fn failures(page: &Page) -> Vec<&str> {
-    let failed = page
-        .samples("pg_scrape_collector_success")
-        .filter(|sample| sample.value != 1.0);
-    failed
-        .map(|sample| sample.labels["collector"].as_str())
-        .collect()
 }
 
 /// What the server says of those who have waited for such a lock for `deadlock_timeout`. A reader

@@ -1,7 +1,6 @@
 //! Names that are hard to write down: no UTF-8, quotes, newlines, backslashes.
 
-use super::support::exporter::Exporter;
-use super::support::exposition::Page;
+use super::support::exporter::{Exporter, failures};
 use super::support::postgres::{Postgres, rows};
 
 /// A SQL_ASCII database takes any bytes as a name, and so does, from there, the shared catalogue.
@@ -150,16 +149,6 @@ async fn names_with_every_character_that_has_a_meaning() {
         let size = page.value("pg_stat_user_tables_table_size_bytes", &table);
         assert_eq!(size, Some(8192.0));
     }
-}
-
-/// The collectors that did not see everything that they should.
-fn failures(page: &Page) -> Vec<&str> {
-    let failed = page
-        .samples("pg_scrape_collector_success")
-        .filter(|sample| sample.value != 1.0);
-    failed
-        .map(|sample| sample.labels["collector"].as_str())
-        .collect()
 }
 
 /// A statement with a name of these bytes, for a database that takes any.

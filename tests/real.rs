@@ -6,13 +6,22 @@
 mod support;
 
 mod bed;
+mod budget;
+mod catalogue;
 mod cli;
 mod connect;
+mod cost;
 mod down;
 mod limits;
 mod names;
+mod numbers;
+mod pgbouncer;
+mod privacy;
+mod prometheus;
 mod promtool;
 mod refused;
-mod synapse;
+mod replication;
 mod restarts;
 mod rights;
+mod synapse;
+mod values;

@@ -11,11 +11,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
-use super::support::postgres::Postgres;
+use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::slow::Slow;
+use super::support::watch::OURS;
 
 /// How long Prometheus waits for a page.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What tells of tables: read in every scrape, and remembered.
 const TABLES: [&str; 2] = [
@@ -48,6 +51,62 @@ async fn no_scrape_is_lost_to_a_restart() {
     }
 }
 
+/// The functions of the strict set-up are in another database than the one that is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_privilege() {
+    let mut server = Postgres::start(18).await;
+    server.sql("postgres", "CREATE DATABASE matrix").await;
+    Role::Plain.create(&server, "exporter", &[]).await;
+    Slow::install(&server, "exporter").await;
+    let exporter = Exporter::watch(&server.tcp_dsn("matrix", "exporter"), &[]).await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+
+    server.stop().await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    assert_eq!(page.down_reason(), Some("refused"));
+    server.restart().await;
+    wait_for("the server is seen", async || {
+        exporter.scrape_within(TIMEOUT).await.up()
+    })
+    .await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+}
+
+/// Somebody ends our sessions; a backend dies, and all others with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_scrape_is_lost_to_an_end_of_sessions() {
+    let server = Postgres::start(18).await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "postgres"), &[]).await;
+    let before = exporter.scrape_within(TIMEOUT).await;
+    before.assert_whole();
+
+    let ours = backends(&server, "true").await;
+    assert!(!ours.is_empty());
+    ours.iter().for_each(|pid| send(*pid, Signal::TERM));
+    gone(&server, &ours).await;
+    exporter.scrape_within(TIMEOUT).await.assert_whole();
+
+    let ours = backends(&server, "true").await;
+    let other = server.client("postgres", "postgres").await;
+    let pid = rows(&other, "SELECT pg_backend_pid()").await[0][0].clone();
+    send(
+        Pid::from_raw(pid.unwrap().parse().unwrap()).unwrap(),
+        Signal::KILL,
+    );
+    wait_for("the server has recovered", async || {
+        server.log().matches("ready to accept connections").count() == 2
+    })
+    .await;
+    gone(&server, &ours).await;
+    let page = exporter.scrape_within(TIMEOUT).await;
+    page.assert_whole();
+    assert_eq!(start_time(&page), start_time(&before));
+}
+
 /// The connection ends while the first question of a scrape is on its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_in_the_middle_of_a_question() {
@@ -58,7 +117,7 @@ async fn an_end_in_the_middle_of_a_question() {
     // Somebody ends the sessions: others are made.
     let ours = hold(&server).await;
     let (page, ()) = tokio::join!(exporter.scrape_within(TIMEOUT), async {
-        wait_for("the question is sent", async || unread(&server)).await;
+        wait_for("the question is sent", async || server.has_unread()).await;
         ours.iter().for_each(|pid| send(*pid, Signal::TERM));
         ours.iter().for_each(|pid| send(*pid, Signal::CONT));
     });
@@ -75,7 +134,7 @@ async fn an_end_in_the_middle_of_a_question() {
     // The server shuts down: what was true before is not, any more.
     let ours = hold(&server).await;
     let (page, ()) = tokio::join!(exporter.scrape_within(TIMEOUT), async {
-        wait_for("the question is sent", async || unread(&server)).await;
+        wait_for("the question is sent", async || server.has_unread()).await;
         send(server.pid(), Signal::INT);
         wait_for("the shutdown begins", async || {
             server.log().contains("received fast shutdown request")
@@ -99,6 +158,15 @@ async fn hold(server: &Postgres) -> Vec<Pid> {
     assert!(!ours.is_empty());
     ours.iter().for_each(|pid| send(*pid, Signal::STOP));
     ours
+}
+
+/// Waits until backends are gone.
+async fn gone(server: &Postgres, pids: &[Pid]) {
+    wait_for("the sessions end", async || {
+        let left = backends(server, "true").await;
+        !left.iter().any(|pid| pids.contains(pid))
+    })
+    .await;
 }
 
 fn send(pid: Pid, signal: Signal) {
@@ -152,19 +220,13 @@ async fn two_servers_behind_one_address_are_never_mixed() {
         vec![one, two],
         vec![two, one],
         turns.clone(),
-        turns.clone(),
         vec![one, one, two],
-        vec![two, two, two, one],
         turns,
     ] {
         for server in [&first, &second] {
-            for pid in backends(server, "true").await {
-                send(pid, Signal::TERM);
-            }
-            wait_for("they are gone", async || {
-                backends(server, "true").await.is_empty()
-            })
-            .await;
+            let ours = backends(server, "true").await;
+            ours.iter().for_each(|pid| send(*pid, Signal::TERM));
+            gone(server, &ours).await;
         }
         door.lead_to(ports.clone());
         for _ in 0..3 {
@@ -322,22 +384,11 @@ async fn epoch(server: &Postgres) -> f64 {
 async fn backends(server: &Postgres, condition: &str) -> Vec<Pid> {
     let sql = format!(
         "SELECT pid FROM pg_stat_activity \
-          WHERE application_name = 'matrix-postgres-exporter' AND {condition}"
+          WHERE application_name = '{OURS}' AND {condition}"
     );
     let rows = server.sql("postgres", &sql).await;
     let pids = rows
         .iter()
         .map(|row| row[0].as_ref().unwrap().parse().unwrap());
     pids.map(|pid| Pid::from_raw(pid).unwrap()).collect()
-}
-
-/// Whether bytes have come for the server that no process of it has read.
-fn unread(server: &Postgres) -> bool {
-    let port = format!(":{:04X}", server.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    sockets.lines().any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let received = fields[4].split_once(':').map(|(_, received)| received);
-        fields[1].ends_with(&port) && received.is_some_and(|bytes| bytes != "00000000")
-    })
 }

@@ -8,13 +8,21 @@ use futures_util::future::join_all;
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
+use super::support::process::wait_for;
 use super::support::roles::Role;
-use super::support::slow::{OURS, Slow};
+use super::support::slow::Slow;
+use super::support::watch::OURS;
 
 const COUNTER: &str = "pg_exporter_collector_statements_total";
 
-/// What each of the ten wants, and how long it waits for it. None is every collector.
-const ASKED: [(&[&str], u64); 10] = [
+/// The collectors that somebody wants, all for none, and for how many seconds they are waited for.
+type Asked = (&'static [&'static str], u64);
+
+/// How much later a page may come on a busy machine.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// The ten.
+const ASKED: [Asked; 10] = [
     (&[], 20),
     (&[], 15),
     (&["locks"], 20),
@@ -52,26 +60,25 @@ async fn ten_scrapes_at_once_cost_as_much_as_one() {
     let before = statements(&exporter.scrape().await);
     server.freeze().await;
     let (late, in_time) = ASKED.split_at(7);
-    let start = Instant::now();
-    let (late, in_time) = tokio::join!(
+    let all = |asked: &'static [Asked]| {
         join_all(
-            late.iter()
-                .map(|(collect, seconds)| scrape(&exporter, collect, *seconds))
-        ),
-        async {
-            let answers = in_time
+            asked
                 .iter()
-                .map(|(collect, seconds)| scrape(&exporter, collect, *seconds));
-            let pages = join_all(answers).await;
-            assert!(
-                start.elapsed() < Duration::from_secs(1),
-                "{:?}",
-                start.elapsed()
-            );
+                .map(|(collect, seconds)| scrape(&exporter, collect, *seconds)),
+        )
+    };
+    let (first, (others, in_time)) = tokio::join!(all(&late[..1]), async {
+        // The deadline of the first is the longest that is known when the question is sent.
+        wait_for("the first asks", async || server.has_unread()).await;
+        let start = Instant::now();
+        tokio::join!(all(&late[1..]), async {
+            let pages = all(in_time).await;
+            assert!(start.elapsed() < Duration::from_secs(1) + SLACK);
             server.thaw();
             pages
-        }
-    );
+        })
+    });
+    let late: Vec<_> = first.into_iter().chain(others).collect();
     for ((collect, _), page) in ASKED.iter().zip(late.iter().chain(&in_time)) {
         assert_eq!(
             collectors(page, collect),
@@ -124,9 +131,9 @@ async fn who_has_less_time_gets_what_is_there_by_then() {
             tokio::join!(scrape(&exporter, &[], 10), async {
                 slow.wait_until_it_runs().await;
                 let start = Instant::now();
-                let page = scrape(&exporter, &[], 1).await;
+                let page = scrape(&exporter, &[], 2).await;
                 assert!(
-                    start.elapsed() < Duration::from_secs(1),
+                    start.elapsed() < Duration::from_secs(2) + SLACK,
                     "{:?}",
                     start.elapsed()
                 );
@@ -147,7 +154,7 @@ async fn who_has_less_time_gets_what_is_there_by_then() {
     assert!(
         idle.value("pg_exporter_last_scrape_duration_seconds", &[])
             .unwrap()
-            < 1.0
+            < 3.0
     );
     assert_eq!(statements(&patient)["wal"], before + 1);
 }

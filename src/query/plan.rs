@@ -283,22 +283,54 @@ impl Harvest {
     /// Adds the samples of one query.
     pub(super) fn add(&mut self, rows: Vec<RowSamples>, merge: Merge) {
         let samples = rows.into_iter().flat_map(|row| row.samples);
-        match merge {
-            Merge::Drop => samples.for_each(|(metric, sample)| self.snapshot.push(&metric, sample)),
-            Merge::Max => {
-                let mut largest: HashMap<(Arc<str>, Labels), (Arc<Metric>, f64)> = HashMap::new();
-                for (metric, sample) in samples {
-                    largest
-                        .entry((metric.name.clone(), sample.labels))
-                        .and_modify(|(_, value)| *value = value.max(sample.value))
-                        .or_insert((metric, sample.value));
-                }
-                for ((_, labels), (metric, value)) in largest {
-                    self.snapshot.push(&metric, Sample { labels, value });
-                }
-            }
+        for (metric, samples) in by_metric(samples) {
+            let samples = match merge {
+                Merge::Drop => samples,
+                Merge::Max => largest(samples),
+            };
+            self.snapshot.extend(&metric, samples);
         }
     }
+}
+
+/// The samples of each metric, in their order.
+pub(super) fn by_metric(
+    samples: impl Iterator<Item = (Arc<Metric>, Sample)>,
+) -> Vec<(Arc<Metric>, Vec<Sample>)> {
+    let mut groups: Vec<(Arc<Metric>, Vec<Sample>)> = Vec::new();
+    let mut last = 0;
+    for (metric, sample) in samples {
+        // A row's metrics follow each other, and so do the rows.
+        let here = |at: usize| {
+            groups
+                .get(at)
+                .is_some_and(|group| Arc::ptr_eq(&group.0, &metric))
+        };
+        let at = [last + 1, 0].into_iter().find(|at| here(*at));
+        last = at
+            .or_else(|| (0..groups.len()).find(|at| here(*at)))
+            .unwrap_or(groups.len());
+        match groups.get_mut(last) {
+            Some((_, group)) => group.push(sample),
+            None => groups.push((metric, vec![sample])),
+        }
+    }
+    groups
+}
+
+/// The largest of the samples with the same labels.
+fn largest(samples: Vec<Sample>) -> Vec<Sample> {
+    let mut largest: HashMap<Labels, f64> = HashMap::with_capacity(samples.len());
+    for Sample { labels, value } in samples {
+        largest
+            .entry(labels)
+            .and_modify(|known| *known = known.max(value))
+            .or_insert(value);
+    }
+    let samples = largest.into_iter();
+    samples
+        .map(|(labels, value)| Sample { labels, value })
+        .collect()
 }
 
 /// The samples of one row.

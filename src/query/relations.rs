@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio_postgres::Client;
 
 use super::message::Message;
-use super::plan::{Cost, Reader};
+use super::plan::{Cost, Reader, by_metric};
 use super::{Harvest, QueryError, Reason, Scope, Skip};
 use crate::snapshot::{Metric, Sample};
 
@@ -123,10 +123,12 @@ pub(super) async fn run(
         harvest.kept.pop_last();
         harvest.cost.cut += 1;
     }
-    for kept in harvest.kept.values() {
-        for (metric, sample) in &kept.samples {
-            harvest.snapshot.push(metric, sample.clone());
-        }
+    let samples = harvest
+        .kept
+        .values()
+        .flat_map(|kept| kept.samples.iter().cloned());
+    for (metric, samples) in by_metric(samples) {
+        harvest.snapshot.extend(&metric, samples);
     }
     Ok(())
 }

@@ -42,10 +42,12 @@ pub enum Outdated {
 }
 
 /// Why a server does not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Down {
     pub reason: &'static str,
     pub message: String,
+    /// The deadline of the scrapes that ended the question, if no answer of the server did.
+    pub ended: Option<Instant>,
 }
 
 impl Memory {

@@ -27,23 +27,32 @@ impl Target {
         started: Instant,
         deadline: Instant,
     ) -> Result<Arc<Facts>, Down> {
+        // A scrape with less patience may have ended the question: this one asks again.
+        let final_for_us = |down: &Down| down.ended.is_none_or(|ended| ended >= deadline);
         if let Some((at, down)) = &self.memory().down
             && at.elapsed() < DOWN_MEMORY
+            && final_for_us(down)
         {
             return Err(down.clone());
         }
-        let longest = self.longest_deadline(deadline);
-        let awaited = self.facts.get(started, || {
-            let target = self.clone();
-            async move { target.read_facts(longest).await }.boxed()
-        });
-        match timeout_at(deadline.into(), awaited).await {
-            Ok(facts) => (*facts).clone(),
-            Err(_) => Err(self.timed_out(started)),
+        let mut since = started;
+        loop {
+            let longest = self.longest_deadline(deadline);
+            let awaited = self.facts.get(since, || {
+                let target = self.clone();
+                async move { target.read_facts(longest).await }.boxed()
+            });
+            let Ok(facts) = timeout_at(deadline.into(), awaited).await else {
+                return Err(self.timed_out(started, deadline));
+            };
+            match &*facts {
+                Err(down) if !final_for_us(down) => since = Instant::now(),
+                _ => return (*facts).clone(),
+            }
         }
     }
 
-    pub fn timed_out(&self, started: Instant) -> Down {
+    fn timed_out(&self, started: Instant, deadline: Instant) -> Down {
         Down {
             reason: "timeout",
             message: format!(
@@ -51,13 +60,14 @@ impl Target {
                 self.connections.address(),
                 started.elapsed().as_secs_f64()
             ),
+            ended: Some(deadline),
         }
     }
 
     pub async fn read_facts(self: Arc<Self>, deadline: Instant) -> Result<Arc<Facts>, Down> {
         let started = Instant::now();
         let read = timeout_at(deadline.into(), self.ask_facts(deadline)).await;
-        let facts = read.unwrap_or_else(|_| Err(self.timed_out(started)));
+        let facts = read.unwrap_or_else(|_| Err(self.timed_out(started, deadline)));
         let mut memory = self.memory();
         match &facts {
             Ok(facts) => {
@@ -68,7 +78,10 @@ impl Target {
                 self.forget(&outdated);
             }
             Err(down) => {
-                let known = memory.down.as_ref().is_some_and(|(_, known)| known == down);
+                let known = memory
+                    .down
+                    .as_ref()
+                    .is_some_and(|(_, known)| known.reason == down.reason);
                 if !known {
                     tracing::warn!(
                         server = self.config.name,
@@ -90,8 +103,12 @@ impl Target {
         let facts = match self.ask_facts_in(&home, deadline).await {
             Err(Unanswered::Lease(error)) if home != self.own_database => {
                 tracing::debug!(%error, "{home} is out of reach");
-                self.memory().home = self.own_database.clone();
-                self.ask_facts_in(&self.own_database, deadline).await
+                let facts = self.ask_facts_in(&self.own_database, deadline).await;
+                // Where the whole server is down, home is where it was.
+                if facts.is_ok() {
+                    self.memory().home = self.own_database.clone();
+                }
+                facts
             }
             other => other,
         };
@@ -108,6 +125,7 @@ impl Target {
                         "{} refuses to tell its version and role: {error}",
                         self.connections.address()
                     ),
+                    ended: None,
                 })
             }
             Err(error) => Err(Down {
@@ -116,6 +134,7 @@ impl Target {
                     Unanswered::Query(error) => error.reason().as_str(),
                 },
                 message: error.to_string(),
+                ended: None,
             }),
         }
     }

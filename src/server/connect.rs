@@ -33,7 +33,7 @@ mod socket;
 pub use error::{ConnectError, Reason};
 
 use error::Login;
-use socket::{Lent, Socket, tune, until_closed};
+use socket::{Lent, Socket, close, tune, until_closed};
 
 /// Opens connections to one server.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Dialer {
         let (socket, peer) = self.dial().await?;
         let (lent, back) = Lent::new(socket);
         let end = tokio::spawn(async move {
-            until_closed(back).await;
+            close(back).await;
             drop(place);
         });
         let (client, connection) = config

@@ -5,6 +5,7 @@
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::{Pin, pin};
@@ -13,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -35,6 +38,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a place in the budget is waited for before looking whether any will come free.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often one who waits for a connection looks for another way to one.
+const STEP: Duration = Duration::from_millis(500);
+
 /// The connections of one server; cheap to clone.
 #[derive(Clone)]
 pub struct Connections(Arc<Inner>);
@@ -45,8 +51,12 @@ struct Inner {
     permits: Arc<Semaphore>,
     warm: Mutex<BTreeMap<String, Warm>>,
     identity: Mutex<Identity>,
+    /// The one place of the background work beside the pools.
+    background: Arc<Semaphore>,
     /// Connections that somebody uses, or is making.
     held: AtomicUsize,
+    /// Logins that go on, or were given up and whose backends are still there.
+    logins: AtomicUsize,
     /// Callers without a permit for whom no idle connection could be closed: so many of those that
     /// come back are closed instead.
     unserved: AtomicUsize,
@@ -97,8 +107,11 @@ pub enum LeaseError {
         /// Whom it reached.
         found: String,
     },
-    /// Every connection of the budget was given up and is still there.
-    #[error("all {budget} connections to {address} hang: the server neither answers nor ends them")]
+    /// There is no room for another, and those that were given up are still there.
+    #[error(
+        "no connection to {address} is free: of {budget}, some hang, and the server neither \
+         answers nor ends them"
+    )]
     Hanging {
         /// Where they go.
         address: String,
@@ -136,7 +149,9 @@ impl Connections {
             permits: Arc::new(Semaphore::new(budget)),
             warm: Mutex::default(),
             identity: Mutex::default(),
+            background: Arc::new(Semaphore::new(1)),
             held: AtomicUsize::new(0),
+            logins: AtomicUsize::new(0),
             unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
         }))
@@ -235,7 +250,11 @@ impl Connections {
             (entry.pool.clone(), entry.slots.clone())
         });
         let Some((pool, slots)) = warm else {
-            let (client, generation) = self.0.connect(database).await?;
+            let place = match purpose {
+                Purpose::Scrape => None,
+                Purpose::Background => Some(self.0.background_place().await?),
+            };
+            let (client, generation) = self.0.connect(database, place).await?;
             return Ok(Lease::short(self.clone(), client, generation));
         };
         let slot = match purpose {
@@ -243,7 +262,8 @@ impl Connections {
             Purpose::Background => None,
         };
         let generation = self.0.identity().generation;
-        let object = pool.get().await.map_err(|error| self.lease_error(&error))?;
+        let object = one_of(&pool).await;
+        let object = object.map_err(|error| self.lease_error(&error))?;
         Ok(Lease::pooled(self.clone(), object, generation, slot))
     }
 
@@ -300,7 +320,7 @@ impl Connections {
             .expect("a pool without timeouts needs no runtime")
     }
 
-    fn lease_error(&self, error: &deadpool_postgres::PoolError) -> LeaseError {
+    fn lease_error(&self, error: &PoolError) -> LeaseError {
         carried(error).unwrap_or_else(|| LeaseError::Broken {
             address: self.address(),
             reason: error.to_string(),
@@ -326,58 +346,87 @@ impl Inner {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection within the budget, to the server that the others have reached.
-    async fn connect(self: &Arc<Self>, database: &str) -> Result<(Client, u64), LeaseError> {
-        let permit = self.permit(database).await?;
+    /// A new connection within the budget, to the server that the others have reached. `place`
+    /// is kept until its backend is gone.
+    async fn connect(
+        self: &Arc<Self>,
+        database: &str,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(Client, u64), LeaseError> {
+        let permit = self.permit().await?;
         let _held = Held::new(self);
+        let login = Arc::new(Mutex::new(Some(Login::new(self))));
         let (client, driver) = self
             .dialer
-            .connect(Some(database), permit)
+            .connect(Some(database), (permit, place, login.clone()))
             .await
             .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
+        drop(login.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
         let generation = self.identify(&client).await?;
         Ok((client, generation))
     }
 
-    /// A place in the budget; an idle connection to another database makes room.
-    async fn permit(&self, database: &str) -> Result<OwnedSemaphorePermit, LeaseError> {
+    /// A place in the budget; an idle connection makes room. While a login hangs none does: one
+    /// that works would be given for another that hangs.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let _unserved = (!self.close_one_idle(database)).then(|| Unserved::new(&self.unserved));
+        let started = Instant::now();
+        let mut room = None;
         let mut permit = pin!(self.permits.clone().acquire_owned());
         loop {
-            match timeout(PATIENCE, &mut permit).await {
+            let in_login = self.logins.load(Ordering::Relaxed) > 0;
+            // Anew now and then, since what was closed for one caller may have served another.
+            room = room.filter(|(asked, _): &(Instant, _)| asked.elapsed() < PATIENCE);
+            if !in_login && room.is_none() {
+                let unserved = !self.close_one_idle();
+                let unserved = unserved.then(|| Unserved::new(&self.unserved));
+                room = Some((Instant::now(), unserved));
+            }
+            match timeout(STEP, &mut permit).await {
                 Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
-                Err(_) if self.all_hang() => {
-                    return Err(LeaseError::Hanging {
-                        address: self.dialer.address(),
-                        budget: self.budget,
-                    });
-                }
+                Err(_) if started.elapsed() < PATIENCE => {}
+                Err(_) if in_login || self.all_hang() => return Err(self.hanging()),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// The place of the background work, once the backend of its last connection is gone.
+    async fn background_place(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+        let place = timeout(PATIENCE, self.background.clone().acquire_owned()).await;
+        let place = place.map_err(|_| self.hanging())?;
+        Ok(place.expect("nobody closes the semaphore"))
+    }
+
+    fn hanging(&self) -> LeaseError {
+        LeaseError::Hanging {
+            address: self.dialer.address(),
+            budget: self.budget,
         }
     }
 
     /// Whether every connection was given up, and is still there: none idle, none in use but by
     /// callers who wait for a permit, as the one who asks does.
     fn all_hang(&self) -> bool {
-        let idle = |entry: &Warm| entry.pool.status().available > 0;
+        let idle = |entry: &Warm| idle(&entry.pool) > 0;
         self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
     }
 
-    /// Closes the idle connection that was wanted the longest ago, if there is any.
-    fn close_one_idle(&self, but_not_in: &str) -> bool {
+    /// Closes an idle connection, if there is any.
+    fn close_one_idle(&self) -> bool {
         let warm = self.warm();
-        let oldest = warm
-            .iter()
-            .filter(|(name, entry)| *name != but_not_in && entry.pool.status().available > 0)
-            .min_by_key(|(_, entry)| entry.used);
+        // A database keeps its last one as long as another has several.
+        let spare = warm
+            .values()
+            .map(|entry| (idle(&entry.pool), entry))
+            .filter(|(idle, _)| *idle > 0)
+            .max_by_key(|(idle, entry)| (*idle, Reverse(entry.used)));
         let mut closed = false;
-        if let Some((_, entry)) = oldest {
+        if let Some((_, entry)) = spare {
             entry
                 .pool
                 .retain(|_, _| std::mem::replace(&mut closed, true));
@@ -427,6 +476,29 @@ impl Inner {
     }
 }
 
+/// A connection of a pool. Where a new one takes long, one that comes back meanwhile will do.
+async fn one_of(pool: &Pool) -> Result<Object, PoolError> {
+    let mut object = pin!(pool.get());
+    loop {
+        match timeout(STEP, &mut object).await {
+            Ok(object) => return object,
+            Err(_) if idle(pool) > 0 => object.set(pool.get()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The connections that wait for their next use; the pool's own count leaves out those for which
+/// another is being made.
+fn idle(pool: &Pool) -> usize {
+    let mut idle = 0;
+    pool.retain(|_, _| {
+        idle += 1;
+        true
+    });
+    idle
+}
+
 /// How a pool gets its connections.
 struct Door {
     connections: std::sync::Weak<Inner>,
@@ -447,7 +519,7 @@ impl Connect for Door {
                 })
                 .await);
             };
-            match inner.connect(&self.database).await {
+            match inner.connect(&self.database, None).await {
                 // The pool aborts this task with the client; the connection's own task goes on
                 // until the server has closed its end.
                 Ok((client, _)) => Ok((client, tokio::spawn(async {}))),
@@ -535,6 +607,22 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a login that goes on, or one that was given up, for as long as its backend is there.
+struct Login(Arc<Inner>);
+
+impl Login {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.logins.fetch_add(1, Ordering::Relaxed);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.0.logins.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

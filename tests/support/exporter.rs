@@ -104,6 +104,15 @@ impl Exporter {
     }
 }
 
+/// The collectors that did not see everything that they should.
+pub fn failures(page: &Page) -> Vec<&str> {
+    let all = page.samples("pg_scrape_collector_success");
+    let failed = all.filter(|sample| sample.value != 1.0);
+    failed
+        .map(|sample| sample.labels["collector"].as_str())
+        .collect()
+}
+
 /// The program with these arguments, for commands that end by themselves; it sees nothing of the
 /// environment but the path.
 pub fn exporter_command(args: &[&str]) -> assert_cmd::Command {

@@ -6,6 +6,7 @@
 //! - [`certificates`]: for TLS to PostgreSQL
 //! - [`pgbouncer`]: PgBouncer in transaction mode
 //! - [`exporter`]: the program itself
+//! - [`answers`]: what the exporter says, beside what the server says
 //! - [`exposition`]: a strict reader of the pages that are served
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`http`]: one request
@@ -13,11 +14,13 @@
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
 //! - [`verdict`]: what a page says of the scrape that made it
+//! - [`watch`]: what can be seen of a server from outside
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
 
 pub mod alertmanager;
+pub mod answers;
 pub mod certificates;
 pub mod exporter;
 pub mod exposition;
@@ -30,3 +33,4 @@ pub mod roles;
 pub mod slow;
 pub mod synapse;
 pub mod verdict;
+pub mod watch;

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::postgres::{Postgres, password};
 use super::process::{Process, User, command, daemon, scratch, start_on_free_port};
 
-/// A running PgBouncer, with the settings of a fresh installation. It ends when this is dropped.
+/// A running PgBouncer, with the settings of a fresh installation but one: the clients of a role
+/// share a single session of each database. It ends when this is dropped.
 pub struct PgBouncer {
     _process: Process,
     _dir: TempDir,
@@ -35,6 +36,7 @@ impl PgBouncer {
                  listen_port = {port}\n\
                  unix_socket_dir =\n\
                  pool_mode = transaction\n\
+                 default_pool_size = 1\n\
                  auth_type = scram-sha-256\n\
                  auth_file = {users}\n",
                 socket = server.socket_dir().display(),

@@ -5,10 +5,8 @@
 
 use super::postgres::Postgres;
 use super::process::wait_for;
+use super::watch::OURS;
 use matrix_postgres_exporter::query::view::{SCHEMA, VIEWS};
-
-/// The exporter's `application_name`.
-pub const OURS: &str = "matrix-postgres-exporter";
 
 /// The slow function of a server.
 pub struct Slow<'a>(&'a Postgres);
@@ -50,20 +48,5 @@ impl<'a> Slow<'a> {
                 && self.0.sessions(OURS, "state = 'active'").await == 1
         })
         .await;
-    }
-}
-
-impl Postgres {
-    /// How many sessions there are of this application, for which a condition holds.
-    pub async fn sessions(&self, application: &str, condition: &str) -> usize {
-        let count = format!(
-            "SELECT count(*) FROM pg_stat_activity \
-              WHERE application_name = '{application}' AND ({condition})"
-        );
-        self.value("postgres", &count)
-            .await
-            .unwrap()
-            .parse()
-            .unwrap()
     }
 }

@@ -41,7 +41,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for S {}
 pub(super) type Socket = Box<dyn ReadWrite>;
 
 /// A socket on loan to the driver. When the driver has done with it, for good or for bad, it comes
-/// back, and one can wait for the server to close its end.
+/// back, still open, and one can close it or wait for the server to close its end.
 pub(super) struct Lent {
     socket: Socket,
     back: Option<oneshot::Sender<Socket>>,
@@ -63,13 +63,25 @@ impl Drop for Lent {
     }
 }
 
-/// Waits until the server has closed its end of a socket that comes back from the driver.
-pub(super) async fn until_closed(back: oneshot::Receiver<Socket>) {
+/// Closes our end of a socket that comes back from the driver, and waits until the server has
+/// closed its own.
+pub(super) async fn close(back: oneshot::Receiver<Socket>) {
     if let Ok(mut socket) = back.await {
         // A socket that breaks is a closed one.
         let _ = socket.shutdown().await;
-        let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+        drain(socket).await;
     }
+}
+
+/// Waits until the server has closed its end of a socket that comes back from the driver.
+pub(super) async fn until_closed(back: oneshot::Receiver<Socket>) {
+    if let Ok(socket) = back.await {
+        drain(socket).await;
+    }
+}
+
+async fn drain(mut socket: Socket) {
+    let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
 }
 
 impl AsyncRead for Lent {
@@ -95,7 +107,9 @@ impl AsyncWrite for Lent {
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+    /// Leaves our end open: PgBouncer 1.18 and 1.19.0 die if a cancel request ends before they
+    /// have passed it on.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(context)
     }
 }

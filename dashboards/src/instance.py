@@ -1,0 +1,625 @@
+"""The dashboard of one PostgreSQL server: is it well, what is it doing, and what does it wait for."""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from panels import (
+    BLUE, GREEN, INSTANCE, KEEP, ORANGE, RED, SYNAPSE, bars, begin, choice, graph,
+    rows, stat, table, top,
+)  # fmt: skip
+
+
+def instance() -> dashboard.Dashboard:
+    """The first screen answers at a glance; what is folded explains."""
+    board = begin(
+        "PostgreSQL instance",
+        INSTANCE,
+        """One PostgreSQL server, as matrix-postgres-exporter sees it. From top to bottom: is it
+        well, what do its sessions do, how much work is that; and folded below, why.""",
+    ).with_variable(
+        choice(
+            "datname",
+            "Database",
+            'label_values(pg_database_connection_limit{job="$job", instance="$instance"}, datname)',
+            several=True,
+        )
+    )
+    return rows(
+        board,
+        {"Is it well?": now(), "What do sessions do?": sessions(), "How much work is it?": work()},
+        {
+            "WAL, checkpoints and archive": wal(),
+            "Standbys and slots": replication(),
+            "Databases and tables": tables(),
+            "Locks and errors": errors(),
+            "Can this page be trusted? The exporter itself": exporter(),
+        },
+    )
+
+
+def now() -> list:
+    """One number each, for the whole server."""
+    return [
+        stat(
+            "PostgreSQL is",
+            """Whether the server answered the last scrape. Down: the exporter runs but cannot use
+            the server; pg_exporter_down_reason says why. No data: Prometheus does not reach the
+            exporter.""",
+            "pg_up{here}",
+            says={1: ("up", GREEN), 0: ("down", RED)},
+            none="not scraped",
+            runbook="PostgresServerDown",
+        ),
+        stat(
+            "It is a",
+            """A primary takes writes, a standby repeats them. Both are well; a change that nobody
+            planned is not, and is marked red in the graphs.""",
+            "pg_replication_is_replica{here}",
+            says={0: ("primary", GREEN), 1: ("standby", BLUE)},
+        ),
+        stat(
+            "Its version is",
+            "The server's version. Minor updates fix data loss and security: stay on the newest.",
+            "pg_static{here}",
+            label="{{short_version}}",
+        ),
+        stat(
+            "It has run for",
+            """Time since the server was started. Orange for the first ten minutes: if nobody
+            restarted it, its log and the kernel's (out of memory?) say who did.""",
+            "time() - pg_postmaster_start_time_seconds{here}",
+            "s",
+            steps=((None, ORANGE), (600, GREEN)),
+            decimals=0,
+        ),
+        stat(
+            "Connections in use",
+            """Share of the connections that clients may open; those reserved for superusers are
+            not counted. Above 80 % look at who is connected, below; at 100 % Synapse is refused.
+            Lower cp_max of Synapse's workers before raising max_connections.""",
+            USED,
+            "percentunit",
+            steps=((None, GREEN), (0.8, ORANGE), (0.95, RED)),
+            decimals=0,
+            trend=True,
+            runbook="PostgresConnectionsSaturated",
+        ),
+        stat(
+            "Queries over 5 minutes",
+            """Queries that have been running for more than five minutes. Synapse's own give up
+            after ten; those that build an index, and pg_dump, may rightly take hours.""",
+            'sum(pg_activity_long_queries{here, threshold_seconds="300"})',
+            steps=((None, GREEN), (1, ORANGE), (5, RED)),
+            runbook="PostgresQueryRunningLong",
+        ),
+        stat(
+            "Oldest open transaction",
+            """For how long the oldest transaction has been open. As long as it is, no dead row that
+            is younger can be removed, in any table. Above an hour, and not a pg_dump: find the
+            session and end it.""",
+            "max(pg_activity_longest_transaction_seconds{here})",
+            "s",
+            steps=((None, GREEN), (300, ORANGE), (3600, RED)),
+            decimals=0,
+        ),
+        stat(
+            "WAL files to archive",
+            """Finished WAL files that wait to be archived. A few are usual, more than 32 mean that
+            archiving fails or is too slow: backups end where it stopped, and the disk fills. 0 also
+            where nothing is archived.""",
+            "pg_wal_archive_ready_files{here}",
+            steps=((None, GREEN), (8, ORANGE), (32, RED)),
+            runbook="PostgresArchivingBacklog",
+        ),
+        stat(
+            "Deadlocks in an hour",
+            """Transactions that blocked each other until PostgreSQL ended one of them. Synapse
+            repeats what was ended, so a few do no harm; many cost speed.""",
+            "sum(increase(pg_stat_database_deadlocks{here}[1h]))",
+            steps=((None, GREEN), (5, ORANGE), (50, RED)),
+            decimals=0,
+        ),
+        stat(
+            "Slowest standby lacks",
+            """WAL that the slowest standby has yet to replay. Some megabytes are usual; what grows
+            is a standby that cannot keep up, and what it lacks is lost if this server is.""",
+            "max(pg_stat_replication_pg_wal_lsn_diff{here})",
+            "bytes",
+            steps=((None, GREEN), (64 << 20, ORANGE), (1 << 30, RED)),
+            none="no standby",
+        ),
+        stat(
+            "WAL held back by slots",
+            """WAL that the slot which is farthest behind keeps on this server. A slot that nobody
+            reads holds back ever more, until the disk is full: drop it, or mend its reader.""",
+            "max(pg_replication_slots_pg_wal_lsn_diff{here})",
+            "bytes",
+            steps=((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
+            none="no slots",
+        ),
+        stat(
+            "Not seen by exporter",
+            """Collectors that could not see everything, for want of a privilege for example. What
+            they would show is missing on this page, not well. The last row says which, and why.
+            What this version or role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version"})
+               or 0 * pg_up{here}""",
+            says={0: ("nothing amiss", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+        ),
+    ]
+
+
+def sessions() -> list:
+    """Who is connected, and what they do and wait for."""
+    return [
+        graph(
+            "What are the sessions doing?",
+            """Client sessions by state. Idle ones are Synapse's pool and cost little. Those idle in
+            a transaction hold locks and dead rows for nothing: seconds are usual, minutes are not.
+            The dashed line is where the server refuses clients; it ignores the chosen database.""",
+            (SESSIONS, "{{state}}"),
+            (ALLOWED, "most that are allowed"),
+            stack=True,
+            limit="most that are allowed",
+            runbook="PostgresConnectionsSaturated",
+        ),
+        graph(
+            "What do busy sessions wait for?",
+            """Sessions that execute a statement, by what they wait for. On CPU is work. Lock is
+            somebody else's transaction, IO the disk, LWLock contention inside the server, Client
+            the network or Synapse itself.""",
+            (
+                """label_replace(
+                     sum by (wait_event_type) (pg_stat_activity_count{db, state="active"}),
+                     "wait_event_type", "nothing: on CPU", "wait_event_type", "")""",
+                "{{wait_event_type}}",
+            ),
+            stack=True,
+        ),
+        graph(
+            "Who is connected?",
+            """Client sessions by role and application. Each of Synapse's workers opens up to
+            cp_max; a worker can name itself by application_name in its database arguments.""",
+            (
+                """sum by (usename, application_name)
+                   (pg_stat_activity_count{db, backend_type="client backend"})""",
+                "{{usename}} {{application_name}}",
+            ),
+            stack=True,
+            none="nobody",
+        ),
+        graph(
+            "How long has the longest one lasted?",
+            """The longest running query, the oldest open transaction, and the longest that a
+            session has idled inside one. A line that rises like a ramp is stuck, or is a dump or an
+            index build. The dashed line is five minutes.""",
+            ("max(pg_activity_longest_query_seconds{db})", "query"),
+            ("max(pg_activity_longest_transaction_seconds{db})", "transaction"),
+            (
+                "max(pg_activity_longest_idle_in_transaction_seconds{db})",
+                "idle in a transaction",
+            ),
+            unit="s",
+            steps=((None, "transparent"), (300, ORANGE)),
+        ),
+    ]
+
+
+def work() -> list:
+    """What the sessions make the server do."""
+    return [
+        graph(
+            "How many transactions?",
+            """Transactions per second that were committed or rolled back. There is no good value,
+            only the usual one: a drop to nothing means that Synapse is gone or stuck. Some
+            rollbacks are usual, since Synapse works at REPEATABLE READ and repeats what collides.""",
+            ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
+            ("sum(rate(pg_stat_database_xact_rollback{db}[$__rate_interval]))", "rolled back"),
+            unit="count:tx/s",
+        ),
+        graph(
+            "How busy is it?",
+            """How many sessions execute a statement, on average. Compare with the number of CPUs:
+            well below is well, above it they queue. On PostgreSQL 13, which does not count this, the
+            sessions that were active at the moment of the scrape.""",
+            (
+                """sum by (datname)
+                   (rate(pg_stat_database_active_time_seconds_total{db, datname!~"template."}[$__rate_interval]))
+                   or sum by (datname) (pg_activity_sessions{db, datname!~"template.", state="active"})""",
+                "{{datname}}",
+            ),
+            stack=True,
+        ),
+        graph(
+            "How many rows?",
+            """Rows per second. Scanned rows far above fetched ones are sequential scans: a missing
+            index, or a table without statistics; the row on tables says which.""",
+            ("sum(rate(pg_stat_database_tup_returned{db}[$__rate_interval]))", "scanned"),
+            ("sum(rate(pg_stat_database_tup_fetched{db}[$__rate_interval]))", "fetched by index"),
+            ("sum(rate(pg_stat_database_tup_inserted{db}[$__rate_interval]))", "inserted"),
+            ("sum(rate(pg_stat_database_tup_updated{db}[$__rate_interval]))", "updated"),
+            ("sum(rate(pg_stat_database_tup_deleted{db}[$__rate_interval]))", "deleted"),
+            unit="count:rows/s",
+        ),
+        graph(
+            "Does the cache hold what is read?",
+            """Share of blocks that were found in shared_buffers. A database that is used sits
+            above 95 %. Low after a restart is usual; low for good, with much read from disk, asks
+            for more shared_buffers.""",
+            (
+                """sum by (datname)
+                   (rate(pg_stat_database_blks_hit{db, datname!~"template."}[$__rate_interval]))
+                   / (sum by (datname) (rate(pg_stat_database_blks_hit{db}[$__rate_interval])
+                                        + rate(pg_stat_database_blks_read{db}[$__rate_interval])) > 0)""",
+                "{{datname}}",
+            ),
+            unit="percentunit",
+            soft_min=0.9,
+            max=1,
+        ),
+    ]
+
+
+def wal() -> list:
+    """From the write-ahead log to the archive."""
+    return [
+        graph(
+            "Is the WAL kept in bounds?",
+            """Size of pg_wal, and max_wal_size, where a checkpoint is forced. Far above that line:
+            a slot or a failing archiver holds WAL back, and the disk may fill.""",
+            ("pg_wal_size_bytes{here}", "WAL on disk"),
+            ("pg_settings_max_wal_size_bytes{here}", "max_wal_size"),
+            unit="bytes",
+            limit="max_wal_size",
+        ),
+        graph(
+            "Why do checkpoints happen?",
+            """Checkpoints in the hour before. Those that come due are well; more requested than due
+            ones mean that max_wal_size is too small for what is written, or that somebody runs
+            backups or CHECKPOINT.""",
+            (
+                """sum(increase(pg_stat_checkpointer_num_timed_total{here}[1h]))
+                   or sum(increase(pg_stat_bgwriter_checkpoints_timed_total{here}[1h]))""",
+                "came due",
+            ),
+            (
+                """sum(increase(pg_stat_checkpointer_num_requested_total{here}[1h]))
+                   or sum(increase(pg_stat_bgwriter_checkpoints_req_total{here}[1h]))""",
+                "requested",
+            ),
+        ),
+        graph(
+            "How much time do checkpoints take?",
+            """Share of time spent writing and syncing files. Writing is spread out on purpose, up to
+            90 % of the time. Syncing should be near zero: above a few percent the disk is too slow,
+            and commits wait for it.""",
+            (
+                """sum(rate(pg_stat_checkpointer_write_time_total{here}[$__rate_interval])
+                   or rate(pg_stat_bgwriter_checkpoint_write_time_total{here}[$__rate_interval]))
+                   / 1000""",
+                "writing",
+            ),
+            (
+                """sum(rate(pg_stat_checkpointer_sync_time_total{here}[$__rate_interval])
+                   or rate(pg_stat_bgwriter_checkpoint_sync_time_total{here}[$__rate_interval]))
+                   / 1000""",
+                "syncing",
+            ),
+            unit="percentunit",
+        ),
+        graph(
+            "Who writes changed blocks?",
+            """Bytes per second from shared_buffers to disk. Best by checkpoints, which are spread
+            out; what sessions write themselves (counted up to PostgreSQL 16) makes queries wait.""",
+            (
+                f"""(rate(pg_stat_checkpointer_buffers_written_total{{here}}[$__rate_interval])
+                   or rate(pg_stat_bgwriter_buffers_checkpoint_total{{here}}[$__rate_interval]))
+                   * {BLOCK}""",
+                "checkpoints",
+            ),
+            (
+                f"rate(pg_stat_bgwriter_buffers_clean_total{{here}}[$__rate_interval]) * {BLOCK}",
+                "background writer",
+            ),
+            (
+                f"""rate(pg_stat_bgwriter_buffers_backend_total{{here}}[$__rate_interval])
+                   * {BLOCK}""",
+                "sessions",
+            ),
+            unit="Bps",
+        ),
+        graph(
+            "Is WAL archived?",
+            """WAL files that were archived, and attempts that failed, in the hour before. A failure
+            now and then is repeated; failures without a success mean that backups stand still. Flat
+            zero where archive_mode is off, or nothing is written.""",
+            ("increase(pg_stat_archiver_archived_count{here}[1h])", "archived"),
+            ("increase(pg_stat_archiver_failed_count{here}[1h])", "failed"),
+            runbook="PostgresArchivingFailing",
+        ),
+        graph(
+            "Do WAL files pile up before the archive?",
+            """Finished WAL files that wait. Zero or one is usual; a ramp means that archiving has
+            stopped, at the dashed line it is time to act.""",
+            ("pg_wal_archive_ready_files{here}", "files that wait"),
+            steps=((None, "transparent"), (32, ORANGE)),
+            runbook="PostgresArchivingBacklog",
+        ),
+    ]
+
+
+def replication() -> list:
+    """Those who read this server's WAL, and whose WAL it reads."""
+    return [
+        graph(
+            "How far behind are standbys?",
+            """WAL that each receiver has yet to replay, seen from this server. Peaks while much is
+            written are usual, a ramp is a standby that cannot keep up.""",
+            (
+                """sum by (application_name, client_addr)
+                   (pg_stat_replication_pg_wal_lsn_diff{here})""",
+                "{{application_name}} {{client_addr}}",
+            ),
+            unit="bytes",
+            none="no standby is connected",
+        ),
+        graph(
+            "How late is this standby?",
+            """Seconds that this server is behind its primary; 0 on a primary. Queries that Synapse
+            sends here see the past by that much.""",
+            ("pg_replication_lag_seconds{here}", "behind"),
+            unit="s",
+            steps=((None, "transparent"), (60, ORANGE)),
+        ),
+        graph(
+            "How much WAL do slots hold back?",
+            """WAL that each slot keeps on this server. A slot that is read goes up and down; one
+            that only rises has lost its reader, and fills the disk.""",
+            (
+                "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff{here})",
+                "{{slot_name}}",
+            ),
+            unit="bytes",
+            none="no slots",
+        ),
+        table(
+            "Which slots are there?",
+            """A slot without a reader should be dropped if its reader is gone for good. Left before
+            it is lost: what may still be written until max_slot_wal_keep_size breaks it; empty
+            where that is not set.""",
+            {"slot_name": "Slot"},
+            (
+                "Is read",
+                "max by (slot_name) (pg_replication_slots_active{here})",
+                "short",
+                {1: ("yes", GREEN), 0: ("no", ORANGE)},
+            ),
+            (
+                "Holds back",
+                "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff{here})",
+                "bytes",
+                ((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
+            ),
+            (
+                "Left before it is lost",
+                "max by (slot_name) (pg_replication_slots_safe_wal_size_bytes{here})",
+                "bytes",
+            ),
+            width=12,
+            none="no slots",
+        ),
+    ]
+
+
+def tables() -> list:
+    """What is stored, and how well it is kept."""
+    return [
+        graph(
+            "How do databases grow?",
+            "Disk space of each database. Watch the slope, and compare with what the disk has left.",
+            ('pg_database_size_bytes{db, datname!~"template."}', "{{datname}}"),
+            unit="bytes",
+        ),
+        table(
+            "What does each database do?",
+            "Where Synapse lives, the name leads to the dashboard of its database.",
+            {"datname": "Database"},
+            (
+                "Size",
+                'sum by (datname) (pg_database_size_bytes{db, datname!~"template."})',
+                "bytes",
+            ),
+            (
+                "Connections",
+                'sum by (datname) (pg_stat_database_numbackends{db, datname!~"template."})',
+                "short",
+            ),
+            (
+                "Transactions",
+                """sum by (datname) (rate(
+                     pg_stat_database_xact_commit{db, datname!~"template."}[$__rate_interval]))""",
+                "count:tx/s",
+            ),
+            (
+                "Temporary files",
+                SPILLED,
+                "Bps",
+                ((None, GREEN), (1 << 20, ORANGE)),
+            ),
+            width=12,
+            sort="Size",
+            go={"Database": f"/d/{SYNAPSE}?var-datname=${{__value.raw}}&{KEEP}"},
+        ),
+        table(
+            "Which tables are largest, and are they kept clean?",
+            """The fifteen largest tables. Dead rows, of tables with more than ten thousand rows: above
+            a third no vacuum comes through; look for the oldest transaction and at autovacuum.""",
+            {"datname": "Database", "schemaname": "Schema", "relname": "Table"},
+            ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
+            ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
+            ("Rows", largest(by_table("pg_stat_user_tables_n_live_tup{db}")), "short"),
+            (
+                "Dead rows",
+                largest(DEAD_SHARE),
+                "percentunit",
+                ((None, GREEN), (0.2, ORANGE), (0.33, RED)),
+            ),
+            sort="Size",
+            height=11,
+        ),
+        graph(
+            "Which tables are read row by row?",
+            """Rows per second that sequential scans read, in the five tables where it is most. On a
+            large table this is a missing index or stale statistics; on a small one it is nothing.""",
+            (
+                top_tables(5, "pg_stat_user_tables_seq_tup_read"),
+                "{{datname}} {{relname}}",
+            ),
+            unit="count:rows/s",
+            many=True,
+        ),
+        graph(
+            "How far are running vacuums?",
+            """Share of the table that each running vacuum has scanned. Short ones are never seen
+            here; one that stands still waits for a lock or is throttled.""",
+            (
+                """max by (datname, relname) (pg_stat_progress_vacuum_heap_blks_scanned{db}
+                   / (pg_stat_progress_vacuum_heap_blks{db} > 0))""",
+                "{{datname}} {{relname}}",
+            ),
+            unit="percentunit",
+            max=1,
+            none="no vacuum runs",
+        ),
+    ]
+
+
+def errors() -> list:
+    """What goes wrong, and what stands in the way."""
+    return [
+        graph(
+            "What goes wrong?",
+            """Per second: deadlocks, and queries that a standby cancelled since they stood in the
+            way of replay. Synapse repeats both; a steady line costs speed.""",
+            ("sum(rate(pg_stat_database_deadlocks{db}[$__rate_interval]))", "deadlocks"),
+            ("sum(rate(pg_stat_database_conflicts{db}[$__rate_interval]))", "cancelled on a standby"),
+            unit="cps",
+            width=8,
+        ),
+        graph(
+            "Do queries spill to disk?",
+            """Bytes per second that queries wrote to temporary files, since work_mem was too small
+            for a sort or a hash. A little is fine; megabytes all the time ask for more work_mem.""",
+            (
+                SPILLED,
+                "{{datname}}",
+            ),
+            unit="Bps",
+            width=8,
+        ),
+        graph(
+            "Which strong locks are taken?",
+            """Locks that are held or waited for, but for those of mere reading. rowexclusivelock is
+            writing and usual. accessexclusivelock stops everybody else on a table: a schema change
+            or VACUUM FULL; seconds of it are seconds of standstill.""",
+            (
+                """sum by (mode)
+                   (pg_locks_count{db, mode!~"accesssharelock|rowsharelock|sireadlock"})""",
+                "{{mode}}",
+            ),
+            width=8,
+        ),
+    ]
+
+
+def exporter() -> list:
+    """What the exporter could see, and what that costs."""
+    return [
+        table(
+            "What could the exporter not see, and why?",
+            """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again.
+            lock_timeout and statement_timeout: something held the table; the last values are
+            served. wrong_role and unsupported_version are no fault. `matrix-postgres-exporter check`
+            says more.""",
+            {"collector": "Collector", "reason": "Reason", "datname": "Database"},
+            only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",
+            width=12,
+            none="nothing: everything was seen",
+            runbook="PostgresExporterPrivilegeMissing",
+        ),
+        graph(
+            "How old are the values?",
+            """Age of what is not read in every scrape, such as sizes. A saw that rises to its
+            interval (1 or 5 minutes) and falls is well; a ramp means that the refresh fails.""",
+            (
+                "max by (collector) (pg_exporter_collector_age_seconds{here})",
+                "{{collector}}",
+            ),
+            unit="s",
+            many=True,
+            runbook="PostgresExporterCollectorStale",
+        ),
+        graph(
+            "How long does a scrape take?",
+            """All collectors run at the same time, so the whole takes about as long as the slowest
+            one, below a second as a rule. It is cut off shortly before Prometheus gives up.""",
+            ("pg_exporter_last_scrape_duration_seconds{here}", "the whole scrape"),
+            ("max(pg_scrape_collector_duration_seconds{here})", "its slowest collector"),
+            unit="s",
+            soft_max=0.1,
+            width=8,
+        ),
+        bars(
+            "Which collectors take longest?",
+            """Seconds that the last runs of each collector took, over all databases. What is large
+            for good can be switched off, or read less often.""",
+            "topk(7, pg_scrape_collector_duration_seconds{here})",
+            "{{collector}}",
+            unit="s",
+        ),
+        graph(
+            "How many connections does it hold?",
+            """The exporter's own connections, and the most that it ever opens. At the limit it
+            waits for one of its own, and never takes another from Synapse.""",
+            ("pg_exporter_connections{here}", "held"),
+            ("pg_exporter_connection_limit{here}", "limit"),
+            limit="limit",
+            width=8,
+        ),
+    ]
+
+
+# Two more states are never seen in practice.
+SESSIONS = """sum by (state)
+  (pg_activity_sessions{db, state!~"disabled|fastpath function call"})"""
+# What clients may open: what is reserved is not theirs. reserved_connections came with 16.
+ALLOWED = """(pg_settings_max_connections{here}
+  - pg_settings_superuser_reserved_connections{here}
+  - (pg_settings_reserved_connections{here} or 0 * pg_up{here}))"""
+USED = f"sum(pg_activity_sessions{{here}}) / sum{ALLOWED}"
+SPILLED = """sum by (datname)
+  (rate(pg_stat_database_temp_bytes{db, datname!~"template."}[$__rate_interval]))"""
+BLOCK = "scalar(pg_settings_block_size{here})"
+TABLE_SIZE = "pg_stat_user_tables_table_size_bytes{db}"
+
+
+def by_table(expr: str) -> str:
+    """Without the labels that do not tell tables apart."""
+    return f"sum by (datname, schemaname, relname) ({expr})"
+
+
+def largest(expr: str) -> str:
+    """Of the largest tables only."""
+    return f"({expr}) and topk(15, {by_table(TABLE_SIZE)})"
+
+
+def top_tables(count: int, *counters: str) -> str:
+    """What these counters gain per second, together, in the tables where it is most."""
+    shown = " + ".join(by_table(f"rate({counter}{{db}}[$__rate_interval])") for counter in counters)
+    ranked = " + ".join(by_table(f"increase({counter}{{db}}[$__range] @ end())") for counter in counters)
+    return top(count, shown, ranked)
+
+
+# Of small tables it says nothing: their rows die and go all the time.
+DEAD_SHARE = f"""{by_table("pg_stat_user_tables_n_dead_tup{db}")}
+  / ({by_table("pg_stat_user_tables_n_live_tup{db} + pg_stat_user_tables_n_dead_tup{db}")} > 10000)"""

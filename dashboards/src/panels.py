@@ -1,0 +1,340 @@
+"""How our panels look: one function for each kind, and what every dashboard begins with.
+
+Expressions are PromQL with two short forms, so that a panel says only what it is about:
+`metric{here, …}` is the metric of the chosen server, `metric{db, …}` of the chosen databases there.
+"""
+
+import re
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus
+from grafana_foundation_sdk.builders import stat as stat_panel
+from grafana_foundation_sdk.builders import table as table_panel
+from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.models import common as c
+from grafana_foundation_sdk.models import dashboard as d
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
+
+TAG = "matrix-postgres"
+INSTANCE = "matrix-postgres-instance"
+SYNAPSE = "matrix-postgres-synapse"
+
+DATASOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
+HERE = 'job="$job", instance="$instance"'
+DB = f'{HERE}, datname=~"$datname"'
+
+GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
+
+
+def promql(short: str) -> str:
+    """An expression without the short forms, on one line."""
+    written_out = {"here": HERE, "db": DB}
+    one_line = re.sub(r"\s+", " ", short.strip())
+    return re.sub(r"\{(here|db)\b", lambda form: "{" + written_out[form[1]], one_line)
+
+
+def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
+    """A dashboard without panels, for one server: data source, job and instance are chosen."""
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(about)
+        .tags([TAG, "postgresql"])
+        .readonly()
+        .tooltip(d.DashboardCursorSync.CROSSHAIR)
+        .timezone("browser")
+        .refresh("1m")
+        .time("now-6h", "now")
+        .link(links_by_tag("Databases under Matrix", TAG))
+        .link(links_by_tag("Synapse itself", "matrix"))
+        .with_variable(
+            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+        )
+        .with_variable(choice("job", "Job", "label_values(pg_up, job)"))
+        .with_variable(choice("instance", "Instance", 'label_values(pg_up{job="$job"}, instance)'))
+        .annotation(mark("The server was restarted", "pg_postmaster_start_time_seconds", ORANGE))
+        .annotation(mark("The server changed its role", "pg_replication_is_replica", RED))
+    )
+
+
+def links_by_tag(title: str, tag: str) -> dashboard.DashboardLink:
+    """A menu of the dashboards with that tag, which keeps the time and what was chosen."""
+    return (
+        dashboard.DashboardLink(title)
+        .type(d.DashboardLinkType.DASHBOARDS)
+        .icon("external link")
+        .tags([tag])
+        .as_dropdown(True)
+        .include_vars(True)
+        .keep_time(True)
+    )
+
+
+def choice(name: str, label: str, query: str, several: bool = False) -> dashboard.QueryVariable:
+    """A variable whose values come from Prometheus."""
+    variable = (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(DATASOURCE)
+        .query({"query": query, "refId": "values", "qryType": 1})
+        .refresh(d.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(d.VariableSort.ALPHABETICAL_ASC)
+        .multi(several)
+        .include_all(several)
+    )
+    if several:
+        variable.all_value(".+").current(d.VariableOption(text="All", value="$__all"))
+    return variable
+
+
+def mark(name: str, metric: str, color: str) -> dashboard.AnnotationQuery:
+    """A line in all graphs where the metric changed."""
+    return (
+        dashboard.AnnotationQuery()
+        .name(name)
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color(color)
+        .expr(promql(f"changes({metric}{{here}}[$__rate_interval]) > 0"))
+    )
+
+
+def stat(title: str, about: str, expr: str, unit: str = "short", *, steps=((None, GREEN),), **more):
+    """One number. `steps` are the values from which a color holds; `says` maps values to words,
+    `label` shows a label instead of the value, `none` is said where there is no series."""
+    panel = (
+        _begin(stat_panel.Panel(), title, about, more, 4, 4)
+        .unit(unit)
+        .no_value(more.get("none", "no data"))
+        .thresholds(_steps(steps))
+        .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
+        .color_mode(c.BigValueColorMode.VALUE)
+        .graph_mode(c.BigValueGraphMode.AREA if more.get("trend") else c.BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .wide_layout(True)
+        .with_target(_target(expr, more.get("label", ""), instant=not more.get("trend")))
+    )
+    if "label" in more:
+        panel.text_mode(c.BigValueTextMode.NAME)
+    if "decimals" in more:
+        panel.decimals(more["decimals"])
+    if "says" in more:
+        panel.mappings(_words(more["says"]))
+    return _links(panel, more)
+
+
+def graph(title: str, about: str, *lines: tuple[str, str], unit: str = "short", **more):
+    """Lines over time, each an expression and its legend. `stack` piles them up; `limit` is the
+    legend of the line, if any, that the others should stay below; `steps` are drawn dashed;
+    `many` has a table of the lines, with their last values, instead of a list."""
+    steps = more.get("steps")
+    legend = common.VizLegendOptions().show_legend(True)
+    if more.get("many"):
+        legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
+        legend.calcs(["lastNotNull"]).width(300)
+    else:
+        legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
+    panel = (
+        _begin(timeseries.Panel(), title, about, more, 12, 8)
+        .unit(unit)
+        .no_value(more.get("none", "no data"))
+        .thresholds(_steps(steps or ((None, GREEN),)))
+        .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.PALETTE_CLASSIC))
+        .legend(legend)
+        .tooltip(
+            common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING)
+        )
+        .draw_style(c.GraphDrawStyle.LINE)
+        .line_width(1)
+        .fill_opacity(60 if more.get("stack") else 10)
+        .show_points(c.VisibilityMode.NEVER)
+        .span_nulls(False)
+        .axis_soft_max(more.get("soft_max", 1))
+        .stacking(
+            common.StackingConfig().mode(
+                c.StackingMode.NORMAL if more.get("stack") else c.StackingMode.NONE
+            )
+        )
+    )
+    if "soft_min" in more:
+        panel.axis_soft_min(more["soft_min"])
+    else:
+        panel.min(0)
+    if "max" in more:
+        panel.max(more["max"])
+    if steps:
+        panel.thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
+        )
+    if "limit" in more:
+        panel.override_by_name(more["limit"], _as_limit())
+    for place, (expr, name) in enumerate(lines):
+        panel.with_target(_target(expr, name, chr(ord("A") + place)))
+    return _links(panel, more)
+
+
+def table(title: str, about: str, key: dict[str, str | None], *columns, **more):
+    """One row for each value of the labels in `key` (label -> heading, or None: not shown). A column is its heading,
+    an expression, a unit, and, where they mean something, the steps of its color or words for its
+    values. No column: the labels alone, of the series of `only`."""
+    panel = (
+        _begin(table_panel.Panel(), title, about, more, 24, 8)
+        .no_value(more.get("none", "no data"))
+        .thresholds(_steps(((None, GREY),)))
+        .cell_options(c.TableAutoCellOptions())
+        .min_width(80)
+        .cell_height(c.TableCellHeight.SM)
+        .show_header(True)
+        .frame_index(0)
+        .filterable(True)
+    )
+    names = {label: heading for label, heading in key.items() if heading}
+    hidden = {"Time": True} | {label: True for label in key.keys() - names.keys()}
+    if not columns:
+        columns = (("Value", more["only"], "short"),)
+        hidden["Value"] = True
+    values = [f"Value #{chr(ord('A') + place)}" for place in range(len(columns))]
+    if len(columns) == 1:
+        values = ["Value"]
+    for place, (heading, expr, unit, *meaning) in enumerate(columns):
+        ref = chr(ord("A") + place)
+        panel.with_target(_target(expr, "", ref, instant=True, rows=True))
+        names[values[place]] = heading
+        properties = [d.DynamicConfigValue(id_val="unit", value=unit)]
+        if meaning:
+            properties += _meaning(meaning[0])
+        panel.override_by_name(heading, properties)
+    for heading, url in more.get("go", {}).items():
+        link = {"title": "Look into it", "url": url}
+        panel.override_by_name(heading, [d.DynamicConfigValue(id_val="links", value=[link])])
+    for heading in names.values():
+        if heading in WIDTHS:
+            width = d.DynamicConfigValue(id_val="custom.width", value=WIDTHS[heading])
+            panel.override_by_name(heading, [width])
+    panel.with_transformation(d.DataTransformerConfig(id_val="merge", options={}))
+    order = {name: place for place, name in enumerate(names)}
+    panel.with_transformation(
+        d.DataTransformerConfig(
+            id_val="organize",
+            options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
+        )
+    )
+    if "sort" in more:
+        panel.sort_by([common.TableSortByFieldState().display_name(more["sort"]).desc(True)])
+    return _links(panel, more)
+
+
+def bars(title: str, about: str, expr: str, name: str, unit: str = "short", **more):
+    """A bar for each series, as it is now."""
+    panel = (
+        _begin(bargauge.Panel(), title, about, more, 8, 8)
+        .unit(unit)
+        .min(0)
+        .no_value(more.get("none", "no data"))
+        .thresholds(_steps(((None, BLUE),)))
+        .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
+        .orientation(c.VizOrientation.HORIZONTAL)
+        .display_mode(c.BarGaugeDisplayMode.BASIC)
+        .value_mode(c.BarGaugeValueMode.TEXT)
+        .name_placement(c.BarGaugeNamePlacement.LEFT)
+        .show_unfilled(True)
+        .sizing(c.BarGaugeSizing.MANUAL)
+        .min_viz_height(16)
+        .max_viz_height(34)
+        .text(common.VizTextDisplayOptions().title_size(14).value_size(16))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(_target(expr, name, instant=True))
+    )
+    return _links(panel, more)
+
+
+def top(count: int, shown: str, ranked: str) -> str:
+    """The series of `shown` that rank highest over the whole time that is looked at."""
+    return f"({shown}) and topk({count}, {ranked})"
+
+
+def rows(board: dashboard.Dashboard, open_rows: dict, folded_rows: dict) -> dashboard.Dashboard:
+    """Adds rows of panels by title: those that are open, and below them those that unfold."""
+    for title, panels in open_rows.items():
+        board.with_row(dashboard.Row(title))
+        for panel in panels:
+            board.with_panel(panel)
+    for title, panels in folded_rows.items():
+        row = dashboard.Row(title).collapsed(True)
+        for panel in panels:
+            row.with_panel(panel)
+        board.with_row(row)
+    return board
+
+
+def _begin(panel, title: str, about: str, more: dict, width: int, height: int):
+    """What all panels have. `runbook` is the alert that watches the same thing."""
+    about = re.sub(r"\s+", " ", about.strip())
+    if "runbook" in more:
+        about += f"\n\nAlert: {more['runbook']}, with the runbook `alerts/runbooks/{more['runbook']}.md`."
+    width, height = more.get("width", width), more.get("height", height)
+    return panel.title(title).description(about).datasource(DATASOURCE).span(width).height(height)
+
+
+def _target(expr: str, legend: str, ref: str = "A", instant: bool = False, rows: bool = False):
+    query = (
+        prometheus.Dataquery()
+        .expr(promql(expr))
+        .legend_format(legend)
+        .ref_id(ref)
+        .datasource(DATASOURCE)
+        .editor_mode(QueryEditorMode.CODE)
+        .format(PromQueryFormat.TABLE if rows else PromQueryFormat.TIME_SERIES)
+    )
+    return query.instant() if instant else query.range()
+
+
+def _steps(steps) -> dashboard.ThresholdsConfig:
+    thresholds = [d.Threshold(value=value, color=color) for value, color in steps]
+    return dashboard.ThresholdsConfig().mode(d.ThresholdsMode.ABSOLUTE).steps(thresholds)
+
+
+def _words(says: dict) -> list:
+    """A word, and its color, for a value."""
+    options = {
+        str(value): d.ValueMappingResult(text=text, color=color, index=place)
+        for place, (value, (text, color)) in enumerate(says.items())
+    }
+    return [d.ValueMap(options=options)]
+
+
+def _as_limit() -> list:
+    """How a line looks that is a limit and no measurement."""
+    style = {
+        "color": {"mode": "fixed", "fixedColor": RED},
+        "custom.lineStyle": {"fill": "dash", "dash": [8, 8]},
+        "custom.fillOpacity": 0,
+        "custom.stacking": {"mode": "none", "group": "limit"},
+    }
+    return [d.DynamicConfigValue(id_val=key, value=value) for key, value in style.items()]
+
+
+def _meaning(of) -> list:
+    """How a cell looks whose value is good or bad: by steps, or by words for values."""
+    colored = d.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"})
+    if isinstance(of, dict):
+        return [colored, d.DynamicConfigValue(id_val="mappings", value=_words(of))]
+    thresholds = {
+        "mode": "absolute",
+        "steps": [{"value": value, "color": color} for value, color in of],
+    }
+    return [colored, d.DynamicConfigValue(id_val="thresholds", value=thresholds)]
+
+
+def _links(panel, more: dict):
+    """Links to other dashboards, which keep what was chosen."""
+    links = [
+        dashboard.DashboardLink(title).type(d.DashboardLinkType.LINK).url(f"/d/{uid}?{KEEP}")
+        for title, uid in more.get("see", {}).items()
+    ]
+    return panel.links(links) if links else panel
+
+
+# Columns whose usual width does not do.
+WIDTHS = {"Schema": 110, "Table": 280, "Collector": 240}
+# What a link to another dashboard keeps.
+KEEP = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"

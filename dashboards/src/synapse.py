@@ -1,0 +1,381 @@
+"""The dashboard of one Synapse database: does Synapse get on, who uses it, and what does it cost."""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from instance import DEAD_SHARE, SESSIONS, TABLE_SIZE, by_table, largest, top_tables
+from panels import (
+    BLUE, GREEN, INSTANCE, ORANGE, RED, SYNAPSE, bars, begin, choice, graph, mark, rows, stat, table, top,
+)  # fmt: skip
+
+
+def synapse() -> dashboard.Dashboard:
+    """Complements Synapse's own dashboard, which sees its processes and not its database."""
+    board = (
+        begin(
+            "Synapse database",
+            SYNAPSE,
+            """One database of Synapse, read from its tables: what Synapse's own metrics cannot
+            say, above all when its workers hang. From top to bottom: is it well, do its streams
+            move, and how much work is it; and folded below, who uses it and which tables grow.""",
+        )
+        .with_variable(
+            choice(
+                "datname",
+                "Database",
+                'label_values(synapse_db_schema_version{job="$job", instance="$instance"}, datname)',
+            )
+        )
+        .annotation(mark("Synapse's schema was updated", "synapse_db_schema_version", "purple"))
+    )
+    return rows(
+        board,
+        {"Is it well?": now(), "Does Synapse get on?": streams(), "How much work is it?": work()},
+        {
+            "Users, devices and rooms": people(),
+            "Which tables grow?": tables(),
+            "Can this page be trusted? The exporter itself": exporter(),
+        },
+    )
+
+
+def now() -> list:
+    """One number each."""
+    server = {"The whole server": INSTANCE}
+    return [
+        stat(
+            "New events",
+            """Events that Synapse stores per second: messages, joins, reactions, from here and from
+            other servers. Zero at an hour when people write means that Synapse is stuck.""",
+            'sum(deriv(synapse_db_stream_position{db, stream_name="events"}[5m]))',
+            "count:/s",
+            decimals=1,
+            trend=True,
+            runbook="SynapseEventPersistenceStalled",
+        ),
+        stat(
+            "Background updates",
+            """Updates of its tables that Synapse does behind its work, after an upgrade. They may
+            take days on a large server; the graph below tells whether they get on.""",
+            "sum(synapse_db_background_updates_pending{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+            runbook="SynapseBackgroundUpdateStuck",
+        ),
+        stat(
+            "Sequences behind",
+            """Above zero Synapse will refuse its next start. It happens after a restore, a
+            fail-over or on a logical copy: correct the sequences before anything restarts.""",
+            "count(synapse_db_sequence_behind{db} > 0) or 0 * sum(synapse_db_schema_version{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, RED)),
+            runbook="SynapseSequenceBehindStream",
+        ),
+        stat(
+            "Slowest reader lacks",
+            """Events that the slowest of Synapse's readers of the event stream has yet to see.
+            Hundreds for a moment are usual; what stays or grows is a reader that hangs.""",
+            "max(synapse_db_consumer_behind{db})",
+            "count:events",
+            steps=((None, GREEN), (1000, ORANGE), (10000, RED)),
+            none="no readers yet",
+            runbook="SynapseConsumerBehind",
+        ),
+        stat(
+            "Oldest open transaction",
+            """In this database. Synapse's own take seconds, index builds and pg_dump hours. As long
+            as it is open, dead rows stay.""",
+            "max(pg_activity_longest_transaction_seconds{db})",
+            "s",
+            steps=((None, GREEN), (300, ORANGE), (3600, RED)),
+            decimals=0,
+            see=server,
+        ),
+        stat(
+            "Not seen by exporter",
+            """Collectors that could not see everything in this database. What they would show is
+            missing on this page, not well. The last row says which, and why. What this version or
+            role does not have is not counted.""",
+            """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version"})
+               or 0 * sum(synapse_db_schema_version{db})""",
+            says={0: ("nothing amiss", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+        ),
+        stat(
+            "Users",
+            "Accounts that are not deactivated, guests and bridged ones too.",
+            'sum(synapse_db_users{db, deactivated="false"})',
+            steps=((None, BLUE),),
+        ),
+        stat(
+            "Devices in 30 days",
+            "Devices that were seen within 30 days: what people really use.",
+            "sum(synapse_db_devices_active_30d{db})",
+            steps=((None, BLUE),),
+        ),
+        stat(
+            "Rooms with our users",
+            """Rooms that somebody of this server is in. Rooms that all have left are still stored;
+            deleting them by the admin API gives space back.""",
+            "sum(synapse_db_rooms_with_local_users{db})",
+            steps=((None, BLUE),),
+        ),
+        stat(
+            "The database takes",
+            "Disk space of the database, with indexes and what vacuum has yet to free.",
+            "sum(pg_database_size_bytes{db})",
+            "bytes",
+            steps=((None, BLUE),),
+            trend=True,
+            see=server,
+        ),
+        stat(
+            "Its schema is",
+            """Version of the schema. It rises with upgrades of Synapse; each rise is marked in the
+            graphs.""",
+            "max(synapse_db_schema_version{db})",
+            "none",
+            steps=((None, BLUE),),
+        ),
+        stat(
+            "Can go back to schema",
+            """Oldest schema to which Synapse can be rolled back with this database. A release that
+            needs an older one can only be had by restoring a backup.""",
+            "max(synapse_db_schema_compat_version{db})",
+            "none",
+            steps=((None, BLUE),),
+        ),
+    ]
+
+
+def streams() -> list:
+    """Whether what Synapse writes reaches those who read it."""
+    return [
+        graph(
+            "How fast do the streams move?",
+            """Positions per second of Synapse's streams: events, receipts, presence and so on.
+            Their proportions tell what keeps the database busy: a flood of to_device or
+            device_lists_stream is encryption, one of presence_stream is who is online.""",
+            (
+                top(
+                    8,
+                    """sum by (stream_name)
+                       (abs(deriv(synapse_db_stream_position{db}[$__rate_interval])))""",
+                    """sum by (stream_name)
+                       (abs(delta(synapse_db_stream_position{db}[$__range] @ end())))""",
+                ),
+                "{{stream_name}}",
+            ),
+            unit="count:/s",
+        ),
+        graph(
+            "Who is behind the events?",
+            """Events that each reader has yet to see: statistics, user directory, bridges
+            (appservice), push, and federation senders. Back to zero soon is well. A ramp is a reader
+            that hangs: bridges or other servers then miss messages.""",
+            (
+                "max by (consumer, instance_name) (synapse_db_consumer_behind{db})",
+                "{{consumer}} {{instance_name}}",
+            ),
+            unit="count:events",
+            runbook="SynapseConsumerBehind",
+        ),
+        graph(
+            "Which writers are behind their stream?",
+            """Positions between each stream's newest and what its slowest writer has written. One
+            writer alone is never behind. Of several, an idle one catches up within minutes; one that
+            does not holds up everybody who reads the stream.""",
+            (
+                """max by (stream_name) (
+                     abs(synapse_db_stream_position{db}
+                       - on (job, instance, datname, stream_name) group_right ()
+                         synapse_db_stream_writer_position{db}))""",
+                "{{stream_name}}",
+            ),
+        ),
+        graph(
+            "Do background updates get on?",
+            """Updates that are queued or running. It rises at an upgrade and should fall, step by
+            step. A flat line for days is an update that hangs or fails: Synapse's log has its name,
+            the row on tables too.""",
+            ("sum(synapse_db_background_updates_pending{db})", "left"),
+            runbook="SynapseBackgroundUpdateStuck",
+        ),
+    ]
+
+
+def work() -> list:
+    """What Synapse makes the database do."""
+    return [
+        graph(
+            "How many transactions?",
+            """Transactions per second. Rollbacks are usual: Synapse repeats what collided. Many of
+            them for long mean that workers fight over the same rows.""",
+            ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
+            ("sum(rate(pg_stat_database_xact_rollback{db}[$__rate_interval]))", "rolled back"),
+            unit="count:tx/s",
+        ),
+        graph(
+            "What do Synapse's connections do?",
+            """Sessions in this database by state. Idle is the pool of the workers. Active near the
+            sum of all cp_max means that requests wait for a connection.""",
+            (SESSIONS, "{{state}}"),
+            stack=True,
+            see={"The whole server": INSTANCE},
+        ),
+        graph(
+            "Which tables are written most?",
+            """Rows per second that were inserted, updated or deleted, in the eight tables where it
+            is most. Know the usual order: a newcomer at the top is the cause of what is new.""",
+            (
+                top_tables(
+                    8,
+                    "pg_stat_user_tables_n_tup_ins",
+                    "pg_stat_user_tables_n_tup_upd",
+                    "pg_stat_user_tables_n_tup_del",
+                ),
+                "{{relname}}",
+            ),
+            unit="count:rows/s",
+            many=True,
+        ),
+        graph(
+            "Which tables are read row by row?",
+            """Rows per second that sequential scans read, in the eight tables where it is most. On a
+            large table this is a missing index or stale statistics: run ANALYZE on it.""",
+            (
+                top_tables(8, "pg_stat_user_tables_seq_tup_read"),
+                "{{relname}}",
+            ),
+            unit="count:rows/s",
+            many=True,
+        ),
+    ]
+
+
+def people() -> list:
+    """Who uses it, and how."""
+    return [
+        graph(
+            "Who are the users?",
+            """Accounts by kind. A jump of native ones that nobody expects is a wave of spam
+            registrations; a jump of bridged ones is a bridge that was connected.""",
+            ('sum by (kind) (synapse_db_users{db, deactivated="false"})', "{{kind}}"),
+            ('sum(synapse_db_users{db, deactivated="true"})', "deactivated"),
+            stack=True,
+            width=8,
+        ),
+        bars(
+            "Which accounts are special?",
+            "Accounts with each flag, deactivated ones not counted. Know your admins.",
+            "sum by (flag) (synapse_db_users_flagged{db})",
+            "{{flag}}",
+        ),
+        graph(
+            "How many devices?",
+            """Devices in all, and those seen within 30 days. What is never seen again is never
+            removed either, and each message to an encrypted room is meant for all of them.""",
+            ("sum(synapse_db_devices{db})", "all"),
+            ("sum(synapse_db_devices_active_30d{db})", "seen within 30 days"),
+            width=8,
+        ),
+        graph(
+            "What rooms are there?",
+            """Rooms that the server knows. Empty ones, which everybody has left, are only ballast:
+            the admin API deletes them.""",
+            ("sum(synapse_db_rooms{db})", "all"),
+            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
+            ("sum(synapse_db_rooms_encrypted{db})", "encrypted"),
+            ("sum(synapse_db_rooms_published{db})", "in the room directory"),
+            ("sum(synapse_db_rooms_spaces{db})", "spaces"),
+            ("sum(synapse_db_rooms_empty{db})", "empty"),
+            width=8,
+        ),
+        bars(
+            "Of which version are the rooms?",
+            "Rooms by room version. Old versions lack fixes of the protocol: upgrade such rooms.",
+            "sum by (room_version) (synapse_db_rooms{db})",
+            "version {{room_version}}",
+        ),
+        bars(
+            "Who is in the rooms?",
+            "Members of all rooms, of all servers, by membership, each counted once per room.",
+            "sum by (membership) (synapse_db_room_members{db})",
+            "{{membership}}",
+        ),
+        graph(
+            "How much state do rooms have?",
+            """State events of the room that has most: its members, roles and settings. Above a
+            hundred thousand, joins and state resolution take minutes and fill memory.""",
+            ("max(synapse_db_room_state_events_max{db})", "the room with most"),
+            ("sum(synapse_db_room_state_events{db})", "all rooms"),
+            width=24,
+        ),
+    ]
+
+
+def tables() -> list:
+    """Where the space goes."""
+    return [
+        table(
+            "Which tables are largest, and which grow?",
+            """The fifteen largest tables. Growth is over the chosen time. state_groups_state, events
+            and event_json rule as a rule; device_inbox, device_lists_changes_in_room and
+            event_push_actions at the top want a look. Dead rows, of tables with more than ten thousand
+            rows: above a third no vacuum comes through.""",
+            {"datname": None, "schemaname": "Schema", "relname": "Table"},
+            ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
+            ("Growth", largest(by_table("delta(pg_stat_user_tables_table_size_bytes{db}[$__range])")), "bytes"),
+            ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
+            ("Rows", largest(by_table("pg_stat_user_tables_n_live_tup{db}")), "short"),
+            (
+                "Dead rows",
+                largest(DEAD_SHARE),
+                "percentunit",
+                ((None, GREEN), (0.2, ORANGE), (0.33, RED)),
+            ),
+            sort="Size",
+            height=11,
+        ),
+        graph(
+            "How do the largest tables grow?",
+            """Tables with their TOAST, without indexes. Compare the slopes: a table that outgrows
+            events is not people writing, but something that is not cleaned up.""",
+            (top(8, by_table(TABLE_SIZE), by_table(f"{TABLE_SIZE} @ end()")), "{{relname}}"),
+            unit="bytes",
+            many=True,
+        ),
+        table(
+            "Which background updates are left?",
+            "By their names in Synapse's log and source.",
+            {"update_name": "Background update"},
+            only="max by (update_name) (synapse_db_background_update_pending{db})",
+            width=12,
+            none="none: all are done",
+            runbook="SynapseBackgroundUpdateStuck",
+        ),
+    ]
+
+
+def exporter() -> list:
+    """What was seen of this database, and how fresh it is."""
+    return [
+        table(
+            "What could the exporter not see, and why?",
+            """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again, also
+            after an upgrade of Synapse. lock_timeout and statement_timeout: something held the
+            table; the last values are served. unsupported_version: this Synapse does not have it.""",
+            {"collector": "Collector", "reason": "Reason"},
+            only="max by (collector, reason) (pg_exporter_collector_skipped{db})",
+            width=12,
+            none="nothing: everything was seen",
+            runbook="PostgresExporterPrivilegeMissing",
+        ),
+        graph(
+            "How old are the values?",
+            """Age of what is not read in every scrape: users, devices, rooms and sizes. A saw that
+            rises to five minutes and falls is well; a ramp means that the refresh fails.""",
+            ("max by (collector) (pg_exporter_collector_age_seconds{db})", "{{collector}}"),
+            unit="s",
+            many=True,
+        ),
+    ]

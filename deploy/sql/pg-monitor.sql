@@ -1,0 +1,108 @@
+-- Lets the role exporter read what the collectors of matrix-postgres-exporter ask.
+-- It becomes a member of pg_monitor, so it sees the text of every query, and in it the bodies of
+-- messages. Without --pg-monitor it does not.
+-- It sets no password. In psql, this asks for one and keeps it out of the server's log:
+--   \password "exporter"
+-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
+
+\connect "postgres"
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'exporter') THEN
+    CREATE ROLE "exporter" LOGIN;
+    COMMENT ON ROLE "exporter" IS 'made by matrix-postgres-exporter grants';
+  END IF;
+END
+$do$;
+
+-- Room for twice the connections: a server may notice late that one was cut off.
+ALTER ROLE "exporter" LOGIN CONNECTION LIMIT 8;
+ALTER ROLE "exporter" SET tcp_keepalives_idle = 30;
+ALTER ROLE "exporter" SET tcp_keepalives_interval = 10;
+ALTER ROLE "exporter" SET tcp_keepalives_count = 3;
+GRANT CONNECT ON DATABASE postgres TO "exporter";
+
+-- From 16 on, a server whose connections are used up stays visible.
+DO $do$
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
+    GRANT pg_use_reserved_connections TO "exporter";
+  END IF;
+END
+$do$;
+
+GRANT pg_monitor TO "exporter";
+COMMIT;
+
+\connect "synapse"
+BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;
+GRANT CONNECT ON DATABASE "synapse" TO "exporter";
+DO $do$
+DECLARE
+  command text;
+BEGIN
+  FOR command IN
+    WITH synapse AS (
+      SELECT c.relnamespace AS oid, quote_ident(n.nspname) AS name
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p')
+         AND c.relname IN ('events', 'schema_version', 'applied_schema_deltas',
+                           'background_updates')
+       GROUP BY 1, 2
+      HAVING count(*) = 4
+    )
+    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, 'exporter')
+      FROM synapse
+    UNION ALL
+    SELECT format('GRANT SELECT (%s) ON TABLE %s.%I TO %I',
+                  string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
+                  s.name, c.relname, 'exporter')
+      FROM synapse s
+      JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+     WHERE (c.relname, a.attname) IN (
+       ('account_data_sequence', 'is_called'), ('account_data_sequence', 'last_value'),
+       ('appservice_stream_position', 'stream_ordering'),
+       ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
+       ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
+       ('delayed_events_stream_pos', 'stream_id'),
+       ('device_inbox_sequence', 'is_called'), ('device_inbox_sequence', 'last_value'),
+       ('device_lists_sequence', 'is_called'), ('device_lists_sequence', 'last_value'),
+       ('devices', 'hidden'), ('devices', 'last_seen'),
+       ('e2e_cross_signing_keys_sequence', 'is_called'), ('e2e_cross_signing_keys_sequence', 'last_value'),
+       ('event_push_summary_stream_ordering', 'stream_ordering'),
+       ('events_stream_seq', 'is_called'), ('events_stream_seq', 'last_value'),
+       ('federation_stream_position', 'instance_name'), ('federation_stream_position', 'stream_id'), ('federation_stream_position', 'type'),
+       ('presence_stream_sequence', 'is_called'), ('presence_stream_sequence', 'last_value'),
+       ('profile_updates_sequence', 'is_called'), ('profile_updates_sequence', 'last_value'),
+       ('push_rules_stream_sequence', 'is_called'), ('push_rules_stream_sequence', 'last_value'),
+       ('pushers_sequence', 'is_called'), ('pushers_sequence', 'last_value'),
+       ('quarantined_media_id_seq', 'is_called'), ('quarantined_media_id_seq', 'last_value'),
+       ('receipts_sequence', 'is_called'), ('receipts_sequence', 'last_value'),
+       ('room_forgetter_stream_pos', 'stream_id'),
+       ('room_stats_current', 'banned_members'), ('room_stats_current', 'current_state_events'), ('room_stats_current', 'invited_members'), ('room_stats_current', 'joined_members'), ('room_stats_current', 'knocked_members'), ('room_stats_current', 'left_members'), ('room_stats_current', 'local_users_in_room'),
+       ('room_stats_state', 'encryption'), ('room_stats_state', 'room_type'),
+       ('rooms', 'is_public'), ('rooms', 'room_version'),
+       ('schema_compat_version', 'compat_version'),
+       ('schema_version', 'version'),
+       ('stats_incremental_position', 'stream_id'),
+       ('sticky_events_sequence', 'is_called'), ('sticky_events_sequence', 'last_value'),
+       ('stream_positions', 'instance_name'), ('stream_positions', 'stream_id'), ('stream_positions', 'stream_name'),
+       ('thread_subscriptions_sequence', 'is_called'), ('thread_subscriptions_sequence', 'last_value'),
+       ('un_partial_stated_event_stream_sequence', 'is_called'), ('un_partial_stated_event_stream_sequence', 'last_value'),
+       ('un_partial_stated_room_stream_sequence', 'is_called'), ('un_partial_stated_room_stream_sequence', 'last_value'),
+       ('user_directory_stream_pos', 'stream_id'),
+       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'))
+     GROUP BY s.name, c.relname
+  LOOP
+    EXECUTE command;
+  END LOOP;
+END
+$do$;
+COMMIT;

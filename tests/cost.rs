@@ -1,0 +1,312 @@
+//! What a scrape costs the server: few connections, short statements, nothing left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::support::exporter::Exporter;
+use super::support::exposition::Page;
+use super::support::postgres::{Postgres, rows};
+use super::support::process::wait_for;
+use super::support::roles::Role;
+
+const OURS: &str = "application_name = 'matrix-postgres-exporter'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_scrape_opens_no_connection_and_prepares_nothing() {
+    for major in [13, 18] {
+        let server = Postgres::builder(major)
+            .setting("log_connections", "on")
+            .setting("log_min_duration_statement", "0")
+            .setting("log_line_prefix", "'%a|'")
+            .start()
+            .await;
+        server.sql("postgres", "CREATE DATABASE other").await;
+        Role::Strict
+            .create(&server, "exporter", &["postgres"])
+            .await;
+        let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
+        warm_up(&exporter).await;
+
+        let connections = "pg_exporter_connections_opened_total";
+        let opened = exporter.scrape().await.value(connections, &[]);
+        let logged = authorized(&server);
+        assert_eq!(
+            opened,
+            Some(logged as f64),
+            "what it says is what the server saw"
+        );
+        for _ in 0..20 {
+            exporter.scrape().await;
+        }
+        assert_eq!(exporter.scrape().await.value(connections, &[]), opened);
+        assert_eq!(authorized(&server), logged);
+
+        let log = server.log();
+        let duration = "matrix-postgres-exporter|LOG:  duration: ";
+        let ours: Vec<_> = log
+            .lines()
+            .filter_map(|line| line.strip_prefix(duration)?.split_once(" ms  "))
+            .map(|(_, what)| what)
+            .collect();
+        assert!(ours.len() > 20 * 20, "{}", ours.len());
+        // With the extended protocol these would be parse, bind and execute.
+        let others = ours.iter().find(|what| !what.starts_with("statement: "));
+        assert_eq!(others, None);
+    }
+}
+
+/// A role that may have three connections is refused the fourth, and the server says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_databases_stay_within_three_connections() {
+    let server = Postgres::builder(18)
+        .setting("log_connections", "on")
+        .start()
+        .await;
+    let creator = server.client("postgres", "postgres").await;
+    for number in 0..50 {
+        rows(&creator, &format!("CREATE DATABASE db{number}")).await;
+    }
+    Role::Strict
+        .create(&server, "exporter", &["postgres"])
+        .await;
+    rows(&creator, "ALTER ROLE exporter CONNECTION LIMIT 3").await;
+    let watcher = Watcher::start(&server).await;
+    let exporter = Exporter::configured(
+        &server.dsn("postgres", "exporter"),
+        "servers: { main: { databases: { interval: 1s } } }",
+    )
+    .await;
+    wait_for("every database has been visited", || async {
+        visited(&exporter.scrape().await) == 51
+    })
+    .await;
+    let before = authorized(&server);
+    wait_for("they are visited again", || async {
+        let page = exporter.scrape().await;
+        assert!(page.value("pg_exporter_connections", &[]) <= Some(3.0));
+        authorized(&server) >= before + 50
+    })
+    .await;
+    assert_eq!(
+        server.log().lines().find(|line| line.contains("too many")),
+        None
+    );
+    let seen = watcher.stop().await;
+    assert!((1..=3).contains(&seen.most), "{}", seen.most);
+    assert_eq!(seen.idle_with_snapshot, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_scrapes_leave_no_more_statements_than_two() {
+    for major in [13, 18] {
+        let server = Postgres::builder(major)
+            .pg_stat_statements()
+            .setting("pg_stat_statements.track", "all")
+            .setting("pg_stat_statements.track_utility", "on")
+            .start()
+            .await;
+        server
+            .sql("postgres", "CREATE EXTENSION pg_stat_statements")
+            .await;
+        server.sql("postgres", "CREATE DATABASE other").await;
+        server.sql("other", "CREATE TABLE t (a text)").await;
+        Role::Strict
+            .create(&server, "exporter", &["postgres"])
+            .await;
+        // Far from the next step of the timeouts, however slow the machine is; what is remembered
+        // is read again all the time.
+        let exporter = Exporter::configured(
+            &server.dsn("postgres", "exporter"),
+            "{ scrape: { timeout: 15s }, servers: { main: { databases: { interval: 1s } } }, \
+               collectors: { table_size: { ttl: 1s } } }",
+        )
+        .await;
+        warm_up(&exporter).await;
+        // Another visit, by a connection that has seen one.
+        let other = [("collector", "stat_user_tables"), ("datname", "other")];
+        let age = async || {
+            exporter
+                .scrape()
+                .await
+                .value("pg_exporter_collector_age_seconds", &other)
+        };
+        let first = age().await;
+        wait_for("the other database is visited again", || async {
+            age().await < first
+        })
+        .await;
+        let entries = "SELECT s.dbid, s.query FROM pg_stat_statements s \
+                       JOIN pg_roles r ON r.oid = s.userid WHERE r.rolname = 'exporter'";
+        let before: BTreeSet<_> = server.sql("postgres", entries).await.into_iter().collect();
+        for number in 0..100 {
+            if number % 10 == 0 {
+                server
+                    .sql("other", &format!("CREATE TABLE t{number} (a text)"))
+                    .await;
+            }
+            exporter.scrape().await;
+        }
+        let after = server.sql("postgres", entries).await;
+        let new: Vec<_> = after
+            .iter()
+            .filter(|entry| !before.contains(*entry))
+            .collect();
+        assert_eq!(new, Vec::<&Vec<_>>::new(), "{major}");
+
+        let cost = "SELECT max(max_exec_time), sum(temp_blks_written) \
+                    FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid \
+                    WHERE r.rolname = 'exporter'";
+        let cost = server.sql("postgres", cost).await.remove(0);
+        let [milliseconds, temporary] =
+            [0, 1].map(|column| cost[column].as_ref().unwrap().parse::<f64>().unwrap());
+        assert!(milliseconds < 1000.0, "{milliseconds}");
+        assert_eq!(temporary, 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_server_stays_idle() {
+    for major in [13, 18] {
+        let server = Postgres::builder(major)
+            .setting("autovacuum", "off")
+            .setting("wal_level", "minimal")
+            .setting("max_wal_senders", "0")
+            .setting("checkpoint_timeout", "1h")
+            .start()
+            .await;
+        Role::Strict
+            .create(&server, "exporter", &["postgres"])
+            .await;
+        let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
+        warm_up(&exporter).await;
+        server.sql("postgres", "VACUUM").await;
+        let counters = "SELECT sum(xact_rollback), sum(temp_files), sum(deadlocks), \
+                               (SELECT pg_current_wal_insert_lsn()) FROM pg_stat_database";
+        let commits = "SELECT sum(xact_commit)::bigint FROM pg_stat_database";
+        let number = async || {
+            server
+                .value("postgres", commits)
+                .await
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        let before = (server.sql("postgres", counters).await, number().await);
+        for _ in 0..20 {
+            exporter.scrape().await;
+        }
+        wait_for("the statistics have come in", || async {
+            number().await > before.1 + 200
+        })
+        .await;
+        assert_eq!(server.sql("postgres", counters).await, before.0, "{major}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_complained_of_in_the_servers_log() {
+    for major in [13, 18] {
+        for role in [Role::Strict, Role::PgMonitor, Role::Plain] {
+            let server = Postgres::start(major).await;
+            role.create(&server, "exporter", &["postgres"]).await;
+            let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
+            warm_up(&exporter).await;
+            for _ in 0..20 {
+                exporter.scrape().await;
+            }
+            let log = server.log();
+            let complaints = complaints(&log);
+            match role {
+                // What is refused is asked for once in a few minutes.
+                Role::Plain => {
+                    assert!(
+                        complaints.values().all(|times| *times == 1),
+                        "{complaints:?}"
+                    );
+                }
+                _ => assert_eq!(complaints, BTreeMap::new(), "{major} {role:?}"),
+            }
+        }
+    }
+}
+
+/// Scrapes until everything has been read once.
+async fn warm_up(exporter: &Exporter) {
+    wait_for("everything has been read once", || async {
+        let page = exporter.scrape().await;
+        let mut skipped = page.samples("pg_exporter_collector_skipped");
+        !skipped.any(|sample| sample.labels["reason"] == "deadline")
+    })
+    .await;
+    exporter.scrape().await;
+}
+
+/// How many databases have given their tables.
+fn visited(page: &Page) -> usize {
+    page.samples("pg_exporter_collector_age_seconds")
+        .filter(|sample| sample.labels["collector"] == "table_size")
+        .count()
+}
+
+/// How often the exporter's role has logged in.
+fn authorized(server: &Postgres) -> usize {
+    let log = server.log();
+    log.lines()
+        .filter(|line| line.contains("connection authorized: user=exporter"))
+        .count()
+}
+
+/// What the log complains of, and how often.
+fn complaints(log: &str) -> BTreeMap<&str, u32> {
+    let mut complaints = BTreeMap::new();
+    for line in log.lines() {
+        for level in ["WARNING:", "ERROR:", "FATAL:", "PANIC:"] {
+            if let Some((_, what)) = line.split_once(level) {
+                *complaints.entry(what.trim()).or_default() += 1;
+            }
+        }
+    }
+    complaints
+}
+
+/// Looks at our sessions, over and over.
+struct Watcher {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    most: u64,
+    idle_with_snapshot: u64,
+}
+
+impl Watcher {
+    async fn start(server: &Postgres) -> Self {
+        let client = server.client("postgres", "postgres").await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let look = format!(
+            "SELECT count(*), count(*) FILTER (WHERE state LIKE 'idle%' AND \
+                    (backend_xmin IS NOT NULL OR xact_start IS NOT NULL)) \
+             FROM pg_stat_activity WHERE {OURS}"
+        );
+        let task = tokio::spawn(async move {
+            let mut seen = Seen::default();
+            while !stopped.load(Ordering::Relaxed) {
+                let row = rows(&client, &look).await.remove(0);
+                let [all, idle] = [0, 1].map(|n| row[n].as_ref().unwrap().parse::<u64>().unwrap());
+                seen.most = seen.most.max(all);
+                seen.idle_with_snapshot += idle;
+            }
+            seen
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}

@@ -1,0 +1,184 @@
+//! What is served of Synapse is what Synapse and its database say.
+
+use super::support::exporter::Exporter;
+use super::support::exposition::Page;
+use super::support::postgres::Postgres;
+use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::synapse::{Made, NEW, OLD, Synapse};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn synapses_numbers_are_right_on_13() {
+    synapses_numbers_are_right(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn synapses_numbers_are_right_on_18() {
+    synapses_numbers_are_right(18, NEW).await;
+}
+
+/// In the schema public, in another one in a copy of the database, and on a standby.
+async fn synapses_numbers_are_right(major: u32, version: &str) {
+    let server = Postgres::start(major).await;
+    let (synapse, made) = Synapse::start(&server, version).await;
+    drop(synapse);
+    let begun = "INSERT INTO background_updates (update_name, progress_json) \
+                 VALUES ('one', '{}'), ('two', '{}')";
+    server.sql("synapse", begun).await;
+    copy_to_another_schema(&server).await;
+    Role::Strict
+        .create(&server, "exporter", &["synapse", "copy"])
+        .await;
+    let standby = server.standby().start().await;
+
+    let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
+    let page = complete(&exporter).await;
+    for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
+        are_what_was_made(&page, database, &made);
+        are_what_the_tables_hold(&page, database, schema, &server).await;
+        assert_eq!(behind(&page, database), []);
+    }
+
+    let page = complete(&Exporter::watch(&standby.dsn("synapse", "exporter"), &[]).await).await;
+    are_what_was_made(&page, "synapse", &made);
+    assert_eq!(page.samples("synapse_db_sequence_behind").count(), 0);
+    let reasons = reasons(&page, "synapse_streams", "synapse");
+    assert!(reasons.contains(&"wrong_role"), "{reasons:?}");
+
+    // As after a restore: Synapse would not start any more.
+    let newest = "SELECT max(stream_id) FROM stream_positions WHERE stream_name = 'events'";
+    let newest = number(&server, "synapse", newest).await;
+    server
+        .sql("synapse", "SELECT setval('events_stream_seq', 3)")
+        .await;
+    let page = exporter.scrape().await;
+    let events = ("events_stream_seq".to_owned(), newest - 3.0);
+    assert_eq!(behind(&page, "synapse"), [events]);
+    assert_eq!(behind(&page, "copy"), []);
+}
+
+/// A restored copy beside the original, its tables elsewhere.
+async fn copy_to_another_schema(server: &Postgres) {
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";
+    wait_for("nobody uses the database", || async {
+        server.value("postgres", sessions).await.as_deref() == Some("0")
+    })
+    .await;
+    server
+        .sql("postgres", "CREATE DATABASE copy TEMPLATE synapse")
+        .await;
+    let rename = "ALTER SCHEMA public RENAME TO \"other schema\"; CREATE SCHEMA public";
+    server.sql("copy", rename).await;
+}
+
+/// A page with everything that is read behind the scrapes.
+async fn complete(exporter: &Exporter) -> Page {
+    wait_for("everything has been read", || async {
+        let page = exporter.scrape().await;
+        let mut skipped = page.samples("pg_exporter_collector_skipped");
+        !skipped.any(|sample| sample.labels["reason"] == "deadline")
+    })
+    .await;
+    exporter.scrape().await
+}
+
+fn are_what_was_made(page: &Page, database: &str, made: &Made) {
+    let sum = |name: &str, labels: &[(&str, &str)]| -> f64 {
+        page.samples(name)
+            .filter(|sample| sample.labels["datname"] == database)
+            .filter(|sample| {
+                labels
+                    .iter()
+                    .all(|(name, value)| sample.labels[*name] == *value)
+            })
+            .map(|sample| sample.value)
+            .sum()
+    };
+    let users = "synapse_db_users";
+    let flagged = "synapse_db_users_flagged";
+    for (found, wanted) in [
+        (sum(users, &[]), made.users.total),
+        (sum(users, &[("kind", "guest")]), made.users.guests),
+        (sum(users, &[("kind", "bridged")]), made.users.bridged),
+        (
+            sum(users, &[("deactivated", "true")]),
+            made.users.deactivated,
+        ),
+        (sum(flagged, &[("flag", "admin")]), made.users.admins),
+        (sum(flagged, &[("flag", "shadow_banned")]), 0),
+        (sum("synapse_db_rooms", &[]), made.rooms.total),
+        (sum("synapse_db_rooms_published", &[]), made.rooms.published),
+        (sum("synapse_db_rooms_encrypted", &[]), made.rooms.encrypted),
+        (sum("synapse_db_devices", &[]), made.devices),
+    ] {
+        assert_eq!(found, wanted as f64, "{database}: {made:?}");
+    }
+}
+
+async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, server: &Postgres) {
+    let labels = [("datname", database)];
+    for (metric, sql) in [
+        (
+            "synapse_db_schema_version",
+            "SELECT version FROM schema_version",
+        ),
+        (
+            "synapse_db_schema_compat_version",
+            "SELECT compat_version FROM schema_compat_version",
+        ),
+        (
+            "synapse_db_background_updates_pending",
+            "SELECT count(*) FROM background_updates",
+        ),
+    ] {
+        let wanted = number(server, database, &in_schema(schema, sql)).await;
+        assert_eq!(
+            page.value(metric, &labels),
+            Some(wanted),
+            "{database} {metric}"
+        );
+    }
+    for update in ["one", "two"] {
+        let labels = [("datname", database), ("update_name", update)];
+        let pending = page.value("synapse_db_background_update_pending", &labels);
+        assert_eq!(pending, Some(1.0), "{database} {update}");
+    }
+    let positions = "SELECT stream_name, max(stream_id) FROM stream_positions GROUP BY 1";
+    let positions = server.sql(database, &in_schema(schema, positions)).await;
+    assert!(positions.len() >= 3, "{positions:?}");
+    for row in positions {
+        let [stream, position] = [0, 1].map(|column| row[column].clone().unwrap());
+        let labels = [("datname", database), ("stream_name", stream.as_str())];
+        let found = page.value("synapse_db_stream_position", &labels);
+        assert_eq!(found, position.parse().ok(), "{database} {stream}");
+    }
+}
+
+fn in_schema(schema: &str, sql: &str) -> String {
+    format!("SET search_path = \"{schema}\"; {sql}")
+}
+
+async fn number(server: &Postgres, database: &str, sql: &str) -> f64 {
+    server.value(database, sql).await.unwrap().parse().unwrap()
+}
+
+/// The sequences that are behind their stream, and how far.
+fn behind(page: &Page, database: &str) -> Vec<(String, f64)> {
+    let sequences: Vec<_> = page
+        .samples("synapse_db_sequence_behind")
+        .filter(|sample| sample.labels["datname"] == database)
+        .collect();
+    assert!(sequences.len() >= 6, "{sequences:?}");
+    let behind = sequences.iter().filter(|sample| sample.value > 0.0);
+    behind
+        .map(|sample| (sample.labels["sequence_name"].clone(), sample.value))
+        .collect()
+}
+
+fn reasons<'a>(page: &'a Page, collector: &str, database: &str) -> Vec<&'a str> {
+    page.samples("pg_exporter_collector_skipped")
+        .filter(|sample| sample.labels["collector"] == collector)
+        .filter(|sample| sample.labels["datname"] == database)
+        .map(|sample| sample.labels["reason"].as_str())
+        .collect()
+}

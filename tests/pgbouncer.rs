@@ -1,0 +1,188 @@
+//! Through PgBouncer in transaction mode, on the one session that the application uses itself.
+
+use std::collections::BTreeSet;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_postgres::{Client, NoTls};
+
+use super::support::exporter::Exporter;
+use super::support::exposition::Page;
+use super::support::pgbouncer::PgBouncer;
+use super::support::postgres::{Postgres, password, rows};
+use super::support::process::wait_for;
+use super::support::synapse::{NEW, OLD, Synapse};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_keeps_its_session_on_13() {
+    the_application_keeps_its_session(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_keeps_its_session_on_18() {
+    the_application_keeps_its_session(18, NEW).await;
+}
+
+async fn the_application_keeps_its_session(major: u32, synapse: &str) {
+    let server = Postgres::start(major).await;
+    let role = build_database(&server, synapse).await;
+    let bouncer = PgBouncer::start(&server, &[&role]).await;
+    let application = Application::connect(&bouncer, &server, &role).await;
+    let exporter = Exporter::configured(
+        &bouncer.dsn("synapse", &role),
+        "{ openmetrics: true, scrape: { statement_cap: 4s } }",
+    )
+    .await;
+
+    let direct = Exporter::watch(&server.dsn("synapse", &role), &[]).await;
+    let everything = wait_for_all(&direct).await;
+    drop(direct);
+    let names = owned(&everything);
+    wait_for("every metric comes through PgBouncer", || async {
+        owned(&exporter.scrape().await) == names
+    })
+    .await;
+    for _ in 0..20 {
+        let page = exporter.scrape().await;
+        assert_eq!(page.value("pg_up", &[]), Some(1.0));
+        assert_eq!(page.value("pg_exporter_last_scrape_error", &[]), Some(0.0));
+        assert_eq!(owned(&page), names);
+    }
+    application.is_as_before().await;
+
+    // An error in the middle of the message.
+    let locker = server.client("synapse", "postgres").await;
+    rows(&locker, "BEGIN; LOCK TABLE pg_catalog.pg_class").await;
+    let page = exporter.scrape().await;
+    assert!(skipped(&page, "lock_timeout"), "{page:?}");
+    rows(&locker, "ROLLBACK").await;
+    application.is_as_before().await;
+
+    // A statement that the server ends, and one that the exporter has cancelled.
+    let slow = "ALTER TABLE schema_compat_version RENAME TO really; \
+                CREATE VIEW public.schema_compat_version AS SELECT compat_version FROM really, pg_sleep(60)";
+    rows(&application.client, slow).await;
+    let page = exporter.get("/metrics?collect[]=synapse_schema").await;
+    assert!(skipped(&page.page(), "statement_timeout"));
+    application.is_as_before().await;
+
+    let request = "GET /metrics?collect[]=synapse_schema HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    let mut client = TcpStream::connect(exporter.address()).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let sleeps = async |count| server.value("postgres", sleeping).await.as_deref() == Some(count);
+    wait_for("the statement runs", || sleeps("1")).await;
+    drop(client);
+    wait_for("the statement is cancelled", || sleeps("0")).await;
+    assert!(
+        server
+            .log()
+            .contains("canceling statement due to user request")
+    );
+    application.is_fit().await;
+    let page = exporter.scrape().await;
+    assert_eq!(page.value("pg_up", &[]), Some(1.0));
+}
+
+/// A database of Synapse, which has gone home; the role that owns it may log in with a password.
+async fn build_database(server: &Postgres, synapse: &str) -> String {
+    let (synapse, made) = Synapse::start(server, synapse).await;
+    drop(synapse);
+    let role = made.role;
+    let alter = format!(
+        "ALTER ROLE {role} PASSWORD '{}'; ALTER ROLE {role} SET statement_timeout = '71s'",
+        password(&role)
+    );
+    server.sql("postgres", &alter).await;
+    role
+}
+
+/// The application, behind PgBouncer, with settings that PgBouncer does not keep for its clients.
+struct Application<'a> {
+    client: Client,
+    server: &'a Postgres,
+    session: String,
+    settings: BTreeSet<(String, String)>,
+}
+
+impl<'a> Application<'a> {
+    async fn connect(bouncer: &PgBouncer, server: &'a Postgres, role: &str) -> Self {
+        let dsn = bouncer.dsn("synapse", role) + " application_name=synapse";
+        let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let own = "CREATE SCHEMA own; CREATE TABLE own.written (at timestamptz); \
+                   SET search_path = own, public; SET lock_timeout = '72s'; SET jit = on; \
+                   SET max_parallel_workers_per_gather = 1; SET default_transaction_read_only = off; \
+                   SET DateStyle = 'SQL, DMY'; SET IntervalStyle = 'sql_standard'; \
+                   SET TimeZone = 'Asia/Kathmandu'";
+        rows(&client, own).await;
+        let mut application = Self {
+            client,
+            server,
+            session: String::new(),
+            settings: BTreeSet::new(),
+        };
+        application.session = application.session().await;
+        application.settings = application.settings().await;
+        application
+    }
+
+    /// It has the very session that it had, with every setting, and can do its work.
+    async fn is_as_before(&self) {
+        assert_eq!(self.session().await, self.session);
+        let settings = self.settings().await;
+        let others: Vec<_> = settings.symmetric_difference(&self.settings).collect();
+        assert!(others.is_empty(), "{others:?}");
+        self.is_fit().await;
+    }
+
+    /// It can write, and nothing of the exporter's is left open or prepared.
+    async fn is_fit(&self) {
+        let write = "INSERT INTO own.written VALUES (now()) RETURNING 'written'";
+        assert_eq!(one(rows(&self.client, write).await), "written");
+        let timeout = rows(&self.client, "SHOW statement_timeout").await;
+        assert_eq!(one(timeout), "71s");
+        let prepared = "SELECT count(*) FROM pg_prepared_statements";
+        assert_eq!(one(rows(&self.client, prepared).await), "0");
+        let open = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE datname = 'synapse' AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
+        assert_eq!(self.server.value("synapse", open).await.unwrap(), "0");
+    }
+
+    async fn session(&self) -> String {
+        one(rows(&self.client, "SELECT pg_backend_pid()").await)
+    }
+
+    async fn settings(&self) -> BTreeSet<(String, String)> {
+        let all = rows(&self.client, "SELECT name, setting FROM pg_settings").await;
+        all.into_iter()
+            .map(|row| {
+                let [name, setting] = <[_; 2]>::try_from(row).unwrap();
+                (name.unwrap(), setting.unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+/// A page after the first visits to all databases.
+async fn wait_for_all(exporter: &Exporter) -> Page {
+    wait_for("everything has been read once", || async {
+        let page = exporter.scrape().await;
+        page.value("synapse_db_devices", &[]).is_some() && !skipped(&page, "deadline")
+    })
+    .await;
+    exporter.scrape().await
+}
+
+fn skipped(page: &Page, reason: &str) -> bool {
+    page.samples("pg_exporter_collector_skipped")
+        .any(|sample| sample.labels["reason"] == reason)
+}
+
+fn owned(page: &Page) -> BTreeSet<String> {
+    page.names().into_iter().map(str::to_owned).collect()
+}
+
+fn one(rows: Vec<Vec<Option<String>>>) -> String {
+    rows[0][0].clone().unwrap()
+}

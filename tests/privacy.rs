@@ -1,0 +1,256 @@
+//! While people write to each other, nothing of it is shown: not by the exporter, and not to
+//! anybody who logs in with its role.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use matrix_postgres_exporter::query::view::VIEWS;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::support::exporter::Exporter;
+use super::support::postgres::{Postgres, rows};
+use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::synapse::{Made, NEW, OLD, Synapse};
+
+/// How long the strict role looks at what others do, at least.
+const WATCH: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_shown_on_13() {
+    no_message_is_shown(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_shown_on_18() {
+    no_message_is_shown(18, NEW).await;
+}
+
+async fn no_message_is_shown(major: u32, version: &str) {
+    let server = Postgres::builder(major).pg_stat_statements().start().await;
+    let (synapse, made) = Synapse::start(&server, version).await;
+    for database in ["postgres", "synapse"] {
+        server
+            .sql(database, "CREATE EXTENSION pg_stat_statements")
+            .await;
+    }
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    Role::PgMonitor
+        .create(&server, "monitor", &["synapse"])
+        .await;
+    let secrets = secrets(&server, &made).await;
+    let exporter = Exporter::watch(
+        &server.dsn("synapse", "exporter"),
+        &["--log.level", "trace"],
+    )
+    .await;
+
+    synapse.talk().await;
+    let monitor = server.client("postgres", "monitor").await;
+    let seen = format!(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE query LIKE '%{}%' AND pid <> pg_backend_pid()",
+        made.marker
+    );
+    wait_for("pg_monitor sees a message", || async {
+        rows(&monitor, &seen).await[0][0].as_deref() != Some("0")
+    })
+    .await;
+
+    let strict = [
+        server.client("postgres", "exporter").await,
+        server.client("synapse", "exporter").await,
+    ];
+    let started = Instant::now();
+    let mut rounds = 0;
+    while started.elapsed() < WATCH || rounds < 5 {
+        for client in strict.iter().cycle().take(10) {
+            for question in OTHERS_SESSIONS {
+                let answer = ask(client, question).await;
+                assert_without(&secrets, &answer, question);
+            }
+        }
+        for path in ["/metrics", "/"] {
+            let answer = exporter.get(path).await;
+            assert_eq!(answer.status, 200);
+            assert_without(&secrets, answer.text(), path);
+        }
+        rounds += 1;
+    }
+    for client in &strict {
+        let mut asked = 0;
+        for question in everything(client).await {
+            let answer = ask(client, &question).await;
+            assert_without(&secrets, &answer, &question);
+            asked += 1;
+        }
+        assert!(asked > 250, "{asked}");
+    }
+    synapse.hush().await;
+    let (_, log) = exporter.stop().await;
+    assert!(
+        log.contains("level=debug"),
+        "the log tells what happens: {log}"
+    );
+    assert_without(&secrets, &log, "the log");
+    nothing_is_changed_and_no_content_read(&server).await;
+}
+
+/// What shows other sessions, or what they run.
+const OTHERS_SESSIONS: [&str; 6] = [
+    "SELECT * FROM pg_catalog.pg_stat_activity",
+    "SELECT * FROM pg_catalog.pg_stat_get_activity(NULL)",
+    "SELECT pg_catalog.pg_stat_get_backend_activity(id) \
+     FROM pg_catalog.pg_stat_get_backend_idset() AS id",
+    "SELECT * FROM public.pg_stat_statements",
+    "SELECT * FROM public.pg_stat_statements(true)",
+    "SELECT * FROM matrix_postgres_exporter.pg_stat_activity()",
+];
+
+/// What nobody may see: the text of every message, what passwords are kept as, tokens.
+async fn secrets(server: &Postgres, made: &Made) -> BTreeSet<String> {
+    let kept = "SELECT password_hash FROM users WHERE password_hash <> '' \
+                UNION SELECT token FROM access_tokens";
+    let kept = server
+        .sql("synapse", kept)
+        .await
+        .into_iter()
+        .flatten()
+        .flatten();
+    let secrets: BTreeSet<_> = kept.chain([made.marker.clone()]).collect();
+    assert!(secrets.len() > 20, "{}", secrets.len());
+    secrets
+}
+
+fn assert_without(secrets: &BTreeSet<String>, text: &str, place: &str) {
+    let found = secrets.iter().find(|secret| text.contains(*secret));
+    assert_eq!(found, None, "{place} shows it");
+}
+
+/// All values of an answer; a refusal is one without any.
+async fn ask(client: &Client, question: &str) -> String {
+    let mut text = String::new();
+    for message in client.simple_query(question).await.unwrap_or_default() {
+        if let SimpleQueryMessage::Row(row) = message {
+            for value in (0..row.len()).filter_map(|column| row.get(column)) {
+                text.push_str(value);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+/// Every column that the role may read, of every table and view, and every function that it may
+/// call without an argument.
+async fn everything(client: &Client) -> Vec<String> {
+    let questions = "
+        SELECT format('SELECT %s FROM %I.%I',
+                      string_agg(quote_ident(a.attname), ', '), n.nspname, c.relname)
+          FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S') AND NOT a.attisdropped
+           AND has_schema_privilege(n.oid, 'USAGE')
+           AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+         GROUP BY n.nspname, c.relname
+        UNION ALL
+        SELECT format('SELECT * FROM %I.%I()', n.nspname, p.proname)
+          FROM pg_proc p
+          JOIN pg_namespace n ON n.oid = p.pronamespace
+         WHERE p.pronargs = p.pronargdefaults AND p.prokind = 'f'
+           AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE')";
+    rows(client, "SET statement_timeout = '10s'").await;
+    let questions = rows(client, questions).await;
+    questions.into_iter().flatten().flatten().collect()
+}
+
+/// What the role may not do, and who may do something with what it calls.
+async fn nothing_is_changed_and_no_content_read(server: &Postgres) {
+    let synapse = server.client("synapse", "exporter").await;
+    let home = server.client("postgres", "exporter").await;
+    for forbidden in [
+        "SELECT json FROM event_json",
+        "SELECT * FROM events",
+        "SELECT password_hash FROM users",
+        "SELECT name FROM users",
+        "SELECT token FROM access_tokens",
+        "SELECT room_id FROM rooms",
+        "UPDATE users SET deactivated = 1",
+        "DELETE FROM background_updates",
+        "TRUNCATE users",
+        "DO $$BEGIN LOCK TABLE users; END$$",
+        "ALTER TABLE users ADD mine text",
+        "SELECT nextval('events_stream_seq')",
+        "CREATE SCHEMA mine",
+    ] {
+        assert_eq!(refusal(&synapse, forbidden).await, "42501", "{forbidden}");
+    }
+    for forbidden in [
+        "CREATE TABLE matrix_postgres_exporter.mine ()",
+        "CREATE FUNCTION matrix_postgres_exporter.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SELECT pg_ls_waldir()",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "CREATE ROLE mine",
+        "SET ROLE matrix_postgres_exporter_owner",
+    ] {
+        assert_eq!(refusal(&home, forbidden).await, "42501", "{forbidden}");
+    }
+    // Up to 14, PostgreSQL lets everybody create in the schema public.
+    if server.major() > 14 {
+        for client in [&synapse, &home] {
+            let create = "CREATE TABLE public.mine ()";
+            assert_eq!(refusal(client, create).await, "42501");
+        }
+    }
+
+    let functions = "
+        SELECT p.proname, p.prosecdef, p.proconfig, r.rolname, r.rolcanlogin, r.rolsuper,
+               (SELECT count(*) FROM aclexplode(p.proacl) a WHERE a.grantee = 0) AS of_all,
+               (SELECT count(*) FROM aclexplode(n.nspacl) a WHERE a.grantee = 0) AS to_all,
+               p.proacl IS NOT NULL AND n.nspacl IS NOT NULL
+          FROM pg_proc p
+          JOIN pg_namespace n ON n.oid = p.pronamespace
+          JOIN pg_roles r ON r.oid = p.proowner
+         WHERE n.nspname = 'matrix_postgres_exporter'";
+    let functions = server.sql("postgres", functions).await;
+    assert_eq!(functions.len(), VIEWS.len());
+    for function in functions {
+        let properties: Vec<_> = function[1..].iter().flatten().map(String::as_str).collect();
+        let wanted = [
+            "t",
+            r#"{"search_path=pg_catalog, pg_temp"}"#,
+            "matrix_postgres_exporter_owner",
+            "f",
+            "f",
+            "0",
+            "0",
+            "t",
+        ];
+        assert_eq!(properties, wanted, "{function:?}");
+    }
+    let writers = "SELECT string_agg(rolname, ' ') FROM pg_roles \
+                   WHERE NOT rolsuper AND rolname <> 'matrix_postgres_exporter_owner' \
+                     AND has_schema_privilege(oid, 'matrix_postgres_exporter', 'CREATE')";
+    assert_eq!(server.value("postgres", writers).await, None);
+    let memberships = "SELECT string_agg(m.roleid::regrole::text, ' ') FROM pg_auth_members m \
+                       WHERE m.member = 'exporter'::regrole \
+                         AND m.roleid::regrole::text <> 'pg_use_reserved_connections'";
+    assert_eq!(server.value("postgres", memberships).await, None);
+    // Nothing was made in the application's database.
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'matrix%'";
+    assert_eq!(server.value("synapse", made).await.unwrap(), "0");
+}
+
+/// The code with which the server refuses a statement.
+async fn refusal(client: &Client, sql: &str) -> String {
+    let error = client.simple_query(sql).await.expect_err(sql);
+    error
+        .code()
+        .unwrap_or_else(|| panic!("{sql}: {error:?}"))
+        .code()
+        .to_owned()
+}

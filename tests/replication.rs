@@ -1,0 +1,256 @@
+//! Replication in numbers: while it works, when it is broken, and after a promotion.
+
+use super::support::answers::{assert_agree, create_roles, wait_until, watch};
+use super::support::postgres::Postgres;
+use super::support::process::wait_for;
+
+const AGE_OF_REPLAY: &str =
+    "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())";
+
+const LAG: &str = "pg_replication_lag_seconds";
+const LAST_REPLAY: &str = "pg_replication_last_replay_seconds";
+const IS_REPLICA: &str = "pg_replication_is_replica";
+const STREAMING: &str = "pg_stat_wal_receiver_streaming";
+const SENDER_LAG: &str = "pg_stat_replication_pg_wal_lsn_diff";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_follows_breaks_and_is_promoted() {
+    for major in [13, 18] {
+        let (mut primary, mut standby) = pair(major).await;
+        let on_primary = watch(&primary, "postgres").await;
+        let on_standby = watch(&standby, "postgres").await;
+
+        // Nothing was written for a while, and that is no lag.
+        wait_for("the standby idles", || async {
+            let page = on_standby[1].scrape().await;
+            let [lag, age] = [LAG, LAST_REPLAY].map(|name| page.value(name, &[]));
+            lag == Some(0.0) && age > Some(1.0)
+        })
+        .await;
+        assert_agree(
+            &standby,
+            "postgres",
+            &on_standby,
+            &[
+                (IS_REPLICA, &[], "SELECT 1"),
+                ("pg_in_recovery", &[], "SELECT 1"),
+                ("pg_timeline_id", &[], "SELECT 1"),
+                (STREAMING, &[], "SELECT 1"),
+                (LAST_REPLAY, &[], AGE_OF_REPLAY),
+            ],
+        )
+        .await;
+        let sender = [
+            ("application_name", "walreceiver"),
+            ("state", "streaming"),
+            ("slot_name", "standby"),
+        ];
+        let slot = [("slot_name", "standby")];
+        assert_agree(
+            &primary,
+            "postgres",
+            &on_primary,
+            &[
+                (IS_REPLICA, &[], "SELECT 0"),
+                ("pg_in_recovery", &[], "SELECT 0"),
+                (LAG, &[], "SELECT 0"),
+                (LAST_REPLAY, &[], "SELECT 0"),
+                (STREAMING, &[], "SELECT NULL"),
+                (
+                    "pg_stat_replication_pg_current_wal_lsn_bytes",
+                    &sender,
+                    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')",
+                ),
+                (
+                    SENDER_LAG,
+                    &sender,
+                    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication",
+                ),
+                ("pg_replication_slots_active", &slot, "SELECT 1"),
+                ("pg_replication_slots_slot_is_active", &slot, "SELECT 1"),
+                ("pg_replication_slots_slot_confirmed_flush_lsn", &slot, "SELECT 0"),
+            ],
+        )
+        .await;
+
+        // The receiver is gone, and the primary goes on.
+        standby
+            .sql(
+                "postgres",
+                "ALTER SYSTEM SET primary_conninfo = 'host=/nowhere'",
+            )
+            .await;
+        standby.sql("postgres", "SELECT pg_reload_conf()").await;
+        no_receiver(&standby).await;
+        primary
+            .sql("postgres", "INSERT INTO t SELECT generate_series(1, 1000)")
+            .await;
+        let broken = [
+            (LAG, &[][..], AGE_OF_REPLAY),
+            (LAST_REPLAY, &[], AGE_OF_REPLAY),
+            (IS_REPLICA, &[], "SELECT 1"),
+            (STREAMING, &[], "SELECT 0"),
+            (
+                "pg_stat_wal_receiver_last_message_age_seconds",
+                &[],
+                "SELECT NULL",
+            ),
+            ("pg_stat_wal_receiver_replay_lag_bytes", &[], "SELECT NULL"),
+        ];
+        let page = assert_agree(&standby, "postgres", &on_standby, &broken).await;
+        assert!(page.value(LAG, &[]) > Some(1.0), "{major}");
+        let page = on_primary[1].scrape().await;
+        assert_eq!(page.samples(SENDER_LAG).count(), 0);
+        assert_eq!(page.value("pg_replication_slots_active", &slot), Some(0.0));
+
+        // It comes back, and catches up.
+        standby
+            .sql("postgres", "ALTER SYSTEM RESET primary_conninfo")
+            .await;
+        standby.sql("postgres", "SELECT pg_reload_conf()").await;
+        wait_for("the standby has caught up", || async {
+            let page = on_standby[1].scrape().await;
+            page.value(LAG, &[]) == Some(0.0) && page.value(STREAMING, &[]) == Some(1.0)
+        })
+        .await;
+
+        // The primary is gone.
+        primary.stop().await;
+        no_receiver(&standby).await;
+        let page = assert_agree(&standby, "postgres", &on_standby, &broken).await;
+        assert!(page.value(LAG, &[]) > Some(0.0), "{major}");
+
+        standby.promote().await;
+        let timeline = "SELECT timeline_id = 2 FROM pg_control_checkpoint()";
+        wait_until(&standby, "postgres", timeline).await;
+        let page = assert_agree(
+            &standby,
+            "postgres",
+            &on_standby,
+            &[
+                (IS_REPLICA, &[], "SELECT 0"),
+                ("pg_in_recovery", &[], "SELECT 0"),
+                ("pg_timeline_id", &[], "SELECT 2"),
+                (LAG, &[], "SELECT 0"),
+                (LAST_REPLAY, &[], "SELECT 0"),
+                (STREAMING, &[], "SELECT NULL"),
+            ],
+        )
+        .await;
+        let start = "pg_postmaster_start_time_seconds";
+        let before = page.value(start, &[]).unwrap();
+
+        standby.restart().await;
+        for exporter in &on_standby {
+            wait_for("the exporter is back", || async {
+                exporter.scrape().await.up()
+            })
+            .await;
+        }
+        let now = "SELECT extract(epoch FROM pg_postmaster_start_time())";
+        let page = assert_agree(&standby, "postgres", &on_standby, &[(start, &[], now)]).await;
+        assert!(page.value(start, &[]).unwrap() > before);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
+    for major in [13, 18] {
+        let primary = Postgres::start(major).await;
+        create_roles(&primary, &["postgres"]).await;
+        let slow = primary.standby().start().await;
+        let fast = primary.standby().start().await;
+        primary
+            .sql("postgres", "CREATE TABLE t AS SELECT 1 AS n")
+            .await;
+        for standby in [&slow, &fast] {
+            replayed(&primary, standby).await;
+        }
+        slow.sql("postgres", "SELECT pg_wal_replay_pause()").await;
+        primary
+            .sql("postgres", "INSERT INTO t SELECT generate_series(1, 10000)")
+            .await;
+        replayed(&primary, &fast).await;
+        let behind = "SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) > 500000
+                        FROM pg_stat_wal_receiver";
+        wait_until(&slow, "postgres", behind).await;
+
+        let on_primary = watch(&primary, "postgres").await;
+        let page = assert_agree(
+            &primary,
+            "postgres",
+            &on_primary,
+            &[(
+                SENDER_LAG,
+                &[("application_name", "walreceiver"), ("state", "streaming")],
+                "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)) FROM pg_stat_replication",
+            )],
+        )
+        .await;
+        assert!(page.value(SENDER_LAG, &[]) > Some(500_000.0), "{major}");
+        assert_eq!(
+            page.samples("pg_exporter_duplicate_series_total").count(),
+            0
+        );
+
+        // What was received and not replayed is lag, however well the stream flows.
+        let on_slow = watch(&slow, "postgres").await;
+        assert_agree(
+            &slow,
+            "postgres",
+            &on_slow,
+            &[
+                (LAG, &[], AGE_OF_REPLAY),
+                (STREAMING, &[], "SELECT 1"),
+                (
+                    "pg_stat_wal_receiver_replay_lag_bytes",
+                    &[],
+                    "SELECT pg_wal_lsn_diff(latest_end_lsn, pg_last_wal_replay_lsn()) FROM pg_stat_wal_receiver",
+                ),
+                (
+                    "pg_stat_wal_receiver_last_message_age_seconds",
+                    &[],
+                    "SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time) FROM pg_stat_wal_receiver",
+                ),
+            ],
+        )
+        .await;
+        slow.sql("postgres", "SELECT pg_wal_replay_resume()").await;
+        wait_for("the slower one has caught up", || async {
+            on_slow[1].scrape().await.value(LAG, &[]) == Some(0.0)
+        })
+        .await;
+    }
+}
+
+/// A primary, and a standby on a slot that has replayed a transaction.
+async fn pair(major: u32) -> (Postgres, Postgres) {
+    let primary = Postgres::start(major).await;
+    create_roles(&primary, &["postgres"]).await;
+    let slot = "SELECT pg_create_physical_replication_slot('standby')";
+    primary.sql("postgres", slot).await;
+    let standby = primary
+        .standby()
+        .setting("primary_slot_name", "standby")
+        .start()
+        .await;
+    primary
+        .sql("postgres", "CREATE TABLE t AS SELECT 1 AS n")
+        .await;
+    replayed(&primary, &standby).await;
+    (primary, standby)
+}
+
+/// Waits until the standby has replayed what the primary has written.
+async fn replayed(primary: &Postgres, standby: &Postgres) {
+    let end = primary
+        .value("postgres", "SELECT pg_current_wal_lsn()")
+        .await;
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", end.unwrap());
+    wait_until(standby, "postgres", &replayed).await;
+}
+
+async fn no_receiver(standby: &Postgres) {
+    let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
+    wait_until(standby, "postgres", gone).await;
+}

@@ -1,0 +1,100 @@
+//! What the exporter says, beside what the server itself says; and waiting until it does.
+
+use std::time::Instant;
+
+use tokio_postgres::Client;
+
+use super::exporter::Exporter;
+use super::exposition::Page;
+use super::postgres::{Postgres, rows};
+use super::process::{PATIENCE, wait_for};
+use super::roles::Role;
+
+/// A metric, its labels, and the question to the server that has the same answer.
+pub type Question<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// Creates the two kinds of roles that `grants` makes.
+pub async fn create_roles(server: &Postgres, databases: &[&str]) {
+    Role::PgMonitor.create(server, "monitor", databases).await;
+    Role::Strict.create(server, "strict", databases).await;
+}
+
+/// An exporter with each of these roles.
+pub async fn watch(server: &Postgres, db: &str) -> [Exporter; 2] {
+    let monitor = Exporter::watch(&server.tcp_dsn(db, "monitor"), &[]).await;
+    let strict = Exporter::watch(&server.tcp_dsn(db, "strict"), &[]).await;
+    [monitor, strict]
+}
+
+/// Panics unless each value lies between the answers of right before and right after the scrape,
+/// or both say that there is none. Returns the page of the last exporter.
+pub async fn assert_agree(
+    server: &Postgres,
+    db: &str,
+    exporters: &[Exporter; 2],
+    questions: &[Question<'_>],
+) -> Page {
+    let client = server.client(db, "postgres").await;
+    let mut page = Page::default();
+    for exporter in exporters {
+        let start = Instant::now();
+        let (before, after) = loop {
+            let before = answers(&client, questions).await;
+            page = exporter.scrape().await;
+            let after = answers(&client, questions).await;
+            // On a busy machine a collector may be late; the page says so.
+            if page.failed().is_empty() {
+                break (before, after);
+            }
+            assert!(start.elapsed() < PATIENCE, "{:?}", page.skipped());
+        };
+        for (((metric, labels, sql), before), after) in questions.iter().zip(before).zip(after) {
+            let value = page.value(metric, labels);
+            assert!(
+                agrees(value, before, after),
+                "PostgreSQL {}: {metric}{labels:?} is {value:?}, \
+                 the server says {before:?} to {after:?}: {sql}\nskipped: {:?}",
+                server.major(),
+                page.skipped()
+            );
+        }
+    }
+    page
+}
+
+fn agrees(value: Option<f64>, before: Option<f64>, after: Option<f64>) -> bool {
+    match (value, before, after) {
+        (Some(value), Some(before), Some(after)) => {
+            let rounding = 1e-6 * before.abs().max(after.abs());
+            let (least, most) = (before.min(after), before.max(after));
+            (least - rounding..=most + rounding).contains(&value)
+        }
+        (None, None, None) => true,
+        _ => false,
+    }
+}
+
+/// Waits until a question to the server has the answer true.
+pub async fn wait_until(server: &Postgres, db: &str, question: &str) {
+    wait_for(question, || async {
+        server.value(db, question).await.as_deref() == Some("t")
+    })
+    .await;
+}
+
+async fn answers(client: &Client, questions: &[Question<'_>]) -> Vec<Option<f64>> {
+    let mut answers = Vec::new();
+    for (_, _, sql) in questions {
+        let rows = rows(client, sql).await;
+        answers.push(rows[0][0].as_deref().map(number));
+    }
+    answers
+}
+
+fn number(text: &str) -> f64 {
+    match text {
+        "t" => 1.0,
+        "f" => 0.0,
+        text => text.parse().unwrap(),
+    }
+}

@@ -1,0 +1,52 @@
+//! What can be seen of servers and of the exporter from outside.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::exporter::Exporter;
+use super::postgres::Postgres;
+use super::process::wait_for;
+
+/// The exporter's `application_name`.
+pub const OURS: &str = "matrix-postgres-exporter";
+
+impl Postgres {
+    /// How many sessions there are of this application, for which a condition holds.
+    pub async fn sessions(&self, application: &str, condition: &str) -> usize {
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity \
+              WHERE application_name = '{application}' AND ({condition})"
+        );
+        let count = self.value("postgres", &count).await;
+        count.unwrap().parse().unwrap()
+    }
+
+    /// All that the server has logged until now.
+    pub async fn log_so_far(&self) -> String {
+        static MARKS: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("mark {}.", MARKS.fetch_add(1, Ordering::Relaxed));
+        let log = format!("DO $$ BEGIN RAISE LOG '{mark}'; END $$");
+        self.sql("postgres", &log).await;
+        wait_for("the log is read", async || self.log().contains(&mark)).await;
+        self.log()
+    }
+
+    /// Whether bytes have come over TCP that no process of the server has read.
+    pub fn has_unread(&self) -> bool {
+        let port = format!(":{:04X}", self.port());
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        sockets.lines().any(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let received = fields[4].split_once(':').map(|(_, received)| received);
+            fields[1].ends_with(&port) && received.is_some_and(|bytes| bytes != "00000000")
+        })
+    }
+}
+
+impl Exporter {
+    /// Waits until it has logged these words.
+    pub async fn has_said(&self, words: &str) {
+        let what = format!("the log says {words:?}");
+        wait_for(&what, async || self.output().contains(words)).await;
+    }
+}
