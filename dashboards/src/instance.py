@@ -55,7 +55,7 @@ def now() -> list:
         stat(
             "PostgreSQL is",
             """Whether the server answered the last scrape. Down: the exporter runs but cannot use
-            the server; pg_exporter_down_reason says why. No data: Prometheus does not reach the
+            the server; the last row says why. No data: Prometheus does not reach the
             exporter.""",
             "pg_up{here}",
             says={1: ("up", GREEN), 0: ("down", RED)},
@@ -556,9 +556,22 @@ def exporter() -> list:
             says more.""",
             {"collector": "Collector", "reason": "Reason", "datname": "Database"},
             only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",
-            width=12,
+            width=8,
             none="nothing: everything was seen",
             runbook="PostgresExporterPrivilegeMissing",
+        ),
+        stat(
+            "Why is it down?",
+            """Why the exporter cannot use the server. refused and timeout: it does not run, or is not
+            reachable from here. authentication and tls: the exporter's password or certificates.
+            too_many_connections: raise max_connections or lower cp_max. starting_up: wait, its log
+            says for what.""",
+            "pg_exporter_down_reason{here}",
+            label="{{reason}}",
+            steps=((None, RED),),
+            none="it is up",
+            height=8,
+            runbook="PostgresServerDown",
         ),
         graph(
             "How old are the values?",
