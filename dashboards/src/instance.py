@@ -93,7 +93,6 @@ def now() -> list:
             "percentunit",
             steps=((None, GREEN), (0.8, ORANGE), (0.95, RED)),
             decimals=0,
-            trend=True,
             runbook="PostgresConnectionsSaturated",
         ),
         stat(
@@ -138,7 +137,7 @@ def now() -> list:
             "max(pg_stat_replication_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (64 << 20, ORANGE), (1 << 30, RED)),
-            none="no standby",
+            none="no standby seen",
         ),
         stat(
             "WAL held back by slots",
@@ -147,7 +146,7 @@ def now() -> list:
             "max(pg_replication_slots_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
-            none="no slots",
+            none="no slots seen",
         ),
         stat(
             "Not seen by exporter",
@@ -374,7 +373,7 @@ def replication() -> list:
                 "{{application_name}} {{client_addr}}",
             ),
             unit="bytes",
-            none="no standby is connected",
+            none="no standby seen",
         ),
         graph(
             "How late is this standby?",
@@ -393,7 +392,7 @@ def replication() -> list:
                 "{{slot_name}}",
             ),
             unit="bytes",
-            none="no slots",
+            none="no slots seen",
         ),
         table(
             "Which slots are there?",
@@ -419,7 +418,7 @@ def replication() -> list:
                 "bytes",
             ),
             width=12,
-            none="no slots",
+            none="no slots seen",
         ),
     ]
 

@@ -1,6 +1,6 @@
 """Asks a real Prometheus for every target of every panel: each must give a number.
 
-    live.py PROGRAM     the exporter, which watches a real Synapse meanwhile
+live.py PROGRAM     the exporter, which watches a real Synapse meanwhile
 """
 
 import json

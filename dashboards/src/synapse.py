@@ -63,7 +63,6 @@ def now() -> list:
             'sum(deriv(synapse_db_stream_position{db, stream_name="events"}[5m]))',
             "count:/s",
             decimals=1,
-            trend=True,
             runbook="SynapseEventPersistenceStalled",
         ),
         stat(
@@ -139,7 +138,6 @@ def now() -> list:
             "sum(pg_database_size_bytes{db})",
             "bytes",
             steps=((None, BLUE),),
-            trend=True,
             see=server,
         ),
         stat(
