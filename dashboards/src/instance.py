@@ -55,7 +55,7 @@ def now() -> list:
         stat(
             "PostgreSQL is",
             """Whether the server answered the last scrape. Down: the exporter runs but cannot use
-            the server; pg_exporter_down_reason says why. No data: Prometheus does not reach the
+            the server; the last row says why. No data: Prometheus does not reach the
             exporter.""",
             "pg_up{here}",
             says={1: ("up", GREEN), 0: ("down", RED)},
@@ -93,7 +93,6 @@ def now() -> list:
             "percentunit",
             steps=((None, GREEN), (0.8, ORANGE), (0.95, RED)),
             decimals=0,
-            trend=True,
             runbook="PostgresConnectionsSaturated",
         ),
         stat(
@@ -138,7 +137,7 @@ def now() -> list:
             "max(pg_stat_replication_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (64 << 20, ORANGE), (1 << 30, RED)),
-            none="no standby",
+            none="no standby seen",
         ),
         stat(
             "WAL held back by slots",
@@ -147,7 +146,7 @@ def now() -> list:
             "max(pg_replication_slots_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
-            none="no slots",
+            none="no slots seen",
         ),
         stat(
             "Not seen by exporter",
@@ -374,7 +373,7 @@ def replication() -> list:
                 "{{application_name}} {{client_addr}}",
             ),
             unit="bytes",
-            none="no standby is connected",
+            none="no standby seen",
         ),
         graph(
             "How late is this standby?",
@@ -393,7 +392,7 @@ def replication() -> list:
                 "{{slot_name}}",
             ),
             unit="bytes",
-            none="no slots",
+            none="no slots seen",
         ),
         table(
             "Which slots are there?",
@@ -419,7 +418,7 @@ def replication() -> list:
                 "bytes",
             ),
             width=12,
-            none="no slots",
+            none="no slots seen",
         ),
     ]
 
@@ -556,9 +555,22 @@ def exporter() -> list:
             says more.""",
             {"collector": "Collector", "reason": "Reason", "datname": "Database"},
             only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",
-            width=12,
+            width=8,
             none="nothing: everything was seen",
             runbook="PostgresExporterPrivilegeMissing",
+        ),
+        stat(
+            "Why is it down?",
+            """Why the exporter cannot use the server. refused and timeout: it does not run, or is not
+            reachable from here. authentication and tls: the exporter's password or certificates.
+            too_many_connections: raise max_connections or lower cp_max. starting_up: wait, its log
+            says for what.""",
+            "pg_exporter_down_reason{here}",
+            label="{{reason}}",
+            steps=((None, RED),),
+            none="it is up",
+            height=8,
+            runbook="PostgresServerDown",
         ),
         graph(
             "How old are the values?",

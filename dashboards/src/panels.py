@@ -105,21 +105,21 @@ def stat(
     says: dict | None = None,
     label: str = "",
     decimals: int | None = None,
-    trend: bool = False,
     **common_to_all,
 ):
     """One number. `steps` are the values from which a color holds; `says` maps values to words;
-    `label` is shown instead of the value; `trend` draws how it came to be, faintly."""
+    `label` is shown instead of the value. It is the value of this moment, or none: an old one would
+    look well while the server is down."""
     panel = (
         _begin(stat_panel.Panel(), title, about, 4, 4, **common_to_all)
         .unit(unit)
         .thresholds(_steps(steps))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
         .color_mode(c.BigValueColorMode.VALUE)
-        .graph_mode(c.BigValueGraphMode.AREA if trend else c.BigValueGraphMode.NONE)
+        .graph_mode(c.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .wide_layout(True)
-        .with_target(_target(expr, label, instant=not trend))
+        .with_target(_target(expr, label, instant=True))
     )
     if label:
         panel.text_mode(c.BigValueTextMode.NAME)

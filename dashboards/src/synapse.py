@@ -60,10 +60,10 @@ def now() -> list:
             "New events",
             """Events that Synapse stores per second: messages, joins, reactions, from here and from
             other servers. Zero at an hour when people write means that Synapse is stuck.""",
-            'sum(deriv(synapse_db_stream_position{db, stream_name="events"}[5m]))',
+            """sum(deriv(synapse_db_stream_position{db, stream_name="events"}[5m])
+               and synapse_db_stream_position{db, stream_name="events"})""",
             "count:/s",
             decimals=1,
-            trend=True,
             runbook="SynapseEventPersistenceStalled",
         ),
         stat(
@@ -91,7 +91,7 @@ def now() -> list:
             "max(synapse_db_consumer_behind{db})",
             "count:events",
             steps=((None, GREEN), (1000, ORANGE), (10000, RED)),
-            none="no readers yet",
+            none="no readers seen",
             runbook="SynapseConsumerBehind",
         ),
         stat(
@@ -139,7 +139,6 @@ def now() -> list:
             "sum(pg_database_size_bytes{db})",
             "bytes",
             steps=((None, BLUE),),
-            trend=True,
             see=server,
         ),
         stat(

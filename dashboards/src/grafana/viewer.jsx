@@ -117,12 +117,11 @@ const KINDS = {
     />
   ),
   stat: ({ panel, data, width, height }) => {
-    const [value] = displayed(panel, data, panel.options.graphMode === 'area');
+    const [value] = displayed(panel, data);
     const { colorMode, graphMode, justifyMode, textMode } = panel.options;
     return (
       <BigValue
         value={value.display}
-        sparkline={value.sparkline}
         {...{ colorMode, graphMode, justifyMode, textMode, theme, width, height }}
       />
     );
@@ -167,14 +166,13 @@ const KINDS = {
 };
 
 /** The numbers that a stat or a bar shows. */
-function displayed(panel, data, sparkline = false) {
+function displayed(panel, data) {
   return getFieldDisplayValues({
     fieldConfig: panel.fieldConfig,
     reduceOptions: panel.options.reduceOptions,
     replaceVariables: (text) => text,
     theme,
     data,
-    sparkline,
     timeZone: 'utc',
   });
 }
