@@ -49,9 +49,27 @@ pub fn run(
     }
 }
 
-/// An environment variable; an empty one counts as not set, as in container templates.
+/// An environment variable; an empty one counts as not set, as in container templates. Where `USER`
+/// is not set, as in containers, it is what the system calls the user, as libpq has it.
 pub fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    let given = std::env::var(name).ok().filter(|value| !value.is_empty());
+    given.or_else(|| if name == "USER" { user_name() } else { None })
+}
+
+#[cfg(target_os = "linux")]
+fn user_name() -> Option<String> {
+    let id = procfs::process::Process::myself().ok()?.uid().ok()?;
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let found = fields.get(2)?.parse() == Ok(id);
+        found.then(|| fields[0].to_owned())
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn user_name() -> Option<String> {
+    None
 }
 
 /// Why a command failed; shown as it is.

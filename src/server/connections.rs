@@ -7,22 +7,20 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
+use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
 use super::facts::Facts;
 use super::lease::Lease;
@@ -54,9 +52,9 @@ struct Inner {
     /// The one place of the background work beside the pools.
     background: Arc<Semaphore>,
     /// Connections that somebody uses, or is making.
-    held: AtomicUsize,
+    held: Arc<AtomicUsize>,
     /// Logins that go on, or were given up and whose backends are still there.
-    logins: AtomicUsize,
+    logins: Arc<AtomicUsize>,
     /// Callers without a permit for whom no idle connection could be closed: so many of those that
     /// come back are closed instead.
     unserved: AtomicUsize,
@@ -150,8 +148,8 @@ impl Connections {
             warm: Mutex::default(),
             identity: Mutex::default(),
             background: Arc::new(Semaphore::new(1)),
-            held: AtomicUsize::new(0),
-            logins: AtomicUsize::new(0),
+            held: Arc::default(),
+            logins: Arc::default(),
             unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
         }))
@@ -287,8 +285,8 @@ impl Connections {
     }
 
     /// Counts a connection as used.
-    pub(super) fn hold(&self) -> Held {
-        Held::new(&self.0)
+    pub(super) fn hold(&self) -> Counted {
+        Counted::new(&self.0.held)
     }
 
     /// Ends a connection whose statement nobody waits for any more.
@@ -354,8 +352,8 @@ impl Inner {
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(Client, u64), LeaseError> {
         let permit = self.permit().await?;
-        let _held = Held::new(self);
-        let login = Arc::new(Mutex::new(Some(Login::new(self))));
+        let _held = Counted::new(&self.held);
+        let login = Arc::new(Mutex::new(Some(Counted::new(&self.logins))));
         let (client, driver) = self
             .dialer
             .connect(Some(database), (permit, place, login.clone()))
@@ -529,100 +527,19 @@ impl Connect for Door {
     }
 }
 
-/// An error of ours as one of the driver's, the only kind that a pool of deadpool-postgres
-/// carries. Its one open door is an I/O error of the stream.
-async fn carry(error: LeaseError) -> tokio_postgres::Error {
-    let attempt = tokio_postgres::Config::new()
-        .user("nobody")
-        .connect_raw(Failing(Some(error)), NoTls)
-        .await;
-    match attempt {
-        Err(error) => error,
-        Ok(_) => unreachable!("the stream fails at the first byte"),
+/// Counts one of something for as long as it lives.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter.clone())
     }
 }
 
-/// The error of ours that a pool's error carries.
-fn carried(error: &(dyn std::error::Error + 'static)) -> Option<LeaseError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.get_ref()?.downcast_ref::<LeaseError>().cloned();
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// A stream that fails at once, with this error.
-struct Failing(Option<LeaseError>);
-
-impl Failing {
-    fn fail<T>(&mut self) -> Poll<io::Result<T>> {
-        Poll::Ready(Err(match self.0.take() {
-            Some(error) => io::Error::other(error),
-            None => io::ErrorKind::BrokenPipe.into(),
-        }))
-    }
-}
-
-impl AsyncRead for Failing {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.fail()
-    }
-}
-
-impl AsyncWrite for Failing {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.fail()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.fail()
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Counts a connection that somebody uses, or is making.
-pub(super) struct Held(Arc<Inner>);
-
-impl Held {
-    fn new(inner: &Arc<Inner>) -> Self {
-        inner.held.fetch_add(1, Ordering::Relaxed);
-        Self(inner.clone())
-    }
-}
-
-impl Drop for Held {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts a login that goes on, or one that was given up, for as long as its backend is there.
-struct Login(Arc<Inner>);
-
-impl Login {
-    fn new(inner: &Arc<Inner>) -> Self {
-        inner.logins.fetch_add(1, Ordering::Relaxed);
-        Self(inner.clone())
-    }
-}
-
-impl Drop for Login {
-    fn drop(&mut self) {
-        self.0.logins.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -649,21 +566,4 @@ fn take_one(counter: &AtomicUsize) -> bool {
             count.checked_sub(1)
         })
         .is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_pool_carries_our_errors() {
-        let error = LeaseError::Hanging {
-            address: "here".to_owned(),
-            budget: 3,
-        };
-        let driver = carry(error.clone()).await;
-        let ours = carried(&driver).expect("it is carried");
-        assert_eq!(ours.to_string(), error.to_string());
-        assert_eq!(ours.reason(), "timeout");
-    }
 }

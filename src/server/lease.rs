@@ -18,7 +18,7 @@ pub struct Lease {
     connection: Option<Connection>,
     generation: u64,
     busy: bool,
-    _held: connections::Held,
+    _held: connections::Counted,
     _slot: Option<OwnedSemaphorePermit>,
 }
 

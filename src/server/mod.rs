@@ -2,11 +2,13 @@
 //!
 //! - [`connect`], [`tls`]: one connection
 //! - [`connections`]: all connections of a server: a pool per warm database, one budget, one identity
+//! - `carried`: errors of ours that travel as errors of the driver
 //! - [`lease`]: a connection in use; what is given up is cancelled and closed
 //! - [`facts`]: what every scrape asks first: version, role, privileges, databases
 //! - [`application`]: what lives in a database
 
 pub mod application;
+mod carried;
 pub mod connect;
 pub mod connections;
 pub mod facts;
