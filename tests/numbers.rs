@@ -25,6 +25,11 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let begun = "INSERT INTO background_updates (update_name, progress_json) \
                  VALUES ('one', '{}'), ('two', '{}')";
     server.sql("synapse", begun).await;
+    for (what_is_left, _) in LEFT {
+        server
+            .sql("synapse", &format!("{AGO}; {what_is_left}"))
+            .await;
+    }
     copy_to_another_schema(&server).await;
     Role::Strict
         .create(&server, "exporter", &["synapse", "copy"])
@@ -36,6 +41,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
         are_what_was_made(&page, database, &made);
         are_what_the_tables_hold(&page, database, schema, &server).await;
+        are_what_is_left(&page, database);
         assert_eq!(behind(&page, database), []);
     }
 
@@ -115,6 +121,22 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
+fn are_what_is_left(page: &Page, database: &str) {
+    for (metric, labels, wanted) in LEFT.iter().flat_map(|(_, served)| *served) {
+        let labels = [&[("datname", database)], *labels].concat();
+        let found = page.value(metric, &labels);
+        let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
+            // The rows grow older while the test runs.
+            true => (*wanted..wanted + 120.0).contains(&found),
+            false => found == *wanted,
+        };
+        assert!(
+            found.is_some_and(right),
+            "{metric} {labels:?}: {found:?}, not {wanted}"
+        );
+    }
+}
+
 async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, server: &Postgres) {
     let labels = [("datname", database)];
     for (metric, sql) in [
@@ -182,3 +204,45 @@ fn reasons<'a>(page: &'a Page, collector: &str, database: &str) -> Vec<&'a str> 
         .map(|sample| sample.labels["reason"].as_str())
         .collect()
 }
+
+/// So many seconds ago, as Synapse counts.
+const AGO: &str = "CREATE FUNCTION pg_temp.ago(seconds numeric) RETURNS bigint
+    LANGUAGE sql AS 'SELECT ((extract(epoch FROM now()) - seconds) * 1000)::bigint'";
+
+/// A metric, some of its labels, and its value; an age is at least that.
+type Served = (&'static str, &'static [(&'static str, &'static str)], f64);
+
+/// Rows as Synapse leaves them when something is wrong, and what is served of them.
+const LEFT: &[(&str, &[Served])] = &[
+    // tasks
+    (
+        "INSERT INTO scheduled_tasks (id, action, status, timestamp)
+         VALUES ('1', 'purge_room', 'active', pg_temp.ago(7200)),
+                ('2', 'purge_room', 'active', pg_temp.ago(30)),
+                ('3', 'purge_room', 'failed', pg_temp.ago(86400)),
+                ('4', 'purge_history', 'failed', pg_temp.ago(9)),
+                ('5', 'purge_history', 'failed', pg_temp.ago(8))",
+        &[
+            (
+                "synapse_db_scheduled_tasks",
+                &[("action", "purge_room"), ("status", "active")],
+                2.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks",
+                &[("action", "purge_room"), ("status", "failed")],
+                1.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks",
+                &[("action", "purge_history"), ("status", "failed")],
+                2.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks_active_oldest_age_seconds",
+                &[("action", "purge_room")],
+                7200.0,
+            ),
+        ],
+    ),
+];

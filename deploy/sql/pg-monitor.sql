@@ -89,6 +89,7 @@ BEGIN
        ('room_stats_current', 'banned_members'), ('room_stats_current', 'current_state_events'), ('room_stats_current', 'invited_members'), ('room_stats_current', 'joined_members'), ('room_stats_current', 'knocked_members'), ('room_stats_current', 'left_members'), ('room_stats_current', 'local_users_in_room'),
        ('room_stats_state', 'encryption'), ('room_stats_state', 'room_type'),
        ('rooms', 'is_public'), ('rooms', 'room_version'),
+       ('scheduled_tasks', 'action'), ('scheduled_tasks', 'status'), ('scheduled_tasks', 'timestamp'),
        ('schema_compat_version', 'compat_version'),
        ('schema_version', 'version'),
        ('stats_incremental_position', 'stream_id'),

@@ -11,5 +11,6 @@ super::collectors! {
     synapse_rooms,
     synapse_schema,
     synapse_streams,
+    synapse_tasks,
     synapse_users,
 }
