@@ -50,6 +50,8 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     assert_eq!(page.samples("synapse_db_sequence_behind").count(), 0);
     let reasons = reasons(&page, "synapse_streams", "synapse");
     assert!(reasons.contains(&"wrong_role"), "{reasons:?}");
+    let reasons = self::reasons(&page, "synapse_locks", "synapse");
+    assert_eq!(reasons, ["wrong_role"]);
 
     // As after a restore: Synapse would not start any more.
     let newest = "SELECT max(stream_id) FROM stream_positions WHERE stream_name = 'events'";
@@ -242,6 +244,46 @@ const LEFT: &[(&str, &[Served])] = &[
                 "synapse_db_scheduled_tasks_active_oldest_age_seconds",
                 &[("action", "purge_room")],
                 7200.0,
+            ),
+        ],
+    ),
+    // locks
+    (
+        "INSERT INTO worker_locks (lock_name, lock_key, instance_name, token, last_renewed_ts)
+         VALUES ('federation_inbound_pdu', 'one', 'master', 'a', pg_temp.ago(115)),
+                ('federation_inbound_pdu', 'two', 'master', 'b', pg_temp.ago(125)),
+                ('federation_inbound_pdu', 'three', 'master', 'c', pg_temp.ago(-60));
+         INSERT INTO worker_read_write_locks_mode (lock_name, lock_key, write_lock, token)
+         VALUES ('purge_pagination_lock', 'one', false, 'd'),
+                ('purge_pagination_lock', 'two', true, 'f');
+         INSERT INTO worker_read_write_locks
+                (lock_name, lock_key, instance_name, write_lock, token, last_renewed_ts)
+         VALUES ('purge_pagination_lock', 'one', 'master', false, 'd', pg_temp.ago(-60)),
+                ('purge_pagination_lock', 'one', 'worker', false, 'e', pg_temp.ago(-60)),
+                ('purge_pagination_lock', 'two', 'master', true, 'f', pg_temp.ago(300))",
+        &[
+            (
+                "synapse_db_worker_locks",
+                &[
+                    ("lock_name", "federation_inbound_pdu"),
+                    ("mode", "exclusive"),
+                ],
+                3.0,
+            ),
+            (
+                "synapse_db_worker_locks",
+                &[("lock_name", "purge_pagination_lock"), ("mode", "read")],
+                2.0,
+            ),
+            (
+                "synapse_db_worker_locks_stale",
+                &[("lock_name", "purge_pagination_lock"), ("mode", "read")],
+                0.0,
+            ),
+            (
+                "synapse_db_worker_locks_stale",
+                &[("lock_name", "purge_pagination_lock"), ("mode", "write")],
+                1.0,
             ),
         ],
     ),

@@ -240,7 +240,9 @@ BEGIN
        ('un_partial_stated_event_stream_sequence', 'is_called'), ('un_partial_stated_event_stream_sequence', 'last_value'),
        ('un_partial_stated_room_stream_sequence', 'is_called'), ('un_partial_stated_room_stream_sequence', 'last_value'),
        ('user_directory_stream_pos', 'stream_id'),
-       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'))
+       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'),
+       ('worker_locks', 'last_renewed_ts'), ('worker_locks', 'lock_name'),
+       ('worker_read_write_locks', 'last_renewed_ts'), ('worker_read_write_locks', 'lock_name'), ('worker_read_write_locks', 'write_lock'))
      GROUP BY s.name, c.relname
   LOOP
     EXECUTE command;

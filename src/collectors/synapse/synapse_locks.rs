@@ -1,0 +1,56 @@
+//! Locks between Synapse's workers.
+
+use crate::query::{ALL, Collector, Query, Role, Scope};
+
+/// From `worker_locks` and `worker_read_write_locks`. A row goes with its lock; one that is not
+/// renewed for two minutes is stale, as its worker died, and Synapse takes it for free.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_locks",
+        "Locks that Synapse's workers hold against each other, and those of workers that died",
+    )
+    .query(
+        locks(
+            "SELECT current_database() AS datname, lock_name, 'exclusive' AS mode,
+                    count(*) AS worker_locks,
+                    count(*) FILTER (
+                        WHERE last_renewed_ts < (extract(epoch FROM now())::bigint - 120) * 1000)
+                        AS worker_locks_stale
+               FROM {schema}.worker_locks
+              GROUP BY 2",
+        )
+        .reads("worker_locks", &["lock_name", "last_renewed_ts"]),
+    )
+    .query(
+        locks(
+            "SELECT current_database() AS datname, lock_name,
+                    CASE WHEN write_lock THEN 'write' ELSE 'read' END AS mode,
+                    count(*) AS worker_locks,
+                    count(*) FILTER (
+                        WHERE last_renewed_ts < (extract(epoch FROM now())::bigint - 120) * 1000)
+                        AS worker_locks_stale
+               FROM {schema}.worker_read_write_locks
+              GROUP BY 2, 3",
+        )
+        // Unlogged: a standby has no such rows, and refuses to look for them.
+        .on(Role::Primary)
+        .reads(
+            "worker_read_write_locks",
+            &["lock_name", "write_lock", "last_renewed_ts"],
+        ),
+    )
+}
+
+fn locks(sql: &'static str) -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .sql(ALL, sql)
+        .label("datname")
+        .label("lock_name")
+        .label("mode")
+        .gauge("worker_locks", "Locks that workers hold")
+        .gauge(
+            "worker_locks_stale",
+            "Locks that were not renewed for two minutes: their worker is dead or stuck",
+        )
+}
