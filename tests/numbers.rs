@@ -287,4 +287,34 @@ const LEFT: &[(&str, &[Served])] = &[
             ),
         ],
     ),
+    // federation
+    (
+        "INSERT INTO destinations (destination, retry_last_ts, retry_interval, failure_ts)
+         VALUES ('well.example', 0, 0, NULL), ('unknown.example', NULL, NULL, NULL),
+                ('old.example', pg_temp.ago(600), 60000, pg_temp.ago(700000)),
+                ('new.example', pg_temp.ago(60), 600000, pg_temp.ago(60)),
+                ('older.example', pg_temp.ago(60), 86400000, pg_temp.ago(4000));
+         INSERT INTO federation_inbound_events_staging
+                (origin, room_id, event_id, received_ts, event_json, internal_metadata)
+         VALUES ('well.example', 'room', 'one', pg_temp.ago(90), '{}', '{}'),
+                ('well.example', 'room', 'two', pg_temp.ago(5), '{}', '{}');
+         INSERT INTO partial_state_rooms (room_id) SELECT room_id FROM rooms LIMIT 1",
+        &[
+            ("synapse_db_federation_destinations", &[], 5.0),
+            ("synapse_db_federation_destinations_failing", &[], 3.0),
+            (
+                "synapse_db_federation_destinations_failing_since_1h",
+                &[],
+                1.0,
+            ),
+            ("synapse_db_federation_destinations_backing_off", &[], 2.0),
+            ("synapse_db_federation_inbound_staged", &[], 2.0),
+            (
+                "synapse_db_federation_inbound_staged_oldest_age_seconds",
+                &[],
+                90.0,
+            ),
+            ("synapse_db_rooms_partial_state", &[], 1.0),
+        ],
+    ),
 ];

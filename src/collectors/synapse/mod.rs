@@ -8,6 +8,7 @@ super::collectors! {
     synapse_background_updates,
     synapse_consumers,
     synapse_devices,
+    synapse_federation,
     synapse_locks,
     synapse_rooms,
     synapse_schema,
