@@ -317,4 +317,20 @@ const LEFT: &[(&str, &[Served])] = &[
             ("synapse_db_rooms_partial_state", &[], 1.0),
         ],
     ),
+    // appservices
+    (
+        "INSERT INTO application_services_state (as_id, state)
+         VALUES ('tired', 'down'), ('fresh', 'up'), ('silent', NULL);
+         INSERT INTO application_services_txns (as_id, txn_id, event_ids)
+         VALUES ('tired', 1001, '[]'), ('tired', 1002, '[]')",
+        &[
+            ("synapse_db_appservice_down", &[("as_id", "tired")], 1.0),
+            ("synapse_db_appservice_down", &[("as_id", "fresh")], 0.0),
+            (
+                "synapse_db_appservice_transactions_waiting",
+                &[("as_id", "tired")],
+                2.0,
+            ),
+        ],
+    ),
 ];

@@ -68,6 +68,8 @@ BEGIN
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN (
        ('account_data_sequence', 'is_called'), ('account_data_sequence', 'last_value'),
+       ('application_services_state', 'as_id'), ('application_services_state', 'state'),
+       ('application_services_txns', 'as_id'),
        ('appservice_stream_position', 'stream_ordering'),
        ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
        ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
