@@ -333,4 +333,17 @@ const LEFT: &[(&str, &[Served])] = &[
             ),
         ],
     ),
+    // delayed events
+    (
+        "INSERT INTO delayed_events
+                (delay_id, user_localpart, delay, send_ts, room_id, event_type, content,
+                 is_processed)
+         VALUES ('1', 'one', 1000, pg_temp.ago(90), 'room', 'type', '', false),
+                ('2', 'one', 1000, pg_temp.ago(-900), 'room', 'type', '', false),
+                ('3', 'one', 1000, pg_temp.ago(90), 'room', 'type', '', true)",
+        &[
+            ("synapse_db_delayed_events", &[], 2.0),
+            ("synapse_db_delayed_events_overdue", &[], 1.0),
+        ],
+    ),
 ];

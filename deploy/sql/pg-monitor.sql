@@ -73,6 +73,7 @@ BEGIN
        ('appservice_stream_position', 'stream_ordering'),
        ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
        ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
+       ('delayed_events', 'is_processed'), ('delayed_events', 'send_ts'),
        ('delayed_events_stream_pos', 'stream_id'),
        ('destinations', 'failure_ts'), ('destinations', 'retry_interval'), ('destinations', 'retry_last_ts'),
        ('device_inbox_sequence', 'is_called'), ('device_inbox_sequence', 'last_value'),

@@ -8,6 +8,7 @@ super::collectors! {
     synapse_appservices,
     synapse_background_updates,
     synapse_consumers,
+    synapse_delayed_events,
     synapse_devices,
     synapse_federation,
     synapse_locks,

@@ -1,0 +1,32 @@
+//! Events that users have Synapse send later.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `delayed_events`; a row goes with its event.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_delayed_events",
+        "Events that Synapse is to send later, and those whose time is over",
+    )
+    .query(
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads("delayed_events", &["is_processed", "send_ts"])
+            .sql(
+                ALL,
+                "SELECT current_database() AS datname,
+                        count(*) AS delayed_events,
+                        count(*) FILTER (
+                            WHERE send_ts < (extract(epoch FROM now())::bigint - 60) * 1000)
+                            AS delayed_events_overdue
+                   FROM {schema}.delayed_events
+                  WHERE NOT is_processed",
+            )
+            .label("datname")
+            .gauge("delayed_events", "Delayed events that are still to be sent")
+            .gauge(
+                "delayed_events_overdue",
+                "Delayed events that should have been sent a minute ago or earlier",
+            ),
+    )
+}
