@@ -346,4 +346,21 @@ const LEFT: &[(&str, &[Served])] = &[
             ("synapse_db_delayed_events_overdue", &[], 1.0),
         ],
     ),
+    // push
+    (
+        "INSERT INTO event_push_actions_staging
+                (event_id, user_id, actions, notif, highlight, thread_id, unread)
+         VALUES ('one', 'one', '[]', 1, 0, 'main', 0);
+         INSERT INTO event_push_actions_staging
+                (event_id, user_id, actions, notif, highlight, thread_id, unread, inserted_ts)
+         VALUES ('two', 'one', '[]', 1, 0, 'main', 0, pg_temp.ago(40))",
+        &[
+            ("synapse_db_push_actions_staged", &[], 2.0),
+            (
+                "synapse_db_push_actions_staged_oldest_age_seconds",
+                &[],
+                40.0,
+            ),
+        ],
+    ),
 ];

@@ -80,6 +80,7 @@ BEGIN
        ('device_lists_sequence', 'is_called'), ('device_lists_sequence', 'last_value'),
        ('devices', 'hidden'), ('devices', 'last_seen'),
        ('e2e_cross_signing_keys_sequence', 'is_called'), ('e2e_cross_signing_keys_sequence', 'last_value'),
+       ('event_push_actions_staging', 'inserted_ts'),
        ('event_push_summary_stream_ordering', 'stream_ordering'),
        ('events_stream_seq', 'is_called'), ('events_stream_seq', 'last_value'),
        ('federation_inbound_events_staging', 'received_ts'),

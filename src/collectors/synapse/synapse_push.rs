@@ -1,0 +1,35 @@
+//! Notifications on their way.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `event_push_actions_staging`, where a row lives only as long as its event is written; one
+/// that stays was left by a worker that died. How far the summary is behind, the consumer
+/// `push_summary` says.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_push",
+        "Notifications that Synapse has reckoned and not yet kept",
+    )
+    .query(
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads("event_push_actions_staging", &["inserted_ts"])
+            .sql(
+                ALL,
+                "SELECT current_database() AS datname,
+                        count(*) AS push_actions_staged,
+                        greatest(extract(epoch FROM now()) - min(inserted_ts) / 1000.0, 0)
+                            AS push_actions_staged_oldest_age_seconds
+                   FROM {schema}.event_push_actions_staging",
+            )
+            .label("datname")
+            .gauge(
+                "push_actions_staged",
+                "Notifications of events that are being written, or were and never got there",
+            )
+            .gauge(
+                "push_actions_staged_oldest_age_seconds",
+                "How long the oldest of them has waited; 0 while none waits",
+            ),
+    )
+}
