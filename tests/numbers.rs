@@ -167,6 +167,16 @@ async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, ser
         let pending = page.value("synapse_db_background_update_pending", &labels);
         assert_eq!(pending, Some(1.0), "{database} {update}");
     }
+    for (metric, label, sql) in BY_LABEL {
+        let rows = server.sql(database, &in_schema(schema, sql)).await;
+        assert!(!rows.is_empty(), "{database} {metric}");
+        for row in rows {
+            let [value, wanted] = [0, 1].map(|column| row[column].clone().unwrap());
+            let labels = [("datname", database), (label, value.as_str())];
+            let found = page.value(metric, &labels);
+            assert_eq!(found, wanted.parse().ok(), "{database} {metric} {value}");
+        }
+    }
     let positions = "SELECT stream_name, max(stream_id) FROM stream_positions GROUP BY 1";
     let positions = server.sql(database, &in_schema(schema, positions)).await;
     assert!(positions.len() >= 3, "{positions:?}");
@@ -362,5 +372,46 @@ const LEFT: &[(&str, &[Served])] = &[
                 40.0,
             ),
         ],
+    ),
+    // media
+    (
+        "INSERT INTO remote_media_cache
+                (media_origin, media_id, media_type, created_ts, media_length, filesystem_id,
+                 quarantined_by)
+         VALUES ('well.example', 'one', 'image/png', pg_temp.ago(9), 2000000000, 'one', NULL),
+                ('well.example', 'two', 'image/png', pg_temp.ago(9), 2000000000, 'two', 'admin');
+         INSERT INTO local_media_repository (media_id, media_length, created_ts)
+         VALUES ('announced', NULL, pg_temp.ago(9));
+         INSERT INTO local_media_repository_url_cache (url, download_ts, expires_ts)
+         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-9))",
+        &[
+            ("synapse_db_media_files", &[("origin", "remote")], 2.0),
+            ("synapse_db_media_bytes", &[("origin", "remote")], 4e9),
+            (
+                "synapse_db_media_files_quarantined",
+                &[("origin", "remote")],
+                1.0,
+            ),
+            (
+                "synapse_db_media_files_quarantined",
+                &[("origin", "local")],
+                0.0,
+            ),
+            ("synapse_db_url_previews", &[], 1.0),
+        ],
+    ),
+];
+
+/// A metric with a label, and the query that gives the label's values and the metric's.
+const BY_LABEL: &[(&str, &str, &str)] = &[
+    (
+        "synapse_db_media_files",
+        "origin",
+        "SELECT 'local', count(*) FROM local_media_repository WHERE media_length IS NOT NULL",
+    ),
+    (
+        "synapse_db_media_bytes",
+        "origin",
+        "SELECT 'local', sum(media_length) FROM local_media_repository",
     ),
 ];

@@ -12,6 +12,7 @@ super::collectors! {
     synapse_devices,
     synapse_federation,
     synapse_locks,
+    synapse_media,
     synapse_push,
     synapse_rooms,
     synapse_schema,
