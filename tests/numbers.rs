@@ -154,6 +154,11 @@ async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, ser
             "synapse_db_background_updates_pending",
             "SELECT count(*) FROM background_updates",
         ),
+        (
+            "synapse_db_users_registered_24h",
+            "SELECT count(*) FROM users
+              WHERE to_timestamp(creation_ts) > now() - interval '1 day'",
+        ),
     ] {
         let wanted = number(server, database, &in_schema(schema, sql)).await;
         assert_eq!(
@@ -400,6 +405,28 @@ const LEFT: &[(&str, &[Served])] = &[
             ("synapse_db_url_previews", &[], 1.0),
         ],
     ),
+    // activity
+    (
+        "INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+         VALUES ('away 50 minutes', '', '', '', '', pg_temp.ago(3000)),
+                ('away 5 hours', '', '', '', '', pg_temp.ago(18000)),
+                ('away 5 days', '', '', '', '', pg_temp.ago(432000)),
+                ('away 5 days', '', '', 'twice', '', pg_temp.ago(432000)),
+                ('away 9 days', '', '', '', '', pg_temp.ago(777600));
+         UPDATE users SET creation_ts = pg_temp.ago(90000) / 1000 WHERE admin = 1;
+         INSERT INTO presence_stream (user_id, state)
+         VALUES ('one', 'unavailable'), ('two', 'org.matrix.msc3026.busy'), ('three', 'odd'),
+                ('four', 'offline')",
+        &[
+            (
+                "synapse_db_users_present",
+                &[("presence", "unavailable")],
+                1.0,
+            ),
+            ("synapse_db_users_present", &[("presence", "busy")], 1.0),
+            ("synapse_db_users_present", &[("presence", "other")], 1.0),
+        ],
+    ),
 ];
 
 /// A metric with a label, and the query that gives the label's values and the metric's.
@@ -413,5 +440,14 @@ const BY_LABEL: &[(&str, &str, &str)] = &[
         "synapse_db_media_bytes",
         "origin",
         "SELECT 'local', sum(media_length) FROM local_media_repository",
+    ),
+    (
+        "synapse_db_users_active",
+        "within",
+        "SELECT span, count(DISTINCT user_id)
+           FROM user_ips, (VALUES ('1h', interval '1 hour'), ('24h', '1 day'), ('7d', '7 days'))
+                           AS spans (span, length)
+          WHERE to_timestamp(last_seen / 1000.0) > now() - length
+          GROUP BY 1",
     ),
 ];

@@ -88,6 +88,7 @@ BEGIN
        ('local_media_repository', 'media_length'), ('local_media_repository', 'quarantined_by'),
        ('local_media_repository_url_cache', 'expires_ts'),
        ('partial_state_rooms', 'device_lists_stream_id'),
+       ('presence_stream', 'state'),
        ('presence_stream_sequence', 'is_called'), ('presence_stream_sequence', 'last_value'),
        ('profile_updates_sequence', 'is_called'), ('profile_updates_sequence', 'last_value'),
        ('push_rules_stream_sequence', 'is_called'), ('push_rules_stream_sequence', 'last_value'),
@@ -109,7 +110,8 @@ BEGIN
        ('un_partial_stated_event_stream_sequence', 'is_called'), ('un_partial_stated_event_stream_sequence', 'last_value'),
        ('un_partial_stated_room_stream_sequence', 'is_called'), ('un_partial_stated_room_stream_sequence', 'last_value'),
        ('user_directory_stream_pos', 'stream_id'),
-       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'),
+       ('user_ips', 'last_seen'), ('user_ips', 'user_id'),
+       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'creation_ts'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'),
        ('worker_locks', 'last_renewed_ts'), ('worker_locks', 'lock_name'),
        ('worker_read_write_locks', 'last_renewed_ts'), ('worker_read_write_locks', 'lock_name'), ('worker_read_write_locks', 'write_lock'))
      GROUP BY s.name, c.relname

@@ -5,6 +5,7 @@
 //! `users.creation_ts` is in seconds, every other time in milliseconds.
 
 super::collectors! {
+    synapse_activity,
     synapse_appservices,
     synapse_background_updates,
     synapse_consumers,
