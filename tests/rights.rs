@@ -86,6 +86,8 @@ async fn a_role_without_grants_says_what_it_cannot_see() {
         let seen = Exporter::watch(&server.tcp_dsn("postgres", "admin"), &[]).await;
         let seen = settled(&seen).await;
         seen.assert_whole();
+        // Asked after the other: statistics are reported late, and then stay.
+        let page = exporter.scrape_within(TIMEOUT).await;
         assert_eq!(wrongly_zero(&page, &seen), BTreeSet::new());
         let sessions = [("datname", "matrix"), ("state", "idle in transaction")];
         assert_eq!(seen.value("pg_activity_sessions", &sessions), Some(1.0));
