@@ -6,5 +6,5 @@ mod sizes;
 mod tables;
 mod wal;
 
-/// The oldest and the newest version, where those between are like one of them.
-const ENDS: [u32; 2] = [13, 18];
+/// Every supported version.
+const VERSIONS: [u32; 6] = [13, 14, 15, 16, 17, 18];

@@ -1,12 +1,12 @@
 //! Sessions, transactions and locks.
 
-use super::ENDS;
+use super::VERSIONS;
 use crate::support::answers::{Question, assert_agree, create_roles, wait_until, watch};
 use crate::support::postgres::{Postgres, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions() {
-    for major in ENDS {
+    for major in VERSIONS {
         let server = Postgres::builder(major)
             .setting("max_prepared_transactions", "2")
             .start()
@@ -178,7 +178,7 @@ async fn sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locks() {
-    for major in ENDS {
+    for major in VERSIONS {
         let server = Postgres::builder(major)
             .setting("autovacuum", "off")
             .start()

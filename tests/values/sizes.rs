@@ -1,12 +1,12 @@
 //! Sizes, limits, and what a server is.
 
-use super::ENDS;
+use super::VERSIONS;
 use crate::support::answers::{Question, assert_agree, create_roles, watch};
 use crate::support::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_limits_and_identity() {
-    for major in ENDS {
+    for major in VERSIONS {
         let server = Postgres::builder(major)
             .setting("autovacuum", "off")
             .setting("cluster_name", "'blue'")
