@@ -5,6 +5,3 @@ mod settings;
 mod sizes;
 mod tables;
 mod wal;
-
-/// Every supported version.
-const VERSIONS: [u32; 6] = [13, 14, 15, 16, 17, 18];

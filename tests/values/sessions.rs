@@ -1,12 +1,11 @@
 //! Sessions, transactions and locks.
 
-use super::VERSIONS;
 use crate::support::answers::{Question, assert_agree, create_roles, wait_until, watch};
-use crate::support::postgres::{Postgres, rows};
+use crate::support::postgres::{MAJORS, Postgres, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions() {
-    for major in VERSIONS {
+    for major in MAJORS {
         let server = Postgres::builder(major)
             .setting("max_prepared_transactions", "2")
             .start()
@@ -178,7 +177,7 @@ async fn sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locks() {
-    for major in VERSIONS {
+    for major in MAJORS {
         let server = Postgres::builder(major)
             .setting("autovacuum", "off")
             .start()

@@ -1,12 +1,11 @@
 //! Sizes, limits, and what a server is.
 
-use super::VERSIONS;
 use crate::support::answers::{Question, assert_agree, create_roles, watch};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{MAJORS, Postgres};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_limits_and_identity() {
-    for major in VERSIONS {
+    for major in MAJORS {
         let server = Postgres::builder(major)
             .setting("autovacuum", "off")
             .setting("cluster_name", "'blue'")

@@ -2,14 +2,13 @@
 
 use std::fs;
 
-use super::VERSIONS;
 use crate::support::answers::{Question, assert_agree, create_roles, wait_until, watch};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{MAJORS, Postgres};
 use crate::support::process::wait_for;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn archiving() {
-    for major in VERSIONS {
+    for major in MAJORS {
         let server = Postgres::builder(major)
             .setting("archive_mode", "on")
             .setting("archive_command", "'test -f allowed'")
@@ -190,7 +189,7 @@ const CHECKPOINTER: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_that_nobody_reads() {
-    for major in VERSIONS {
+    for major in MAJORS {
         let server = Postgres::builder(major)
             .setting("wal_level", "logical")
             .setting("max_slot_wal_keep_size", "'64MB'")
