@@ -68,7 +68,8 @@ test-deploy: deps deps-deploy ## Check what is in deploy/
 lint: ## Check format, clippy's warnings and the dependencies
 	$(call say,lint)
 	cargo fmt --check
-	cargo clippy --locked --all-targets --test real --test faults --test deploy -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test real --test faults --test deploy -- -D warnings
 	@$(install)/cargo-deny.sh check licenses bans sources
 	@if timeout 60 $(install)/cargo-deny.sh fetch db >/dev/null 2>&1; \
 	then $(install)/cargo-deny.sh check advisories; \

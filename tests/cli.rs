@@ -356,7 +356,8 @@ async fn no_secret_is_ever_printed() {
     let uri = format!("postgresql://exporter:{MARKER}@127.0.0.1:1/x");
     let config = format!("--config.file={}", file.path.display());
     let password_file = password.path.to_str().unwrap();
-    let cases: [(&[&str], &[(&str, &str)]); 5] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+    let cases: [Case; 5] = [
         (&["--dsn", &dsn], &[]),
         (&[&config], &[]),
         (&[], &[("DATA_SOURCE_NAME", &uri)]),
