@@ -119,6 +119,26 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
+    /// Adds a sample of a column, with these values for the labels of its query in their order.
+    pub fn push(&self, page: &mut Snapshot, column: &str, labels: &[&str], value: f64) {
+        let queries = self.collector.queries.iter().zip(&self.queries);
+        let found = queries.into_iter().find_map(|(query, plan)| {
+            let at = query.columns.iter().position(|c| c.name == column)?;
+            Some((query, plan, plan.metrics[at].as_ref()?))
+        });
+        let Some((query, plan, metric)) = found else {
+            debug_assert!(false, "{column} is not defined");
+            return;
+        };
+        let columns = query.columns.iter().zip(&plan.labels);
+        let names = columns.filter(|(column, _)| column.kind == ColumnKind::Label);
+        let labels = names
+            .zip(labels)
+            .map(|((_, name), value)| (name.clone(), Arc::from(*value)))
+            .collect();
+        page.push(metric, Sample { labels, value });
+    }
+
     /// Runs the queries one after the other; one that fails costs its own samples only.
     pub async fn run(
         &self,
@@ -140,16 +160,8 @@ impl Plan {
             else {
                 continue;
             };
-            let skip = Skip {
-                reason: error.reason(),
-                message: error.to_string(),
-            };
-            if skip.reason.lasts() {
-                holds.0.insert(index, (skip.clone(), Instant::now() + REST));
-            }
-            let broken = matches!(error, QueryError::Broken(_));
-            harvest.skipped.push(skip);
-            if broken {
+            harvest.skipped.push(holds.skip(index, &error));
+            if matches!(error, QueryError::Broken(_)) {
                 break;
             }
         }
@@ -204,7 +216,8 @@ impl Harvest {
 }
 
 impl Holds {
-    fn rests(&mut self, index: usize) -> Option<Skip> {
+    /// What keeps a query from running now.
+    pub fn rests(&mut self, index: usize) -> Option<Skip> {
         match self.0.get(&index) {
             Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
             _ => {
@@ -212,6 +225,19 @@ impl Holds {
                 None
             }
         }
+    }
+
+    /// Notes that a query failed; it rests if asking again would bring the same.
+    pub fn skip(&mut self, index: usize, error: &QueryError) -> Skip {
+        let skip = Skip {
+            reason: error.reason(),
+            message: error.to_string(),
+        };
+        if skip.reason.lasts() {
+            let until = Instant::now() + REST;
+            self.0.insert(index, (skip.clone(), until));
+        }
+        skip
     }
 }
 

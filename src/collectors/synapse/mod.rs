@@ -11,6 +11,7 @@ super::collectors! {
     synapse_consumers,
     synapse_delayed_events,
     synapse_devices,
+    synapse_events,
     synapse_federation,
     synapse_locks,
     synapse_media,
