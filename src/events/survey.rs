@@ -384,3 +384,40 @@ fn required<T: std::str::FromStr>(cells: Cells<'_>, position: usize) -> Result<T
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_declared_and_no_more() {
+        let tails = ORIGINS.map(|origin| tail(origin, &[7]));
+        let sql = format!("{HEADER} {STATISTICS}{ESTIMATE} {}", tails.concat());
+        for (table, columns) in READS {
+            assert!(sql.contains(&format!("{{schema}}.{table}")), "{table}");
+            for column in columns {
+                assert!(
+                    sql.contains(column),
+                    "{table}.{column} is granted, and never read"
+                );
+            }
+        }
+        for rest in sql.split("{schema}.").skip(1) {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let table = &rest[..end.unwrap_or(rest.len())];
+            assert!(READS.iter().any(|(known, _)| *known == table), "{table}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_both_ends_hold_the_same_positions() {
+        assert_eq!(
+            within(Origin::Live, 3, 7),
+            "stream_ordering >= 3 AND stream_ordering < 7"
+        );
+        assert_eq!(
+            within(Origin::Backfill, 3, 7),
+            "stream_ordering <= -3 AND stream_ordering > -7"
+        );
+    }
+}
