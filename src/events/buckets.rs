@@ -280,13 +280,13 @@ impl Line {
 
     /// Lets the last piece of the tail end where the stream ends now, unless enough pieces wait.
     fn cut(&mut self, end: End, at: &Moment) {
+        self.seen = self.seen.max(end.reached);
         let last = &self.segments[self.segments.len() - 1];
         let patient = at.now.saturating_sub(last.at) >= at.settle / 8;
         let room = self.segments.len() < 4 || patient && self.segments.len() < MAX_SEGMENTS;
-        if end.reached > last.from && room {
-            self.segments.push(Segment::new(end.reached, at));
+        if self.seen > last.from && room {
+            self.segments.push(Segment::new(self.seen, at));
         }
-        self.seen = self.seen.max(end.reached);
     }
 
     /// Shortens a tail that is too long to be counted in every scrape: its beginning becomes a gap.
@@ -778,7 +778,8 @@ mod tests {
         /// Writes, or gives up, one of those that are open.
         End(Origin, usize, bool),
         Purge(Origin, u64, u64),
-        Scrape,
+        /// Events may come while it goes on.
+        Scrape(u64),
         Work,
         Wait(u64),
         /// Nobody scrapes for a while.
@@ -791,7 +792,7 @@ mod tests {
             6 => (origin(), 0..3_usize).prop_map(|(o, w)| Step::Allocate(o, w)),
             5 => (origin(), 0..9_usize, any::<bool>()).prop_map(|(o, n, w)| Step::End(o, n, w)),
             1 => (origin(), 0..300_u64, 1..40_u64).prop_map(|(o, f, n)| Step::Purge(o, f, n)),
-            4 => Just(Step::Scrape),
+            4 => (0..3_u64).prop_map(Step::Scrape),
             4 => Just(Step::Work),
             3 => (0..SETTLE * 2).prop_map(Step::Wait),
             1 => origin().prop_map(Step::Burst),
@@ -855,9 +856,16 @@ mod tests {
             }
         }
 
-        fn scrape(&mut self) {
+        fn scrape(&mut self, late: u64) {
             if std::mem::take(&mut self.deleted) {
                 self.buckets.soil();
+            }
+            let (ends, before) = (self.ends(), self.moment());
+            for _ in 0..late {
+                self.allocate(Origin::Live, 1);
+                let last = self.tables[0].open.len() - 1;
+                self.end(Origin::Live, last, true);
+                self.allocate(Origin::Live, 2);
             }
             let tails = ORIGINS.map(|origin| {
                 let begins: Vec<_> = self.buckets.line(origin).segments().collect();
@@ -870,7 +878,10 @@ mod tests {
                 let ranges = begins.iter().copied().zip(ends).enumerate();
                 ranges.filter_map(piece).collect()
             });
-            let (ends, at) = (self.ends(), self.moment());
+            let at = Moment {
+                xmax: self.xid,
+                ..before
+            };
             self.buckets.take(&tails, ends, &at);
             self.buckets.shorten(ends, &at, false);
         }
@@ -896,7 +907,7 @@ mod tests {
                     self.deleted |= !gone.is_empty();
                     rows.retain(|position, _| !gone.contains(position));
                 }
-                Step::Scrape => self.scrape(),
+                Step::Scrape(late) => self.scrape(late),
                 Step::Work => self.work(),
                 Step::Wait(time) => self.now += time,
                 Step::Burst(origin) => {
@@ -945,8 +956,11 @@ mod tests {
             steps in prop::collection::vec(step(), 1..200)
         ) {
             let mut world = World::new();
+            world.scrape(0);
+            let mut hidden = false;
             for step in steps {
-                let scraped = matches!(step, Step::Scrape);
+                let scraped = matches!(step, Step::Scrape(_));
+                hidden |= matches!(step, Step::Purge(..) | Step::Burst(_));
                 world.take(step);
                 if scraped && world.buckets.is_exact() {
                     world.is_right();
@@ -957,12 +971,17 @@ mod tests {
                     world.end(origin, 0, true);
                 }
             }
-            world.scrape();
+            world.scrape(0);
             while !world.buckets.is_exact() {
                 world.work();
             }
-            world.scrape();
+            world.scrape(0);
             world.is_right();
+            for origin in ORIGINS {
+                let added = world.buckets.line(origin).added.events();
+                let arrived = world.tables[origin as usize].arrived;
+                prop_assert!(added == arrived || hidden && added < arrived);
+            }
         }
     }
 
@@ -1005,10 +1024,10 @@ mod tests {
                 table.writers = [table.last; 3];
                 let full = Counts([BUCKET_ROWS, 1, 2, 3, 4, 5]);
                 table.rows.insert(table.last, full);
-                self.scrape();
+                self.scrape(0);
                 self.now += GRACE;
             }
-            self.scrape();
+            self.scrape(0);
         }
     }
 }

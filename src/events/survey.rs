@@ -66,6 +66,9 @@ SELECT d.oid,
                FROM {schema}.stream_positions) AS p
  WHERE n.nspname = $schema AND c.relname = 'events'";
 
+/// Read once more after the rows: what is in them had begun by then.
+const XMAX: &str = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+
 /// What the planner knows of the table: a guess at what is not counted yet.
 const ESTIMATE: &str = "
 SELECT c.reltuples,
@@ -187,18 +190,14 @@ impl<'a> Survey<'a> {
         pieces: &[Vec<u64>; 2],
     ) -> Result<(Header, Tails), QueryError> {
         let [live, backfill] = ORIGINS.map(|origin| tail(origin, &pieces[origin as usize]));
-        let sql = format!("{}; {live}; {backfill}", header(fingerprint));
+        let sql = format!("{}; {live}; {backfill}; {XMAX}", header(fingerprint));
         let mut found = (Header::default(), Tails::default());
-        self.send(&sql, 3, |select, cells| {
-            if select == 0 {
-                found.0 = read_header(cells, fingerprint)?;
-                return Ok(());
+        self.send(&sql, 4, |select, cells| {
+            match select {
+                0 => found.0 = read_header(cells, fingerprint)?,
+                1 | 2 => found.1[select - 1].push(read_piece(cells)?),
+                _ => found.0.xmax = required(cells, 0)?,
             }
-            let piece: usize = required(cells, 0)?;
-            let newest: i64 = required(cells, 1)?;
-            let counts = read_counts(cells, 2)?;
-            let row = (piece.saturating_sub(1), counts, newest.unsigned_abs());
-            found.1[select - 1].push(row);
             Ok(())
         })
         .await?;
@@ -354,6 +353,13 @@ fn read_estimate(cells: Cells<'_>) -> Result<Estimate, QueryError> {
     // A table that was never analyzed has no rows, as the planner says, or less than none.
     let rows = cells.number(0, "reltuples")?.filter(|rows| *rows > 0.0);
     Ok(Estimate { rows, shares })
+}
+
+fn read_piece(cells: Cells<'_>) -> Result<(usize, Counts, u64), QueryError> {
+    let number: usize = required(cells, 0)?;
+    let newest: i64 = required(cells, 1)?;
+    let counts = read_counts(cells, 2)?;
+    Ok((number.saturating_sub(1), counts, newest.unsigned_abs()))
 }
 
 fn read_counts(cells: Cells<'_>, first: usize) -> Result<Counts, QueryError> {
