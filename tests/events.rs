@@ -1,14 +1,15 @@
 //! The numbers of events are those of a full count, whatever happens to the database.
 
+use std::fs;
 use std::time::Instant;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
-use super::support::process::{PATIENCE, wait_for};
+use super::support::process::{PATIENCE, scratch, wait_for};
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
-use super::support::writers::{ROOMS, Writers, make_history};
+use super::support::writers::{ROOMS, Writers, insert, make_history};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn synapses_events_are_counted_on_13() {
@@ -162,13 +163,47 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores() {
         .await;
 }
 
+/// A standby counts as its primary does, but for the counter of deletes; once promoted, it has
+/// that too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
+    let mut primary = synapses_schema(18).await;
+    make_history(&primary, 20_000).await;
+    let standby = primary.standby().start().await;
+    let folder = scratch();
+    let state = format!("state_dir: {}", folder.path().display());
+    let yaml = format!("{EAGER}\n{state}");
+    let before = Exporter::configured(&primary.dsn("synapse", "exporter"), &yaml).await;
+    // Everything is counted anew all the time.
+    let yaml = "events: { settle: 1s, share: 50%, recount: 1s }";
+    let on_standby = Exporter::configured(&standby.dsn("synapse", "exporter"), yaml).await;
+    assert_exact(&on_standby, &primary).await;
+    primary.sql("synapse", &purge(1)).await;
+    insert_ten(&primary).await;
+    assert_exact(&on_standby, &primary).await;
+    assert_exact(&before, &primary).await;
+    before.stop().await;
+
+    primary.stop().await;
+    standby.promote().await;
+    standby.sql("synapse", &purge(2)).await;
+    assert_exact(&on_standby, &standby).await;
+    let yaml = format!("{EAGER}\n{state}");
+    let after = Exporter::configured(&standby.dsn("synapse", "exporter"), &yaml).await;
+    assert_exact(&after, &standby).await;
+    for exporter in [&on_standby, &after] {
+        exporter.has_said("the server is on another timeline").await;
+    }
+}
+
 /// Waits until everything that is there is counted for good, and its newest event is known.
 async fn frozen(exporter: &Exporter) {
-    wait_for("two more rounds of freezing have passed", async || {
-        scrape(exporter).await;
-        false
+    wait_for("no tail is left", async || {
+        let [first, second] = [scrape(exporter).await, scrape(exporter).await];
+        rows_counted(&first) == rows_counted(&second)
     })
     .await;
+    scrape(exporter).await;
 }
 
 async fn insert_ten(server: &Postgres) {

@@ -146,7 +146,8 @@ pub async fn make_history(server: &Postgres, events: u64) {
                 CASE n % 10 WHEN 0 THEN 'm.room.member' WHEN 1 THEN 'm.room.message'
                             ELSE 'm.room.encrypted' END,
                 '!' || n % {ROOMS} || ':made', CASE n % 10 WHEN 0 THEN '@a:b' END,
-                'history' || n, n, n, true, false, n
+                gen_random_uuid(), n, n, true, false,
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
            FROM generate_series(1, {events}) AS n;
          ALTER TABLE events ENABLE TRIGGER ALL;
          INSERT INTO stream_positions (stream_name, instance_name, stream_id)
