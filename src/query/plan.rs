@@ -9,10 +9,12 @@ use tokio_postgres::Client;
 use super::message::{Cells, Message, timeout_step};
 use super::placeholder::Views;
 use super::relations::{self, Kept};
-use super::{Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Version};
+use super::{
+    Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Tables, Version,
+};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 
-/// How long a query rests that the role or the version does not allow.
+/// How long a query rests that the server has refused for a reason that stays.
 const REST: Duration = Duration::from_secs(180);
 
 /// A collector with everything that does not change from run to run.
@@ -37,8 +39,8 @@ pub struct Context<'a> {
     pub version: Version,
     /// Whether it is in recovery.
     pub standby: bool,
-    /// The application's schema, if one lives in this database.
-    pub schema: Option<&'a str>,
+    /// The application's tables, if one lives in this database.
+    pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
     pub views: &'a Views,
     /// When the run is over at the latest.
@@ -119,6 +121,12 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
+    /// Whether any of what it asks is to be expected among these tables.
+    pub fn concerns(&self, tables: &Tables) -> bool {
+        let mut queries = self.collector.queries.iter();
+        queries.any(|query| tables.concern(query))
+    }
+
     /// Runs the queries one after the other; one that fails costs its own samples only.
     pub async fn run(
         &self,
@@ -130,6 +138,9 @@ impl Plan {
         let started = Instant::now();
         let mut harvest = Harvest::empty();
         for (index, (query, plan)) in self.collector.queries.iter().zip(&self.queries).enumerate() {
+            if context.tables.is_some_and(|tables| !tables.concern(query)) {
+                continue;
+            }
             if let Some(skip) = holds.rests(index) {
                 harvest.skipped.push(skip);
                 continue;
@@ -144,7 +155,8 @@ impl Plan {
                 reason: error.reason(),
                 message: error.to_string(),
             };
-            if skip.reason.lasts() {
+            let refused = matches!(error, QueryError::Refused { .. });
+            if refused && skip.reason.lasts() {
                 holds.0.insert(index, (skip.clone(), Instant::now() + REST));
             }
             let broken = matches!(error, QueryError::Broken(_));
@@ -263,7 +275,11 @@ impl QueryPlan {
                 format!("PostgreSQL {} has no {}", context.version, query.prefix),
             ));
         };
-        let sql = context.views.fill(statement, context.schema)?;
+        if let Some(tables) = context.tables {
+            tables.check(query)?;
+        }
+        let schema = context.tables.map(|tables| tables.schema.as_str());
+        let sql = context.views.fill(statement, schema)?;
         let reader = Reader {
             query,
             plan: self,

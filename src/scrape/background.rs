@@ -161,6 +161,7 @@ impl Target {
     ) -> Result<(), QueryError> {
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, self.statement_cap).await?;
+        let application = application.map(Arc::new);
         let (home, known, enabled) = {
             let mut memory = self.memory();
             let Some(entry) = memory.databases.get_mut(database) else {
@@ -168,6 +169,7 @@ impl Target {
             };
             if entry.application != application {
                 entry.application.clone_from(&application);
+                self.rest_no_more(database);
                 tracing::info!(
                     database,
                     application = application.as_ref().map_or("none", |found| found.name),
@@ -177,7 +179,6 @@ impl Target {
             let known = entry.clone();
             (memory.home.clone(), known, memory.enabled.clone())
         };
-        let schema = application.as_ref().map(|found| found.schema.as_str());
         for plan in self.plans.iter() {
             let Some(key) = self.key_in(plan, database, &home, &known) else {
                 continue;
@@ -189,7 +190,7 @@ impl Target {
             }
             let unit = self.unit(key.0, &key.1);
             let harvest = self
-                .harvest(client, facts, plan, &unit, schema, deadline)
+                .harvest(client, facts, plan, &unit, application.as_deref(), deadline)
                 .await;
             let broken = harvest
                 .skipped
