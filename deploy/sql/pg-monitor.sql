@@ -48,14 +48,18 @@ DECLARE
 BEGIN
   FOR command IN
     WITH synapse AS (
-      SELECT c.relnamespace AS oid, quote_ident(n.nspname) AS name
-        FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-       WHERE c.relkind IN ('r', 'p')
-         AND c.relname IN ('events', 'schema_version', 'applied_schema_deltas',
-                           'background_updates')
-       GROUP BY 1, 2
-      HAVING count(*) = 4
+      SELECT s.oid, quote_ident(n.nspname) AS name
+        FROM (SELECT c.relnamespace AS oid,
+               bool_or(c.relname = 'events') AS main,
+               bool_or(c.relname = 'state_groups_state') AS state
+          FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'p')
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
+         GROUP BY c.relnamespace
+        HAVING count(*) > 3
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3) AS s
+        JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
     SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, 'exporter')
       FROM synapse
