@@ -7,6 +7,7 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
 
+mod backlog;
 mod people;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +28,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let begun = "INSERT INTO background_updates (update_name, progress_json) \
                  VALUES ('one', '{}'), ('two', '{}')";
     server.sql("synapse", begun).await;
-    for (what_is_left, _) in left() {
+    for (what_is_left, _) in left(version) {
         server
             .sql("synapse", &format!("{AGO}; {what_is_left}"))
             .await;
@@ -43,7 +44,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
         are_what_was_made(&page, database, &made);
         are_what_the_tables_hold(&page, database, schema, &server).await;
-        are_what_is_left(&page, database);
+        are_what_is_left(&page, database, version);
         assert_eq!(behind(&page, database), []);
     }
 
@@ -125,8 +126,8 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
-fn are_what_is_left(page: &Page, database: &str) {
-    for (metric, labels, wanted) in left().into_iter().flat_map(|(_, served)| served) {
+fn are_what_is_left(page: &Page, database: &str, version: &str) {
+    for (metric, labels, wanted) in left(version).into_iter().flat_map(|(_, served)| served) {
         let labels = [&[("datname", database)], *labels].concat();
         let found = page.value(metric, &labels);
         let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
@@ -237,12 +238,16 @@ type Left = (&'static str, &'static [Served]);
 /// A metric with a label, and the query that gives the label's values and the metric's.
 type ByLabel = (&'static str, &'static str, &'static str);
 
-fn left() -> Vec<Left> {
-    [LEFT, people::LEFT].concat()
+fn left(version: &str) -> Vec<Left> {
+    let by_new = match version {
+        NEW => backlog::LEFT_BY_NEW,
+        _ => &[],
+    };
+    [LEFT, people::LEFT, backlog::LEFT, by_new].concat()
 }
 
 fn by_label() -> Vec<ByLabel> {
-    [BY_LABEL, people::BY_LABEL].concat()
+    [BY_LABEL, people::BY_LABEL, backlog::BY_LABEL].concat()
 }
 
 const LEFT: &[Left] = &[
