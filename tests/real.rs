@@ -17,6 +17,7 @@ mod limits;
 mod names;
 mod numbers;
 mod pgbouncer;
+mod pieces;
 mod privacy;
 mod prometheus;
 mod promtool;
