@@ -27,7 +27,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let begun = "INSERT INTO background_updates (update_name, progress_json) \
                  VALUES ('one', '{}'), ('two', '{}')";
     server.sql("synapse", begun).await;
-    for (what_is_left, _) in left() {
+    for (what_is_left, _) in left(version) {
         server
             .sql("synapse", &format!("{AGO}; {what_is_left}"))
             .await;
@@ -43,7 +43,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
         are_what_was_made(&page, database, &made);
         are_what_the_tables_hold(&page, database, schema, &server).await;
-        are_what_is_left(&page, database);
+        are_what_is_left(&page, database, version);
         assert_eq!(behind(&page, database), []);
     }
 
@@ -125,8 +125,8 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
-fn are_what_is_left(page: &Page, database: &str) {
-    for (metric, labels, wanted) in left().into_iter().flat_map(|(_, served)| served) {
+fn are_what_is_left(page: &Page, database: &str, version: &str) {
+    for (metric, labels, wanted) in left(version).into_iter().flat_map(|(_, served)| served) {
         let labels = [&[("datname", database)], *labels].concat();
         let found = page.value(metric, &labels);
         let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
@@ -237,8 +237,12 @@ type Left = (&'static str, &'static [Served]);
 /// A metric with a label, and the query that gives the label's values and the metric's.
 type ByLabel = (&'static str, &'static str, &'static str);
 
-fn left() -> Vec<Left> {
-    [LEFT, people::LEFT].concat()
+fn left(version: &str) -> Vec<Left> {
+    let of_new: &[Left] = match version == NEW {
+        true => people::LEFT_OF_NEW,
+        false => &[],
+    };
+    [LEFT, people::LEFT, of_new].concat()
 }
 
 fn by_label() -> Vec<ByLabel> {

@@ -1,0 +1,49 @@
+//! Sliding sync: what Synapse remembers of clients that ask for little at a time.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `sliding_sync_connections`, `sliding_sync_connection_positions` and
+/// `sliding_sync_joined_rooms_to_recalculate`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_sliding_sync",
+        "Connections of sliding sync, and rooms that Synapse has yet to prepare for it",
+    )
+    .ttl(300)
+    .query(counted!(
+        "sliding_sync_connections",
+        "connection_key",
+        "sliding_sync_connections",
+        "Connections that clients may resume"
+    ))
+    .query(counted!(
+        "sliding_sync_connection_positions",
+        "connection_position",
+        "sliding_sync_connection_positions",
+        "Positions that are kept of these connections; a client that gets on has one or two of each"
+    ))
+    .query(counted!(
+        "sliding_sync_joined_rooms_to_recalculate",
+        "room_id",
+        "sliding_sync_rooms_to_recalculate",
+        "Rooms that a background update has yet to prepare for sliding sync"
+    ))
+}
+
+macro_rules! counted {
+    ($table:literal, $key:literal, $metric:literal, $help:literal) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads($table, &[$key])
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname, count(", $key, ") AS ", $metric, "
+                       FROM {schema}.", $table
+                ),
+            )
+            .label("datname")
+            .gauge($metric, $help)
+    };
+}
+use counted;
