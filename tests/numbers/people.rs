@@ -73,6 +73,16 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_users_retained_30d", &[], 1.0),
         ],
     ),
+    // the month: twelve people, one behind a bridge, one who is gone
+    (
+        "INSERT INTO monthly_active_users (user_id, timestamp)
+         SELECT name, 0 FROM users WHERE name LIKE '@person%' OR name LIKE '@bridged%'
+         UNION ALL VALUES ('@gone:demo.test', 0)",
+        &[
+            ("synapse_db_users_monthly_active", &[("kind", "native")], 13.0),
+            ("synapse_db_users_monthly_active", &[("kind", "bridged")], 1.0),
+        ],
+    ),
     // tokens
     (
         "INSERT INTO refresh_tokens (id, user_id, device_id, token, next_token_id)
@@ -187,11 +197,19 @@ pub const LEFT: &[Left] = &[
          INSERT INTO e2e_room_keys_versions (user_id, version, algorithm, auth_data, deleted)
          VALUES ('one', 1, '', '', 1), ('one', 2, '', '', 0), ('one', 3, '', '', 0),
                 ('two', 1, '', '', 0), ('three', 1, '', '', 1);
+         INSERT INTO e2e_cross_signing_keys (user_id, keytype, keydata, stream_id)
+         VALUES ('@person1:demo.test', 'master', '', 1001),
+                ('@person1:demo.test', 'self_signing', '', 1002),
+                ('@person1:demo.test', 'master', '', 1003),
+                ('@person2:demo.test', 'user_signing', '', 1004),
+                ('@leaver:demo.test', 'master', '', 1005),
+                ('@one:well.example', 'master', '', 1006);
          INSERT INTO dehydrated_devices (user_id, device_id, device_data) VALUES ('one', 'a', '')",
         &[
             ("synapse_db_e2e_devices", &[], 4.0),
             ("synapse_db_e2e_devices_without_one_time_keys", &[], 3.0),
             ("synapse_db_e2e_devices_exhausted", &[], 2.0),
+            ("synapse_db_users_cross_signing", &[], 1.0),
             ("synapse_db_key_backups", &[], 3.0),
             ("synapse_db_users_with_key_backup", &[], 2.0),
             ("synapse_db_dehydrated_devices", &[], 1.0),

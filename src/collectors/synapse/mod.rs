@@ -30,3 +30,26 @@ super::collectors! {
     synapse_users,
     synapse_visits,
 }
+
+/// How many rows a table has, counted in pieces along a key.
+macro_rules! counted {
+    ($table:literal, $key:literal, $metric:literal, $help:literal) => {
+        $crate::query::Query::new("synapse_db")
+            .scope($crate::query::Scope::Synapse)
+            .reads($table, &[$key])
+            .in_pieces($table, $key)
+            .sql(
+                $crate::query::ALL,
+                concat!(
+                    "SELECT current_database() AS datname, count(*) AS ",
+                    $metric,
+                    " FROM {schema}.",
+                    $table,
+                    " WHERE {piece}"
+                ),
+            )
+            .label("datname")
+            .gauge($metric, $help)
+    };
+}
+use counted;

@@ -1,5 +1,6 @@
 //! Keys for encryption between users. What they are is never read.
 
+use super::counted;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `e2e_device_keys_json` and its like, and from `e2e_room_keys_versions`, where each backup
@@ -11,8 +12,14 @@ pub fn collector() -> Collector {
     )
     .ttl(3600)
     .query(devices())
+    .query(cross_signing())
     .query(backups())
-    .query(dehydrated())
+    .query(counted!(
+        "dehydrated_devices",
+        "user_id",
+        "dehydrated_devices",
+        "Users with a dehydrated device, which takes keys for them while they are logged out"
+    ))
 }
 
 /// The subqueries have a LIMIT, so that each device costs two looks into an index, and no plan
@@ -21,6 +28,7 @@ fn devices() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("e2e_device_keys_json", &["user_id", "device_id"])
+.in_pieces("e2e_device_keys_json", "user_id, device_id")
         .reads(
             "e2e_one_time_keys_json",
             &["user_id", "device_id", "algorithm"],
@@ -44,7 +52,8 @@ fn devices() -> Query {
                               WHERE f.user_id = d.user_id AND f.device_id = d.device_id
                                 AND f.algorithm = 'signed_curve25519' LIMIT 1) AS fallback
                        FROM (SELECT user_id, device_id
-                               FROM {schema}.e2e_device_keys_json) AS d) AS k",
+                               FROM {schema}.e2e_device_keys_json
+                              WHERE {piece}) AS d) AS k",
         )
         .label("datname")
         .gauge("e2e_devices", "Devices of this server's users that can encrypt")
@@ -58,34 +67,41 @@ fn devices() -> Query {
         )
 }
 
+/// The keys of other servers' users are in the same table.
+fn cross_signing() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("users", &["name", "deactivated"])
+        .reads("e2e_cross_signing_keys", &["user_id", "keytype"])
+        .in_pieces("users", "name")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count((SELECT 1 FROM {schema}.e2e_cross_signing_keys AS k
+                            WHERE k.user_id = u.name AND k.keytype = 'master' LIMIT 1))
+                        AS users_cross_signing
+               FROM (SELECT name FROM {schema}.users WHERE {piece} AND deactivated = 0) AS u",
+        )
+        .label("datname")
+        .gauge(
+            "users_cross_signing",
+            "Users of this server with keys for cross-signing, deactivated ones not counted",
+        )
+}
+
 fn backups() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("e2e_room_keys_versions", &["user_id", "deleted"])
+.in_pieces("e2e_room_keys_versions", "user_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname, count(*) AS key_backups,
                     count(DISTINCT user_id) AS users_with_key_backup
                FROM {schema}.e2e_room_keys_versions
-              WHERE deleted = 0",
+              WHERE {piece} AND deleted = 0",
         )
         .label("datname")
         .gauge("key_backups", "Backups of keys, former versions too, deleted ones not counted")
         .gauge("users_with_key_backup", "Users who have such a backup")
-}
-
-fn dehydrated() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("dehydrated_devices", &["user_id"])
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname, count(user_id) AS dehydrated_devices
-               FROM {schema}.dehydrated_devices",
-        )
-        .label("datname")
-        .gauge(
-            "dehydrated_devices",
-            "Users with a dehydrated device, which takes keys for them while they are logged out",
-        )
 }

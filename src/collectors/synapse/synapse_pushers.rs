@@ -12,7 +12,8 @@ pub fn collector() -> Collector {
     .query(
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads("pushers", &["kind", "enabled", "failing_since"])
+            .reads("pushers", &["id", "kind", "enabled", "failing_since"])
+.in_pieces("pushers", "id")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
@@ -25,6 +26,7 @@ pub fn collector() -> Collector {
                                  - min(failing_since) FILTER (WHERE enabled IS NOT FALSE) / 1000.0,
                                  0) AS pushers_failing_oldest_age_seconds
                    FROM {schema}.pushers
+                  WHERE {piece}
                   GROUP BY 2",
             )
             .label("datname")
@@ -36,6 +38,7 @@ pub fn collector() -> Collector {
                 "pushers_failing_oldest_age_seconds",
                 "How long the one that fails longest has failed, 0 while none does; after a day \
                  Synapse gives up what it could not send, and reckons anew",
-            ),
+            )
+            .largest(),
     )
 }

@@ -16,7 +16,8 @@ pub fn collector() -> Collector {
 fn known() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("rooms", &["room_version", "is_public"])
+        .reads("rooms", &["room_id", "room_version", "is_public"])
+        .in_pieces("rooms", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -24,6 +25,7 @@ fn known() -> Query {
                     count(*) AS rooms,
                     count(*) FILTER (WHERE is_public) AS rooms_published
                FROM {schema}.rooms
+              WHERE {piece}
               GROUP BY 2",
         )
         .label("datname")
@@ -38,11 +40,13 @@ fn statistics() -> Query {
         .reads(
             "room_stats_current",
             &[
+                "room_id",
                 "joined_members",
                 "local_users_in_room",
                 "current_state_events",
             ],
         )
+        .in_pieces("room_stats_current", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -51,7 +55,8 @@ fn statistics() -> Query {
                     coalesce(sum(local_users_in_room), 0) AS room_local_users,
                     coalesce(sum(current_state_events), 0) AS room_state_events,
                     coalesce(max(current_state_events), 0) AS room_state_events_max
-               FROM {schema}.room_stats_current",
+               FROM {schema}.room_stats_current
+              WHERE {piece}",
         )
         .label("datname")
         .gauge("rooms_with_local_users", "Rooms with users of this server")
@@ -62,6 +67,7 @@ fn statistics() -> Query {
         )
         .gauge("room_state_events", "State events of all rooms")
         .gauge("room_state_events_max", "State events of the room that has most")
+        .largest()
 }
 
 fn members() -> Query {
@@ -70,6 +76,7 @@ fn members() -> Query {
         .reads(
             "room_stats_current",
             &[
+                "room_id",
                 "joined_members",
                 "invited_members",
                 "knocked_members",
@@ -77,6 +84,7 @@ fn members() -> Query {
                 "banned_members",
             ],
         )
+        .in_pieces("room_stats_current", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname, m.membership, m.room_members
@@ -85,7 +93,8 @@ fn members() -> Query {
                             coalesce(sum(knocked_members), 0) AS knocked,
                             coalesce(sum(left_members), 0) AS gone,
                             coalesce(sum(banned_members), 0) AS banned
-                       FROM {schema}.room_stats_current) AS s
+                       FROM {schema}.room_stats_current
+                      WHERE {piece}) AS s
               CROSS JOIN LATERAL (VALUES ('join', joined), ('invite', invited),
                                          ('knock', knocked), ('leave', gone),
                                          ('ban', banned)) AS m (membership, room_members)",
@@ -101,13 +110,15 @@ fn members() -> Query {
 fn attributes() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("room_stats_state", &["encryption", "room_type"])
+        .reads("room_stats_state", &["room_id", "encryption", "room_type"])
+        .in_pieces("room_stats_state", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(encryption) AS rooms_encrypted,
                     count(*) FILTER (WHERE room_type = 'm.space') AS rooms_spaces
-               FROM {schema}.room_stats_state",
+               FROM {schema}.room_stats_state
+              WHERE {piece}",
         )
         .label("datname")
         .gauge("rooms_encrypted", "Rooms that are encrypted")

@@ -1,6 +1,7 @@
 //! Sliding sync: what Synapse remembers of clients that ask for little at a time.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use super::counted;
+use crate::query::Collector;
 
 /// From `sliding_sync_connections`, `sliding_sync_connection_positions` and
 /// `sliding_sync_joined_rooms_to_recalculate`.
@@ -26,24 +27,6 @@ pub fn collector() -> Collector {
         "sliding_sync_joined_rooms_to_recalculate",
         "room_id",
         "sliding_sync_rooms_to_recalculate",
-        "Rooms that a background update has yet to prepare for sliding sync"
+        "Rooms whose state Synapse has yet to reckon for sliding sync"
     ))
 }
-
-macro_rules! counted {
-    ($table:literal, $key:literal, $metric:literal, $help:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads($table, &[$key])
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, count(", $key, ") AS ", $metric, "
-                       FROM {schema}.", $table
-                ),
-            )
-            .label("datname")
-            .gauge($metric, $help)
-    };
-}
-use counted;

@@ -17,7 +17,8 @@ pub fn collector() -> Collector {
 fn access() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("access_tokens", &["valid_until_ms", "puppets_user_id"])
+        .reads("access_tokens", &["id", "valid_until_ms", "puppets_user_id"])
+.in_pieces("access_tokens", "id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -26,7 +27,8 @@ fn access() -> Query {
                         WHERE valid_until_ms < (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS access_tokens_expired,
                     count(puppets_user_id) AS access_tokens_puppeting
-               FROM {schema}.access_tokens",
+               FROM {schema}.access_tokens
+              WHERE {piece}",
         )
         .label("datname")
         .gauge("access_tokens", "Access tokens, expired ones too")
@@ -43,13 +45,15 @@ fn access() -> Query {
 fn refresh() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("refresh_tokens", &["next_token_id"])
+        .reads("refresh_tokens", &["id", "next_token_id"])
+.in_pieces("refresh_tokens", "id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS refresh_tokens,
                     count(*) FILTER (WHERE next_token_id IS NULL) AS refresh_tokens_unused
-               FROM {schema}.refresh_tokens",
+               FROM {schema}.refresh_tokens
+              WHERE {piece}",
         )
         .label("datname")
         .gauge("refresh_tokens", "Refresh tokens, the last but one of each session too")
