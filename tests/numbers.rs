@@ -7,6 +7,7 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
 
+mod backlog;
 mod people;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,15 +239,15 @@ type Left = (&'static str, &'static [Served]);
 type ByLabel = (&'static str, &'static str, &'static str);
 
 fn left(version: &str) -> Vec<Left> {
-    let of_new: &[Left] = match version == NEW {
-        true => people::LEFT_OF_NEW,
-        false => &[],
+    let by_new = match version {
+        NEW => [people::LEFT_BY_NEW, backlog::LEFT_BY_NEW].concat(),
+        _ => Vec::new(),
     };
-    [LEFT, people::LEFT, of_new].concat()
+    [LEFT, people::LEFT, backlog::LEFT, &by_new].concat()
 }
 
 fn by_label() -> Vec<ByLabel> {
-    [BY_LABEL, people::BY_LABEL].concat()
+    [BY_LABEL, people::BY_LABEL, backlog::BY_LABEL].concat()
 }
 
 const LEFT: &[Left] = &[

@@ -12,6 +12,7 @@ mod cli;
 mod connect;
 mod cost;
 mod down;
+mod grants;
 mod limits;
 mod names;
 mod numbers;

@@ -43,6 +43,17 @@ impl Views {
         Ok(sql)
     }
 
+    /// The views that the role cannot read, or not wholly, and that `grants` would let it read.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
+        let missing = VIEWS.iter().filter(|view| {
+            let plain = view.privilege.is_none();
+            // Where the role has other functions, it should have this one, too.
+            let unseen = plain && !self.functions.is_empty() && !self.functions.contains(view.name);
+            unseen || self.source(view).is_err()
+        });
+        missing.map(|view| view.name)
+    }
+
     /// What stands in FROM for a view.
     ///
     /// # Errors
@@ -97,7 +108,11 @@ mod tests {
         views.strict = true;
         let refused = views.fill(STATEMENT, Some("public")).unwrap_err();
         assert_eq!(refused.reason(), Reason::GrantsOutdated);
+        assert!(views.missing().any(|name| name == "pg_stat_activity"));
+        assert!(!views.missing().any(|name| name == "pg_database_size"));
         views.functions.insert("pg_stat_activity".into());
+        assert!(!views.missing().any(|name| name == "pg_stat_activity"));
+        assert!(views.missing().any(|name| name == "pg_database_size"));
         assert_eq!(
             views.fill(STATEMENT, Some("we\"ird")).unwrap(),
             "SELECT count(*) FROM \"matrix_postgres_exporter\".pg_stat_activity() AS a, \

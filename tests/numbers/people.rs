@@ -253,7 +253,7 @@ pub const LEFT: &[Left] = &[
 ];
 
 /// What the older Synapse has no table for.
-pub const LEFT_OF_NEW: &[Left] = &[(
+pub const LEFT_BY_NEW: &[Left] = &[(
     "INSERT INTO user_reports (id, received_ts, target_user_id, user_id, reason)
      VALUES (1001, pg_temp.ago(90), 'one', 'two', '')",
     &[

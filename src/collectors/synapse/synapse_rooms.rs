@@ -11,6 +11,23 @@ pub fn collector() -> Collector {
         .query(statistics())
         .query(members())
         .query(attributes())
+        .query(encrypted())
+        .query(by_attribute!(
+            "rooms_by_join_rule",
+            "join_rule",
+            "join_rules",
+            "'public', 'invite', 'knock', 'private', 'restricted', 'knock_restricted'",
+            "Rooms by who may join; other is a rule that Synapse does not know"
+        ))
+        .query(by_attribute!(
+            "rooms_by_history_visibility",
+            "history_visibility",
+            "history_visibility",
+            "'invited', 'joined', 'shared', 'world_readable'",
+            "Rooms by who may read what was written before"
+        ))
+        .query(created_here())
+        .query(blocked())
 }
 
 fn known() -> Query {
@@ -123,4 +140,100 @@ fn attributes() -> Query {
         .label("datname")
         .gauge("rooms_encrypted", "Rooms that are encrypted")
         .gauge("rooms_spaces", "Rooms that are spaces")
+}
+
+/// What people still write in, of all that are encrypted.
+fn encrypted() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("room_stats_state", &["room_id", "encryption"])
+        .reads("room_stats_current", &["room_id", "local_users_in_room"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS rooms_encrypted_with_local_users
+               FROM {schema}.room_stats_state AS s
+               JOIN {schema}.room_stats_current AS c ON c.room_id = s.room_id
+              WHERE s.encryption IS NOT NULL AND c.local_users_in_room > 0",
+        )
+        .label("datname")
+        .gauge(
+            "rooms_encrypted_with_local_users",
+            "Encrypted rooms with users of this server",
+        )
+}
+
+/// Rooms come from everywhere and may say anything, so the values are a closed set.
+macro_rules! by_attribute {
+    ($metric:literal, $label:literal, $column:literal, $known:literal, $help:literal) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads("room_stats_state", &[$column])
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname,
+                            CASE WHEN ",
+                    $column,
+                    " IN (",
+                    $known,
+                    ") THEN ",
+                    $column,
+                    "    WHEN ",
+                    $column,
+                    " IS NULL THEN 'unset'
+                                 ELSE 'other' END AS ",
+                    $label,
+                    ",
+                            count(*) AS ",
+                    $metric,
+                    "  FROM {schema}.room_stats_state
+                      GROUP BY 2"
+                ),
+            )
+            .label("datname")
+            .label($label)
+            .gauge($metric, $help)
+    };
+}
+use by_attribute;
+
+/// The id of a room does not tell: from room version 12 on it names no server. Each user of the
+/// table is one of this server.
+fn created_here() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("rooms", &["creator"])
+        .reads("users", &["name"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) FILTER (WHERE right(r.creator, length(s.server)) = s.server)
+                        AS rooms_created_here
+               FROM {schema}.rooms AS r
+              CROSS JOIN (SELECT substr(name, strpos(name, ':')) AS server
+                            FROM {schema}.users LIMIT 1) AS s
+              GROUP BY s.server",
+        )
+        .label("datname")
+        .gauge(
+            "rooms_created_here",
+            "Rooms that a user of this server has made, left ones too",
+        )
+}
+
+fn blocked() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("blocked_rooms", &["room_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, count(room_id) AS rooms_blocked
+               FROM {schema}.blocked_rooms",
+        )
+        .label("datname")
+        .gauge(
+            "rooms_blocked",
+            "Rooms that an administrator has blocked: nobody here can join them",
+        )
 }
