@@ -119,7 +119,7 @@ BEGIN
        ('scheduled_tasks', 'action'), ('scheduled_tasks', 'status'), ('scheduled_tasks', 'timestamp'),
        ('schema_compat_version', 'compat_version'),
        ('schema_version', 'version'),
-       ('state_groups_pending_deletion', 'insertion_ts'),
+       ('state_groups_pending_deletion', 'insertion_ts'), ('state_groups_pending_deletion', 'state_group'),
        ('stats_incremental_position', 'stream_id'),
        ('sticky_events_sequence', 'is_called'), ('sticky_events_sequence', 'last_value'),
        ('stream_positions', 'instance_name'), ('stream_positions', 'stream_id'), ('stream_positions', 'stream_name'),
