@@ -25,5 +25,6 @@ mod refused;
 mod replication;
 mod restarts;
 mod rights;
+mod schema;
 mod synapse;
 mod values;
