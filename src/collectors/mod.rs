@@ -5,11 +5,24 @@
 pub mod postgres;
 pub mod synapse;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::query::Collector;
 
 /// Every collector, in the order in which the catalogue lists them.
 pub fn all() -> Vec<Collector> {
     postgres::all().into_iter().chain(synapse::all()).collect()
+}
+
+/// Every table of the application that a definition reads, with every column of it.
+pub fn reads() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for collector in all() {
+        for (table, columns) in collector.queries.into_iter().flat_map(|query| query.reads) {
+            tables.entry(table).or_default().extend(columns);
+        }
+    }
+    tables
 }
 
 macro_rules! collectors {
@@ -26,8 +39,6 @@ use collectors;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use super::*;
     use crate::query::view::VIEWS;
     use crate::query::{Column, ColumnKind, Query, Version};
@@ -152,7 +163,7 @@ mod tests {
                     let (placeholder, rest) = rest.split_once('}').unwrap();
                     match placeholder {
                         "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
-                        "relations" => (),
+                        "relations" | "piece" | "schema_name" => (),
                         // How often, in a regular expression.
                         count if count.bytes().all(|b| b.is_ascii_digit()) => (),
                         view => {
@@ -160,6 +171,32 @@ mod tests {
                             assert!(rest.starts_with(" AS "), "{name}: {view} has no alias");
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_runs_in_pieces_is_refreshed_behind_the_scrapes() {
+        for collector in all() {
+            for query in collector.queries {
+                let name = collector.name;
+                for (_, sql) in &query.statements {
+                    let pieces = sql.matches("{piece}").count();
+                    assert_eq!(pieces > 0, query.pieces.is_some(), "{name}: {sql}");
+                }
+                let Some(pieces) = query.pieces else {
+                    let largest = query.columns.iter().any(|column| column.largest);
+                    assert!(!largest, "{name} has no pieces to compare");
+                    continue;
+                };
+                assert!(!collector.ttl.is_zero(), "{name} has no TTL");
+                for column in pieces.key.split(", ") {
+                    let mut reads = query.reads.iter();
+                    let declared = reads.any(|(table, columns)| {
+                        *table == pieces.table && columns.contains(&column)
+                    });
+                    assert!(declared, "{name} walks along {column} and does not read it");
                 }
             }
         }
@@ -247,9 +284,10 @@ mod tests {
                 }
                 let declared: BTreeSet<_> = query.reads.iter().map(|(table, _)| *table).collect();
                 assert_eq!(tables, declared, "{name}");
+                let key = query.pieces.map_or("", |pieces| pieces.key);
                 for column in query.reads.iter().flat_map(|(_, columns)| columns.iter()) {
                     assert!(
-                        sql.contains(column),
+                        sql.contains(column) || key.contains(column),
                         "{name} grants {column} and never reads it"
                     );
                 }

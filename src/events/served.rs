@@ -44,11 +44,14 @@ impl Count {
         holds: &mut Holds,
     ) -> Harvest {
         let mut harvest = Harvest::empty();
-        if let Some(skip) = holds.rests(0) {
+        let kept = &plan.collector.queries[0];
+        let readable = context.tables.map_or(Ok(()), |tables| tables.check(kept));
+        let refused = readable.err().map(|error| holds.skip(0, &error));
+        if let Some(skip) = refused.or_else(|| holds.rests(0)) {
             harvest.skipped.push(skip);
             return harvest;
         }
-        let mut survey = Survey::new(client, context.schema, context.timeout(Scope::Synapse));
+        let mut survey = Survey::new(client, context.schema(), context.timeout(Scope::Synapse));
         match self.scrape(&mut survey, system).await {
             Ok(served) => served.write(plan, &self.database, &mut harvest.snapshot),
             Err(error) => harvest.skipped.push(holds.skip(0, &error)),

@@ -89,6 +89,8 @@ pub struct Query {
     pub reads: Vec<(&'static str, &'static [&'static str])>,
     /// What becomes of two rows with the same labels.
     pub merge: Merge,
+    /// The table along whose key it runs in pieces.
+    pub pieces: Option<Pieces>,
 }
 
 impl Query {
@@ -102,6 +104,7 @@ impl Query {
             columns: Vec::new(),
             reads: Vec::new(),
             merge: Merge::Drop,
+            pieces: None,
         }
     }
 
@@ -118,10 +121,10 @@ impl Query {
     }
 
     /// The statement for these versions: one SELECT, no semicolon, named columns, every relation
-    /// schema-qualified. `{schema}` stands for the application's schema, `{pg_stat_activity}` and
-    /// its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
+    /// schema-qualified. `{schema}` stands for the application's schema and `{schema_name}` for that
+    /// name as a string, `{pg_stat_activity}` and its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
     /// for an `oid[]` of tables: such a statement runs in chunks, and returns the table's oid in
-    /// the column `relid`.
+    /// the column `relid`. For `{piece}` see [`Self::in_pieces`].
     pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {
         self.statements.push((versions, sql));
         self
@@ -163,6 +166,14 @@ impl Query {
         self
     }
 
+    /// Of the column just added the largest value of all pieces stays; other values are added up.
+    pub fn largest(mut self) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.largest = true;
+        }
+        self
+    }
+
     /// The column just added gives a metric of this full name, instead of `prefix_column`.
     pub fn named(mut self, metric: &'static str) -> Self {
         if let Some(column) = self.columns.last_mut() {
@@ -189,6 +200,15 @@ impl Query {
     /// What becomes of two rows with the same labels.
     pub fn merge(mut self, merge: Merge) -> Self {
         self.merge = merge;
+        self
+    }
+
+    /// Reads a table that may be large in pieces, along the columns with which an index of it
+    /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. In the
+    /// statement `{piece}` stands for the condition on them. What the pieces say of the same
+    /// labels is added up, so a DISTINCT is right only of what the key begins with.
+    pub fn in_pieces(mut self, table: &'static str, key: &'static str) -> Self {
+        self.pieces = Some(Pieces { table, key });
         self
     }
 
@@ -221,6 +241,7 @@ impl Query {
             metric: None,
             labels: None,
             versions: ALL,
+            largest: false,
         });
         self
     }
@@ -257,6 +278,15 @@ pub enum Merge {
     Max,
 }
 
+/// A table, and the columns with which one of its indexes begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// The table, of the application.
+    pub table: &'static str,
+    /// The columns, separated by commas.
+    pub key: &'static str,
+}
+
 /// A column of the result.
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -272,6 +302,8 @@ pub struct Column {
     pub labels: Option<&'static [&'static str]>,
     /// The versions whose statement returns the column.
     pub versions: Versions,
+    /// Whether the largest value of all pieces stays, instead of their sum.
+    pub largest: bool,
 }
 
 /// What a column becomes. A NULL value gives no sample, a NULL label the empty string; `t` and

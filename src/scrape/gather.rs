@@ -13,10 +13,13 @@ use super::memory::Known;
 use super::target::{Key, Target, Unit, lock};
 use crate::events::Count;
 use crate::query::{Context, Cost, Harvest, Plan, Reason, Scope};
-use crate::server::{Facts, LeaseError, Purpose};
+use crate::server::{Application, Facts, LeaseError, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
+
+/// How long before a value that could not be refreshed is tried again, if its TTL is longer.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// What a scrape has of one collector on one database.
 pub struct Gathered {
@@ -34,6 +37,18 @@ pub enum Outcome {
     Missing(Reason),
 }
 
+/// How long a run may take.
+#[derive(Clone, Copy)]
+pub struct Until {
+    /// From then on it had better pause.
+    pub pause: Instant,
+    /// Then it is over.
+    pub deadline: Instant,
+}
+
+/// A collector to run, the database, and what lives there.
+type Run = (Arc<Plan>, Option<String>, Option<Arc<Application>>);
+
 impl Target {
     /// Runs what is asked in every scrape, starts what is due, and takes the rest from memory.
     pub async fn gather(
@@ -48,12 +63,18 @@ impl Target {
         let runs: Vec<_> = self
             .foreground(plans)
             .into_iter()
-            .map(|(plan, database, schema)| {
+            .map(|(plan, database, application)| {
                 let unit = self.unit(plan.collector.name, &database);
                 let name = plan.collector.name;
                 let awaited = unit.cell.clone().get(started, || {
-                    self.clone()
-                        .run(facts.clone(), plan, unit, database.clone(), schema, longest)
+                    self.clone().run(
+                        facts.clone(),
+                        plan,
+                        unit,
+                        database.clone(),
+                        application,
+                        longest,
+                    )
                 });
                 async move {
                     let outcome = match timeout_at(deadline.into(), awaited).await {
@@ -131,8 +152,7 @@ impl Target {
             Scope::Server => (database == home).then_some((name, None)),
             Scope::Database => Some((name, Some(database.to_owned()))),
             Scope::Synapse => known
-                .application
-                .is_some()
+                .concerns(plan)
                 .then(|| (name, Some(database.to_owned()))),
         }
     }
@@ -145,8 +165,15 @@ impl Target {
             return false;
         }
         let unit = self.units().get(key).cloned();
-        unit.and_then(|unit| unit.cell.latest())
-            .is_none_or(|(at, _)| at.elapsed() >= ttl)
+        let latest = unit.and_then(|unit| unit.cell.latest());
+        latest.is_none_or(|(at, harvest)| {
+            let wait = match harvest.success() {
+                true => ttl,
+                false if warm => ttl.min(RETRY),
+                false => ttl.min(RETRY.max(self.config.databases.interval)),
+            };
+            at.elapsed() >= wait
+        })
     }
 
     pub fn ttl(&self, plan: &Plan, warm: bool) -> Duration {
@@ -159,10 +186,7 @@ impl Target {
     }
 
     /// What runs in the scrape itself: collectors without a TTL, in the warm databases.
-    pub fn foreground(
-        &self,
-        plans: &[Arc<Plan>],
-    ) -> Vec<(Arc<Plan>, Option<String>, Option<String>)> {
+    pub fn foreground(&self, plans: &[Arc<Plan>]) -> Vec<Run> {
         let memory = self.memory();
         let mut runs = Vec::new();
         for plan in plans {
@@ -174,10 +198,9 @@ impl Target {
                 continue;
             }
             for (name, known) in &memory.databases {
-                let schema = known.application.as_ref().map(|found| found.schema.clone());
-                let wanted = plan.scope() == Scope::Database || schema.is_some();
+                let wanted = plan.scope() == Scope::Database || known.concerns(plan);
                 if wanted && self.connections.is_warm(name) {
-                    runs.push((plan.clone(), Some(name.clone()), schema));
+                    runs.push((plan.clone(), Some(name.clone()), known.application.clone()));
                 }
             }
         }
@@ -191,7 +214,7 @@ impl Target {
         plan: Arc<Plan>,
         unit: Arc<Unit>,
         database: Option<String>,
-        schema: Option<String>,
+        application: Option<Arc<Application>>,
         deadline: Instant,
     ) -> BoxFuture<'static, Harvest> {
         async move {
@@ -207,10 +230,13 @@ impl Target {
                         return Harvest::skipped(Reason::Connection, error.to_string());
                     }
                 };
-                let schema = schema.as_deref();
+                let now = Instant::now();
+                let pause = now + deadline.saturating_duration_since(now) / 2;
+                let until = Until { pause, deadline };
+                let application = application.as_deref();
                 lease
                     .run(async |client| {
-                        self.harvest(client, &facts, &plan, &unit, schema, deadline)
+                        self.harvest(client, &facts, &plan, &unit, application, until)
                             .await
                     })
                     .await
@@ -234,16 +260,18 @@ impl Target {
         facts: &Facts,
         plan: &Plan,
         unit: &Unit,
-        schema: Option<&str>,
-        deadline: Instant,
+        application: Option<&Application>,
+        until: Until,
     ) -> Harvest {
         let name = plan.collector.name;
         let context = Context {
             version: facts.version,
             standby: facts.standby,
-            schema,
+            tables: application.map(|found| &found.tables),
             views: &facts.views,
-            deadline,
+            deadline: until.deadline,
+            pause: until.pause,
+            keep: self.ttls[name] * STALE,
             statement_cap: self.statement_cap,
             limit: self.limits[name],
         };

@@ -186,6 +186,17 @@ impl Target {
         lock(&self.units)
     }
 
+    /// Has refused queries asked again in this database.
+    pub fn rest_no_more(&self, database: &str) {
+        let units = self.units();
+        for (_, unit) in units
+            .iter()
+            .filter(|((_, of), _)| of.as_deref() == Some(database))
+        {
+            *lock(&unit.holds) = Holds::default();
+        }
+    }
+
     /// Forgets what was read of another server, or of databases that are gone.
     pub fn forget(&self, outdated: &Outdated) {
         let mut units = self.units();
@@ -196,8 +207,8 @@ impl Target {
         };
         units.retain(|(_, database), _| !database.as_ref().is_some_and(|name| gone.contains(name)));
         for unit in units.values() {
-            let drop_gone = |harvest: &mut Harvest| harvest.snapshot.drop_labelled("datname", gone);
-            unit.cell.amend(drop_gone);
+            unit.cell
+                .amend(|harvest: &mut Harvest| harvest.forget(gone));
         }
     }
 

@@ -1,17 +1,23 @@
 //! Synapse's users.
 
+use super::counted;
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// Users by kind, and those with a flag, from `users`.
+/// Users by kind, and those with a flag, from `users`, and what other tables add.
 pub fn collector() -> Collector {
     Collector::new("synapse_users", "Users of Synapse by kind and flags")
         .ttl(300)
         .query(kinds())
-        .query(flagged!("admin", "admin", "admin = 1"))
-        .query(flagged!("shadow_banned", "shadow_banned", "shadow_banned"))
-        .query(flagged!("unapproved", "approved", "NOT approved"))
-        .query(flagged!("locked", "locked", "locked"))
-        .query(flagged!("suspended", "suspended", "suspended"))
+        .query(flagged())
+        .query(bridged())
+        .query(expiring())
+        .query(counted!(
+            "erased_users",
+            "user_id",
+            "users_erased",
+            "Users who asked that what they wrote be hidden from newcomers"
+        ))
+        .query(leaving())
 }
 
 fn kinds() -> Query {
@@ -19,8 +25,15 @@ fn kinds() -> Query {
         .scope(Scope::Synapse)
         .reads(
             "users",
-            &["appservice_id", "is_guest", "user_type", "deactivated"],
+            &[
+                "name",
+                "appservice_id",
+                "is_guest",
+                "user_type",
+                "deactivated",
+            ],
         )
+        .in_pieces("users", "name")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -30,6 +43,7 @@ fn kinds() -> Query {
                     CASE WHEN deactivated = 0 THEN 'false' ELSE 'true' END AS deactivated,
                     count(*) AS users
                FROM {schema}.users
+              WHERE {piece}
               GROUP BY 2, 3",
         )
         .label("datname")
@@ -41,29 +55,100 @@ fn kinds() -> Query {
         )
 }
 
-/// A flag is a column that came with some release, so each is a query of its own.
-macro_rules! flagged {
-    ($flag:literal, $column:literal, $condition:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("users", &["deactivated", $column])
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, '",
-                    $flag,
-                    "' AS flag, count(*) AS users_flagged
+fn flagged() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "users",
+            &[
+                "name",
+                "deactivated",
+                "admin",
+                "shadow_banned",
+                "approved",
+                "locked",
+                "suspended",
+            ],
+        )
+        .in_pieces("users", "name")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, flags.flag, flags.users_flagged
+               FROM (SELECT count(*) FILTER (WHERE admin = 1) AS admin,
+                            count(*) FILTER (WHERE shadow_banned) AS shadow_banned,
+                            count(*) FILTER (WHERE NOT approved) AS unapproved,
+                            count(*) FILTER (WHERE locked) AS locked,
+                            count(*) FILTER (WHERE suspended) AS suspended
                        FROM {schema}.users
-                      WHERE deactivated = 0 AND ",
-                    $condition
-                ),
-            )
-            .label("datname")
-            .label("flag")
-            .gauge(
-                "users_flagged",
-                "Accounts with this flag, deactivated ones not counted",
-            )
-    };
+                      WHERE {piece} AND deactivated = 0) AS counts
+              CROSS JOIN LATERAL (VALUES ('admin', admin), ('shadow_banned', shadow_banned),
+                                         ('unapproved', unapproved), ('locked', locked),
+                                         ('suspended', suspended)) AS flags (flag, users_flagged)",
+        )
+        .label("datname")
+        .label("flag")
+        .gauge(
+            "users_flagged",
+            "Accounts with this flag, deactivated ones not counted",
+        )
 }
-use flagged;
+
+/// What does not come from an application service has NULL here, or nothing.
+fn bridged() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("users", &["name", "appservice_id", "deactivated"])
+        .in_pieces("users", "name")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, appservice_id AS as_id,
+                    count(*) AS appservice_users
+               FROM {schema}.users
+              WHERE {piece} AND appservice_id <> '' AND deactivated = 0
+              GROUP BY 2",
+        )
+        .label("datname")
+        .label("as_id")
+        .gauge(
+            "appservice_users",
+            "Accounts that an application service has made, deactivated ones not counted",
+        )
+}
+
+/// Empty unless Synapse is configured to let accounts expire.
+fn expiring() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("account_validity", &["user_id", "expiration_ts_ms"])
+        .in_pieces("account_validity", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS users_expiring,
+                    count(*) FILTER (
+                        WHERE expiration_ts_ms <= (SELECT extract(epoch FROM now())::bigint * 1000))
+                        AS users_expired
+               FROM {schema}.account_validity
+              WHERE {piece}",
+        )
+        .label("datname")
+        .gauge("users_expiring", "Accounts that expire one day, or have expired")
+        .gauge("users_expired", "Accounts that have expired")
+}
+
+/// A table without an index, and with few rows.
+fn leaving() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("users_pending_deactivation", &["user_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, count(user_id) AS users_pending_deactivation
+               FROM {schema}.users_pending_deactivation",
+        )
+        .label("datname")
+        .gauge(
+            "users_pending_deactivation",
+            "Users who are deactivated and have yet to leave their rooms",
+        )
+}
