@@ -8,16 +8,38 @@ pub const LEFT: &[Left] = &[
     (
         "INSERT INTO remote_media_cache
                 (media_origin, media_id, media_type, created_ts, media_length, filesystem_id,
-                 quarantined_by)
-         VALUES ('well.example', 'one', 'image/png', pg_temp.ago(9), 2000000000, 'one', NULL),
-                ('well.example', 'two', 'image/png', pg_temp.ago(9), 2000000000, 'two', 'admin');
-         INSERT INTO local_media_repository (media_id, media_length, created_ts)
-         VALUES ('announced', NULL, pg_temp.ago(9));
+                 last_access_ts, quarantined_by)
+         VALUES ('well.example', 'one', '', pg_temp.ago(9), 2000000000, 'one',
+                 pg_temp.ago(9), NULL),
+                ('well.example', 'two', '', pg_temp.ago(9), 2000000000, 'two',
+                 pg_temp.ago(86400 * 91), 'admin'),
+                ('well.example', 'six', '', pg_temp.ago(86400 * 99), 2000000000, 'six',
+                 pg_temp.ago(86400 * 91), NULL),
+                ('well.example', 'ten', '', pg_temp.ago(86400 * 99), 2000000000, 'ten',
+                 pg_temp.ago(86400 * 89), NULL);
+         INSERT INTO local_media_repository
+                (media_id, media_length, created_ts, last_access_ts, safe_from_quarantine)
+         VALUES ('announced', NULL, pg_temp.ago(86400 * 91), NULL, false),
+                ('never seen', 70, pg_temp.ago(86400 * 91), NULL, true),
+                ('seen', 700, pg_temp.ago(86400 * 91), pg_temp.ago(86400 * 89), false);
+         INSERT INTO local_media_repository_thumbnails
+                (media_id, thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method,
+                 thumbnail_length)
+         VALUES ('seen', 32, 32, '', 'crop', 2000000000), ('seen', 96, 96, '', 'crop', 2000000000);
+         INSERT INTO remote_media_cache_thumbnails
+                (media_origin, media_id, thumbnail_width, thumbnail_height, thumbnail_method,
+                 thumbnail_type, thumbnail_length, filesystem_id)
+         VALUES ('well.example', 'one', 32, 32, 'crop', '', 5, 'one');
          INSERT INTO local_media_repository_url_cache (url, download_ts, expires_ts)
-         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-9))",
+         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-900)),
+                ('https://old.example', pg_temp.ago(9000), pg_temp.ago(9))",
         &[
-            ("synapse_db_media_files", &[("origin", "remote")], 2.0),
-            ("synapse_db_media_bytes", &[("origin", "remote")], 4e9),
+            ("synapse_db_media_files", &[("origin", "remote")], 4.0),
+            ("synapse_db_media_bytes", &[("origin", "remote")], 8e9),
+            ("synapse_db_media_files_unused_90d", &[("origin", "remote")], 2.0),
+            ("synapse_db_media_bytes_unused_90d", &[("origin", "remote")], 4e9),
+            ("synapse_db_media_files_unused_90d", &[("origin", "local")], 1.0),
+            ("synapse_db_media_bytes_unused_90d", &[("origin", "local")], 70.0),
             (
                 "synapse_db_media_files_quarantined",
                 &[("origin", "remote")],
@@ -28,7 +50,14 @@ pub const LEFT: &[Left] = &[
                 &[("origin", "local")],
                 0.0,
             ),
-            ("synapse_db_url_previews", &[], 1.0),
+            ("synapse_db_media_uploads_pending", &[], 1.0),
+            ("synapse_db_media_files_protected", &[], 1.0),
+            ("synapse_db_media_thumbnails", &[("origin", "local")], 2.0),
+            ("synapse_db_media_thumbnail_bytes", &[("origin", "local")], 4e9),
+            ("synapse_db_media_thumbnails", &[("origin", "remote")], 1.0),
+            ("synapse_db_media_thumbnail_bytes", &[("origin", "remote")], 5.0),
+            ("synapse_db_url_previews", &[], 2.0),
+            ("synapse_db_url_previews_expired", &[], 1.0),
         ],
     ),
     // users
