@@ -286,7 +286,7 @@ BEGIN
        ('sliding_sync_connection_positions', 'connection_position'),
        ('sliding_sync_connections', 'connection_key'),
        ('sliding_sync_joined_rooms_to_recalculate', 'room_id'),
-       ('state_groups_pending_deletion', 'insertion_ts'),
+       ('state_groups_pending_deletion', 'insertion_ts'), ('state_groups_pending_deletion', 'state_group'),
        ('stats_incremental_position', 'stream_id'),
        ('sticky_events_sequence', 'is_called'), ('sticky_events_sequence', 'last_value'),
        ('stream_positions', 'instance_name'), ('stream_positions', 'stream_id'), ('stream_positions', 'stream_name'),

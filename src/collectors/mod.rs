@@ -160,7 +160,7 @@ mod tests {
                     let (placeholder, rest) = rest.split_once('}').unwrap();
                     match placeholder {
                         "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
-                        "relations" | "piece" => (),
+                        "relations" | "piece" | "schema_name" => (),
                         // How often, in a regular expression.
                         count if count.bytes().all(|b| b.is_ascii_digit()) => (),
                         view => {
