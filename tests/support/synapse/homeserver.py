@@ -155,6 +155,8 @@ class Homeserver:
             "allow_guest_access": True,
             "room_list_publication_rules": [{"action": "allow"}],
             "report_stats": False,
+            # Counts who is active by the month, without a limit.
+            "mau_stats_only": True,
             # Needs no network, reaches none.
             "trusted_key_servers": [],
             "federation_domain_whitelist": [],
