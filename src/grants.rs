@@ -8,8 +8,6 @@
 //! The script is for psql, and each section begins with `\connect`. Running it again changes
 //! nothing, or repairs what an upgrade of the application or of this program made of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::collectors;
 use crate::query::quoted;
 use crate::query::view::{SCHEMA, VIEWS, View};
@@ -184,6 +182,31 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
     )
 }
 
+macro_rules! marks {
+    () => {
+        "'events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates'"
+    };
+}
+
+/// The tables by which Synapse is known, each a literal.
+pub const MARKS: &str = marks!();
+
+/// The schemas in which Synapse lives, or a part of it: its state may have a database of its own.
+pub const SCHEMAS: &str = concat!(
+    "SELECT c.relnamespace AS oid,
+               bool_or(c.relname = 'events') AS main,
+               bool_or(c.relname = 'state_groups_state') AS state
+          FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'p')
+           AND c.relname IN (",
+    marks!(),
+    ")
+         GROUP BY c.relnamespace
+        HAVING count(*) > 3
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3"
+);
+
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
 /// which Synapse lives.
 fn grant_in_database(role: &str, database: &str) -> String {
@@ -194,14 +217,9 @@ fn grant_in_database(role: &str, database: &str) -> String {
 BEGIN
   FOR command IN
     WITH synapse AS (
-      SELECT c.relnamespace AS oid, quote_ident(n.nspname) AS name
-        FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-       WHERE c.relkind IN ('r', 'p')
-         AND c.relname IN ('events', 'schema_version', 'applied_schema_deltas',
-                           'background_updates')
-       GROUP BY 1, 2
-      HAVING count(*) = 4
+      SELECT s.oid, quote_ident(n.nspname) AS name
+        FROM ({SCHEMAS}) AS s
+        JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
     SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, {role_literal})
       FROM synapse
@@ -229,13 +247,8 @@ END",
 
 /// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
 /// columns too, and reading these does not allow to advance it.
-fn columns() -> String {
-    let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for collector in collectors::all() {
-        for (table, columns) in collector.queries.into_iter().flat_map(|query| query.reads) {
-            tables.entry(table).or_default().extend(columns);
-        }
-    }
+pub fn columns() -> String {
+    let tables = collectors::reads();
     let rows = tables.iter().map(|(table, columns)| {
         let row: Vec<_> = columns
             .iter()

@@ -13,8 +13,8 @@
 //! - [`catalogue`]: every collector and metric on paper, with what each needs
 //! - [`scrape`]: one scrape: deadline, sharing between concurrent scrapes, cache by TTL
 //! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
-//! - [`collectors`]: what is asked: definitions only
 //! - [`grants`]: the SQL that gives a role what the collectors need, and no more
+//! - [`collectors`]: what is asked: definitions only
 //! - [`query`]: how a definition runs: versions, placeholders, safety, rows to samples
 //! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
 //! - [`exposition`]: a snapshot as text, in both formats
@@ -26,8 +26,8 @@ pub mod web;
 pub mod catalogue;
 pub mod scrape;
 pub mod server;
-pub mod collectors;
 pub mod grants;
+pub mod collectors;
 pub mod query;
 pub mod snapshot;
 pub mod exposition;

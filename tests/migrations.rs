@@ -1,12 +1,17 @@
 //! Whoever changes the tables is not kept waiting by constant scraping.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use matrix_postgres_exporter::collectors;
+
 use super::support::exporter::Exporter;
+use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
-use super::support::roles::Role;
-use super::support::synapse::{NEW, OLD, Synapse};
+use super::support::roles::{Role, grant};
+use super::support::synapse::{Made, NEW, OLD, Synapse};
 
 /// A statement of ours on Synapse's tables takes a second at most, and one that waits for a lock
 /// gives up after a tenth; the rest is for a machine with much else to do.
@@ -93,4 +98,123 @@ async fn a_migration_goes_through_while_synapse_runs() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_of_synapse_goes_through() {
+    // The oldest that both run on.
+    let server = Postgres::start(14).await;
+    let (synapse, made) = Synapse::start(&server, OLD).await;
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    let dsn = server.dsn("synapse", "exporter");
+    let exporter = Exporter::configured(&dsn, &everything_in_every_scrape()).await;
+    wait_for("Synapse is seen", || async {
+        is_seen(&exporter.scrape().await, &made)
+    })
+    .await;
+
+    let upgraded = AtomicBool::new(false);
+    let upgrade = async {
+        let (synapse, made) = synapse.upgrade(NEW).await;
+        let pending = "SELECT count(*) FROM background_updates";
+        wait_for("its background updates have ended", || async {
+            server.value("synapse", pending).await.as_deref() == Some("0")
+        })
+        .await;
+        upgraded.store(true, Ordering::Relaxed);
+        (synapse, made)
+    };
+    let scrapes = async {
+        let (mut versions, mut pending) = (BTreeSet::new(), 0.0_f64);
+        while !upgraded.load(Ordering::Relaxed) {
+            let page = exporter.scrape_within(Duration::from_secs(10)).await;
+            assert_eq!(page.value("pg_up", &[]), Some(1.0));
+            versions.extend(
+                page.value("synapse_db_schema_version", &[])
+                    .map(|v| v as u32),
+            );
+            let now = page.value("synapse_db_background_updates_pending", &[]);
+            pending = pending.max(now.unwrap_or_default());
+        }
+        (versions, pending)
+    };
+    let waits = longest_wait_for_us(&server, &upgraded);
+    let ((synapse, again), (versions, pending), longest) = tokio::join!(upgrade, scrapes, waits);
+
+    assert!(longest < BOUND, "somebody waited {longest:?} for us");
+    assert!(versions.len() > 1, "{versions:?}");
+    assert!(pending > 0.0, "background updates were seen");
+    assert_eq!(
+        again.users, made.users,
+        "Synapse works, and nothing is lost"
+    );
+    let talking = synapse.talk().await;
+    assert!(talking.messages > made.messages);
+    synapse.hush().await;
+    let cancelled = "canceling";
+    assert!(!server.log().contains(cancelled), "{}", server.log());
+
+    // What the new version brought is not granted, and what it had is still seen.
+    let missing = "pg_exporter_grants_missing";
+    let database = [("datname", "synapse")];
+    wait_for("missing grants are seen", || async {
+        let page = exporter.scrape().await;
+        page.value(missing, &database) > Some(0.0) && is_seen(&page, &made)
+    })
+    .await;
+    grant(&server, "exporter", &["synapse"], &[]).await;
+    wait_for("nothing is missing", || async {
+        let page = exporter.scrape().await;
+        let skipped = page.skipped();
+        let mut skipped = skipped.iter().filter(|skip| skip.2 == "synapse");
+        page.value(missing, &database) == Some(0.0) && skipped.next().is_none()
+    })
+    .await;
+    let page = exporter.scrape().await;
+    let version = server
+        .value("synapse", "SELECT version FROM schema_version")
+        .await;
+    let version = version.and_then(|version| version.parse().ok());
+    assert_eq!(page.value("synapse_db_schema_version", &[]), version);
+    let pending = page.value("synapse_db_background_updates_pending", &[]);
+    assert_eq!(pending, Some(0.0));
+    assert!(is_seen(&page, &made));
+}
+
+/// A configuration in which nothing is served from memory.
+fn everything_in_every_scrape() -> String {
+    let collectors = collectors::all().into_iter();
+    let ttls = collectors.map(|collector| format!("{}: {{ ttl: 0s }}", collector.name));
+    format!(
+        "{{ servers: {{ main: {{ databases: {{ interval: 1s }} }} }}, collectors: {{ {} }} }}",
+        ttls.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Whether the page has the users, rooms and devices that were made.
+fn is_seen(page: &Page, made: &Made) -> bool {
+    let users: f64 = page
+        .samples("synapse_db_users")
+        .map(|sample| sample.value)
+        .sum();
+    users == made.users.total as f64
+        && page.value("synapse_db_rooms", &[]) == Some(made.rooms.total as f64)
+        && page.value("synapse_db_devices", &[]) == Some(made.devices as f64)
+}
+
+/// The longest that anybody was seen to wait for a lock because of a session of the exporter.
+async fn longest_wait_for_us(server: &Postgres, until: &AtomicBool) -> Duration {
+    let client = server.client("synapse", "postgres").await;
+    let waits = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - w.waitstart)), 0)
+                   FROM pg_locks w
+                  WHERE NOT w.granted
+                    AND EXISTS (SELECT FROM pg_stat_activity a
+                                 WHERE a.pid = ANY (pg_blocking_pids(w.pid))
+                                   AND a.usename = 'exporter')";
+    let mut longest = 0.0_f64;
+    while !until.load(Ordering::Relaxed) {
+        let now = rows(&client, waits).await[0][0].clone().unwrap();
+        longest = longest.max(now.parse().unwrap());
+    }
+    Duration::from_secs_f64(longest)
 }

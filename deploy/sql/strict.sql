@@ -189,14 +189,18 @@ DECLARE
 BEGIN
   FOR command IN
     WITH synapse AS (
-      SELECT c.relnamespace AS oid, quote_ident(n.nspname) AS name
-        FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-       WHERE c.relkind IN ('r', 'p')
-         AND c.relname IN ('events', 'schema_version', 'applied_schema_deltas',
-                           'background_updates')
-       GROUP BY 1, 2
-      HAVING count(*) = 4
+      SELECT s.oid, quote_ident(n.nspname) AS name
+        FROM (SELECT c.relnamespace AS oid,
+               bool_or(c.relname = 'events') AS main,
+               bool_or(c.relname = 'state_groups_state') AS state
+          FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'p')
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
+         GROUP BY c.relnamespace
+        HAVING count(*) > 3
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3) AS s
+        JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
     SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, 'exporter')
       FROM synapse
@@ -208,13 +212,16 @@ BEGIN
       JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN (
+       ('access_tokens', 'id'), ('access_tokens', 'puppets_user_id'), ('access_tokens', 'valid_until_ms'),
        ('account_data_sequence', 'is_called'), ('account_data_sequence', 'last_value'),
+       ('account_validity', 'expiration_ts_ms'), ('account_validity', 'user_id'),
        ('application_services_state', 'as_id'), ('application_services_state', 'device_list_stream_id'), ('application_services_state', 'presence_stream_id'), ('application_services_state', 'read_receipt_stream_id'), ('application_services_state', 'state'), ('application_services_state', 'to_device_stream_id'),
        ('application_services_txns', 'as_id'),
        ('appservice_stream_position', 'stream_ordering'),
        ('background_updates', 'depends_on'), ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
        ('blocked_rooms', 'room_id'),
        ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
+       ('dehydrated_devices', 'user_id'),
        ('delayed_events', 'is_processed'), ('delayed_events', 'send_ts'),
        ('delayed_events_stream_pos', 'stream_id'),
        ('destination_rooms', 'destination'), ('destination_rooms', 'stream_ordering'),
@@ -228,13 +235,20 @@ BEGIN
        ('device_lists_remote_resync', 'added_ts'),
        ('device_lists_sequence', 'is_called'), ('device_lists_sequence', 'last_value'),
        ('devices', 'device_id'), ('devices', 'hidden'), ('devices', 'last_seen'), ('devices', 'user_id'),
+       ('e2e_cross_signing_keys', 'keytype'), ('e2e_cross_signing_keys', 'user_id'),
        ('e2e_cross_signing_keys_sequence', 'is_called'), ('e2e_cross_signing_keys_sequence', 'last_value'),
+       ('e2e_device_keys_json', 'device_id'), ('e2e_device_keys_json', 'user_id'),
+       ('e2e_fallback_keys_json', 'algorithm'), ('e2e_fallback_keys_json', 'device_id'), ('e2e_fallback_keys_json', 'user_id'),
+       ('e2e_one_time_keys_json', 'algorithm'), ('e2e_one_time_keys_json', 'device_id'), ('e2e_one_time_keys_json', 'user_id'),
+       ('e2e_room_keys_versions', 'deleted'), ('e2e_room_keys_versions', 'user_id'),
+       ('erased_users', 'user_id'),
        ('event_auth_chain_to_calculate', 'event_id'),
        ('event_expiry', 'expiry_ts'),
        ('event_failed_pull_attempts', 'last_attempt_ts'), ('event_failed_pull_attempts', 'num_attempts'), ('event_failed_pull_attempts', 'room_id'),
        ('event_forward_extremities', 'room_id'),
        ('event_push_actions_staging', 'inserted_ts'),
        ('event_push_summary_stream_ordering', 'stream_ordering'),
+       ('event_reports', 'received_ts'),
        ('events', 'event_id'), ('events', 'received_ts'),
        ('events_stream_seq', 'is_called'), ('events_stream_seq', 'last_value'),
        ('federation_inbound_events_staging', 'received_ts'),
@@ -242,34 +256,52 @@ BEGIN
        ('local_current_membership', 'membership'), ('local_current_membership', 'user_id'),
        ('local_media_repository', 'media_id'), ('local_media_repository', 'media_length'), ('local_media_repository', 'quarantined_by'),
        ('local_media_repository_url_cache', 'expires_ts'),
+       ('login_tokens', 'expiry_ts'), ('login_tokens', 'used_ts'),
+       ('monthly_active_users', 'user_id'),
+       ('open_id_tokens', 'ts_valid_until_ms'),
        ('partial_state_rooms', 'device_lists_stream_id'), ('partial_state_rooms', 'join_event_id'),
        ('presence_stream', 'state'),
        ('presence_stream_sequence', 'is_called'), ('presence_stream_sequence', 'last_value'),
        ('profile_updates_sequence', 'is_called'), ('profile_updates_sequence', 'last_value'),
        ('push_rules_stream_sequence', 'is_called'), ('push_rules_stream_sequence', 'last_value'),
+       ('pushers', 'enabled'), ('pushers', 'failing_since'), ('pushers', 'id'), ('pushers', 'kind'),
        ('pushers_sequence', 'is_called'), ('pushers_sequence', 'last_value'),
        ('quarantined_media_id_seq', 'is_called'), ('quarantined_media_id_seq', 'last_value'),
        ('receipts_sequence', 'is_called'), ('receipts_sequence', 'last_value'),
        ('received_transactions', 'ts'),
        ('redactions', 'have_censored'), ('redactions', 'received_ts'),
+       ('refresh_tokens', 'id'), ('refresh_tokens', 'next_token_id'),
+       ('registration_tokens', 'completed'), ('registration_tokens', 'expiry_time'), ('registration_tokens', 'pending'), ('registration_tokens', 'uses_allowed'),
        ('remote_media_cache', 'media_id'), ('remote_media_cache', 'media_length'), ('remote_media_cache', 'media_origin'), ('remote_media_cache', 'quarantined_by'),
        ('room_forgetter_stream_pos', 'stream_id'),
+       ('room_reports', 'received_ts'),
        ('room_stats_current', 'banned_members'), ('room_stats_current', 'current_state_events'), ('room_stats_current', 'invited_members'), ('room_stats_current', 'joined_members'), ('room_stats_current', 'knocked_members'), ('room_stats_current', 'left_members'), ('room_stats_current', 'local_users_in_room'), ('room_stats_current', 'room_id'),
        ('room_stats_state', 'encryption'), ('room_stats_state', 'history_visibility'), ('room_stats_state', 'join_rules'), ('room_stats_state', 'room_id'), ('room_stats_state', 'room_type'),
        ('rooms', 'creator'), ('rooms', 'is_public'), ('rooms', 'room_id'), ('rooms', 'room_version'),
        ('scheduled_tasks', 'action'), ('scheduled_tasks', 'status'), ('scheduled_tasks', 'timestamp'),
        ('schema_compat_version', 'compat_version'),
        ('schema_version', 'version'),
+       ('sliding_sync_connection_positions', 'connection_position'),
+       ('sliding_sync_connections', 'connection_key'),
+       ('sliding_sync_joined_rooms_to_recalculate', 'room_id'),
        ('state_groups_pending_deletion', 'insertion_ts'), ('state_groups_pending_deletion', 'state_group'),
        ('stats_incremental_position', 'stream_id'),
        ('sticky_events_sequence', 'is_called'), ('sticky_events_sequence', 'last_value'),
        ('stream_positions', 'instance_name'), ('stream_positions', 'stream_id'), ('stream_positions', 'stream_name'),
        ('thread_subscriptions_sequence', 'is_called'), ('thread_subscriptions_sequence', 'last_value'),
+       ('ui_auth_sessions', 'creation_time'),
        ('un_partial_stated_event_stream_sequence', 'is_called'), ('un_partial_stated_event_stream_sequence', 'last_value'),
        ('un_partial_stated_room_stream_sequence', 'is_called'), ('un_partial_stated_room_stream_sequence', 'last_value'),
+       ('user_daily_visits', 'timestamp'), ('user_daily_visits', 'user_id'),
+       ('user_directory', 'user_id'),
+       ('user_directory_stale_remote_users', 'user_id'),
        ('user_directory_stream_pos', 'stream_id'),
+       ('user_external_ids', 'auth_provider'), ('user_external_ids', 'user_id'),
        ('user_ips', 'last_seen'), ('user_ips', 'user_id'),
+       ('user_reports', 'received_ts'),
+       ('user_threepids', 'medium'), ('user_threepids', 'user_id'),
        ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'creation_ts'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'name'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'),
+       ('users_pending_deactivation', 'user_id'),
        ('worker_locks', 'last_renewed_ts'), ('worker_locks', 'lock_name'),
        ('worker_read_write_locks', 'last_renewed_ts'), ('worker_read_write_locks', 'lock_name'), ('worker_read_write_locks', 'write_lock'))
      GROUP BY s.name, c.relname

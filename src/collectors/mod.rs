@@ -5,11 +5,24 @@
 pub mod postgres;
 pub mod synapse;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::query::Collector;
 
 /// Every collector, in the order in which the catalogue lists them.
 pub fn all() -> Vec<Collector> {
     postgres::all().into_iter().chain(synapse::all()).collect()
+}
+
+/// Every table of the application that a definition reads, with every column of it.
+pub fn reads() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for collector in all() {
+        for (table, columns) in collector.queries.into_iter().flat_map(|query| query.reads) {
+            tables.entry(table).or_default().extend(columns);
+        }
+    }
+    tables
 }
 
 macro_rules! collectors {
@@ -26,8 +39,6 @@ use collectors;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use super::*;
     use crate::query::view::VIEWS;
     use crate::query::{Column, ColumnKind, Query, Version};
@@ -149,7 +160,7 @@ mod tests {
                     let (placeholder, rest) = rest.split_once('}').unwrap();
                     match placeholder {
                         "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
-                        "relations" | "piece" => (),
+                        "relations" | "piece" | "schema_name" => (),
                         // How often, in a regular expression.
                         count if count.bytes().all(|b| b.is_ascii_digit()) => (),
                         view => {

@@ -111,8 +111,8 @@ impl Query {
     }
 
     /// The statement for these versions: one SELECT, no semicolon, named columns, every relation
-    /// schema-qualified. `{schema}` stands for the application's schema, `{pg_stat_activity}` and
-    /// its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
+    /// schema-qualified. `{schema}` stands for the application's schema and `{schema_name}` for that
+    /// name as a string, `{pg_stat_activity}` and its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
     /// for an `oid[]` of tables: such a statement runs in chunks, and returns the table's oid in
     /// the column `relid`. For `{piece}` see [`Self::in_pieces`].
     pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {

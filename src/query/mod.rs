@@ -3,6 +3,7 @@
 //! - [`definition`]: what a collector says: SQL by version range, columns, scope, role
 //! - [`version`]: server versions and ranges of them
 //! - [`view`]: statistics views that the strict set-up replaces by functions
+//! - [`tables`]: the tables of an application, as a role finds them in one database
 //! - [`placeholder`]: what the placeholders of a statement stand for
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked
@@ -17,6 +18,7 @@ pub mod placeholder;
 pub mod plan;
 pub mod reason;
 pub mod relations;
+pub mod tables;
 pub mod version;
 pub mod view;
 
@@ -24,4 +26,5 @@ pub use definition::{Collector, Column, ColumnKind, Merge, Pieces, Query, Role, 
 pub use placeholder::{Views, quoted};
 pub use plan::{Context, Cost, Harvest, Holds, Plan, Skip};
 pub use reason::{QueryError, Reason};
+pub use tables::Tables;
 pub use version::{ALL, Version, Versions, before, between, since};

@@ -184,7 +184,7 @@ async fn search_end(
     harvest.cost.statements += 1;
     let context = reader.context;
     let message = Message {
-        sql: &context.views.fill(search, context.schema)?,
+        sql: &context.fill(search)?,
         timeout: context.timeout(reader.query.scope),
     };
     message

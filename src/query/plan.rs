@@ -1,5 +1,6 @@
 //! A definition made ready, and its run on one database.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +11,15 @@ use super::message::{Cells, Message, timeout_step};
 use super::pieces::Walk;
 use super::placeholder::Views;
 use super::relations::{self, Kept};
-use super::{Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Version};
+use super::{
+    Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Tables, Version,
+};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 
 /// How long a run that was interrupted may wait to be gone on with.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a query rests that the role or the version does not allow.
+/// How long a query rests that the server has refused for a reason that stays.
 const REST: Duration = Duration::from_secs(180);
 
 /// A collector with everything that does not change from run to run.
@@ -41,8 +44,8 @@ pub struct Context<'a> {
     pub version: Version,
     /// Whether it is in recovery.
     pub standby: bool,
-    /// The application's schema, if one lives in this database.
-    pub schema: Option<&'a str>,
+    /// The application's tables, if one lives in this database.
+    pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
     pub views: &'a Views,
     /// When the run is over at the latest.
@@ -58,6 +61,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The statement with its placeholders filled.
+    pub(super) fn fill<'s>(&self, statement: &'s str) -> Result<Cow<'s, str>, QueryError> {
+        let schema = self.tables.map(|tables| tables.schema.as_str());
+        self.views.fill(statement, schema)
+    }
+
     /// What a statement may take: half of what is left, so that one that hangs leaves time to the
     /// next, and no more than the cap where the application's tables are read.
     pub fn timeout(&self, scope: Scope) -> Duration {
@@ -167,6 +176,12 @@ impl Plan {
         queries.any(|query| query.pieces.is_some())
     }
 
+    /// Whether any of what it asks is to be expected among these tables.
+    pub fn concerns(&self, tables: &Tables) -> bool {
+        let mut queries = self.collector.queries.iter();
+        queries.any(|query| tables.concern(query))
+    }
+
     /// Runs the queries one after the other; one that fails costs its own samples only, and of
     /// those the last ones are kept for a while.
     pub async fn run(
@@ -188,6 +203,9 @@ impl Plan {
         for (index, (query, plan)) in self.collector.queries.iter().zip(&self.queries).enumerate() {
             if let Some(answer) = answers.remove(&index) {
                 harvest.take(index, answer, context);
+                continue;
+            }
+            if context.tables.is_some_and(|tables| !tables.concern(query)) {
                 continue;
             }
             if let Some(skip) = holds.rests(index) {
@@ -224,7 +242,8 @@ impl Plan {
                 reason: error.reason(),
                 message: error.to_string(),
             };
-            if skip.reason.lasts() {
+            let refused = matches!(error, QueryError::Refused { .. });
+            if refused && skip.reason.lasts() {
                 let until = Instant::now() + REST;
                 holds.resting.insert(index, (skip.clone(), until));
             } else if skip.reason.is_failure() {
@@ -378,7 +397,10 @@ impl QueryPlan {
                 format!("PostgreSQL {} has no {}", context.version, query.prefix),
             ));
         };
-        let sql = context.views.fill(statement, context.schema)?;
+        if let Some(tables) = context.tables {
+            tables.check(query)?;
+        }
+        let sql = context.fill(statement)?;
         let reader = Reader {
             query,
             plan: self,

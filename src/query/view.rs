@@ -29,6 +29,17 @@ impl View {
         format!("({})", self.body)
     }
 
+    /// Whether a function with this result, as the server spells it, gives what is needed. One of
+    /// a newer program may give more.
+    pub fn is_given_by(&self, result: &str) -> bool {
+        let columns = result
+            .strip_prefix("TABLE(")
+            .and_then(|rest| rest.strip_suffix(')'));
+        let columns: Vec<_> = columns.unwrap_or_default().split(", ").collect();
+        let mut needed = self.columns.split(", ");
+        needed.all(|column| columns.contains(&column))
+    }
+
     /// What stands in FROM where the role has the function; needs an alias.
     pub fn call(&self) -> String {
         format!("\"{SCHEMA}\".{}()", self.name)
@@ -102,3 +113,27 @@ pub const VIEWS: &[View] = &[
                THEN pg_database_size(oid) END AS size FROM pg_catalog.pg_database",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_gives_what_is_needed_if_it_has_every_column_as_it_should_be() {
+        let view = &View {
+            name: "seen",
+            privilege: None,
+            columns: "name text, at timestamp with time zone",
+            body: "",
+        };
+        let whole = "TABLE(name text, at timestamp with time zone, more integer)";
+        assert!(view.is_given_by(whole));
+        for result in [
+            "TABLE(name text)",
+            "TABLE(name text, at timestamp without time zone)",
+            "text",
+        ] {
+            assert!(!view.is_given_by(result), "{result}");
+        }
+    }
+}

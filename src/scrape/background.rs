@@ -184,6 +184,7 @@ impl Target {
         };
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, self.statement_cap).await?;
+        let application = application.map(Arc::new);
         let (home, known, enabled) = {
             let mut memory = self.memory();
             let Some(entry) = memory.databases.get_mut(database) else {
@@ -191,6 +192,7 @@ impl Target {
             };
             if entry.application != application {
                 entry.application.clone_from(&application);
+                self.rest_no_more(database);
                 tracing::info!(
                     database,
                     application = application.as_ref().map_or("none", |found| found.name),
@@ -200,7 +202,6 @@ impl Target {
             let known = entry.clone();
             (memory.home.clone(), known, memory.enabled.clone())
         };
-        let schema = application.as_ref().map(|found| found.schema.as_str());
         let mut due = Vec::new();
         for plan in self.plans.iter() {
             let Some(key) = self.key_in(plan, database, &home, &known) else {
@@ -223,7 +224,7 @@ impl Target {
                 break;
             }
             let harvest = self
-                .harvest(client, facts, plan, &unit, schema, until)
+                .harvest(client, facts, plan, &unit, application.as_deref(), until)
                 .await;
             let broken = harvest
                 .skipped

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use super::memory::Known;
 use super::target::{Key, Target, Unit, lock};
 use crate::query::{Context, Harvest, Plan, Reason, Scope};
-use crate::server::{Facts, LeaseError, Purpose};
+use crate::server::{Application, Facts, LeaseError, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -45,6 +45,9 @@ pub struct Until {
     pub deadline: Instant,
 }
 
+/// A collector to run, the database, and what lives there.
+type Run = (Arc<Plan>, Option<String>, Option<Arc<Application>>);
+
 impl Target {
     /// Runs what is asked in every scrape, starts what is due, and takes the rest from memory.
     pub async fn gather(
@@ -59,12 +62,18 @@ impl Target {
         let runs: Vec<_> = self
             .foreground(plans)
             .into_iter()
-            .map(|(plan, database, schema)| {
+            .map(|(plan, database, application)| {
                 let unit = self.unit(plan.collector.name, &database);
                 let name = plan.collector.name;
                 let awaited = unit.cell.clone().get(started, || {
-                    self.clone()
-                        .run(facts.clone(), plan, unit, database.clone(), schema, longest)
+                    self.clone().run(
+                        facts.clone(),
+                        plan,
+                        unit,
+                        database.clone(),
+                        application,
+                        longest,
+                    )
                 });
                 async move {
                     let outcome = match timeout_at(deadline.into(), awaited).await {
@@ -132,8 +141,7 @@ impl Target {
             Scope::Server => (database == home).then_some((name, None)),
             Scope::Database => Some((name, Some(database.to_owned()))),
             Scope::Synapse => known
-                .application
-                .is_some()
+                .concerns(plan)
                 .then(|| (name, Some(database.to_owned()))),
         }
     }
@@ -167,10 +175,7 @@ impl Target {
     }
 
     /// What runs in the scrape itself: collectors without a TTL, in the warm databases.
-    pub fn foreground(
-        &self,
-        plans: &[Arc<Plan>],
-    ) -> Vec<(Arc<Plan>, Option<String>, Option<String>)> {
+    pub fn foreground(&self, plans: &[Arc<Plan>]) -> Vec<Run> {
         let memory = self.memory();
         let mut runs = Vec::new();
         for plan in plans {
@@ -182,10 +187,9 @@ impl Target {
                 continue;
             }
             for (name, known) in &memory.databases {
-                let schema = known.application.as_ref().map(|found| found.schema.clone());
-                let wanted = plan.scope() == Scope::Database || schema.is_some();
+                let wanted = plan.scope() == Scope::Database || known.concerns(plan);
                 if wanted && self.connections.is_warm(name) {
-                    runs.push((plan.clone(), Some(name.clone()), schema));
+                    runs.push((plan.clone(), Some(name.clone()), known.application.clone()));
                 }
             }
         }
@@ -199,7 +203,7 @@ impl Target {
         plan: Arc<Plan>,
         unit: Arc<Unit>,
         database: Option<String>,
-        schema: Option<String>,
+        application: Option<Arc<Application>>,
         deadline: Instant,
     ) -> BoxFuture<'static, Harvest> {
         async move {
@@ -215,13 +219,13 @@ impl Target {
                         return Harvest::skipped(Reason::Connection, error.to_string());
                     }
                 };
-                let schema = schema.as_deref();
                 let now = Instant::now();
                 let pause = now + deadline.saturating_duration_since(now) / 2;
                 let until = Until { pause, deadline };
+                let application = application.as_deref();
                 lease
                     .run(async |client| {
-                        self.harvest(client, &facts, &plan, &unit, schema, until)
+                        self.harvest(client, &facts, &plan, &unit, application, until)
                             .await
                     })
                     .await
@@ -245,14 +249,14 @@ impl Target {
         facts: &Facts,
         plan: &Plan,
         unit: &Unit,
-        schema: Option<&str>,
+        application: Option<&Application>,
         until: Until,
     ) -> Harvest {
         let name = plan.collector.name;
         let context = Context {
             version: facts.version,
             standby: facts.standby,
-            schema,
+            tables: application.map(|found| &found.tables),
             views: &facts.views,
             deadline: until.deadline,
             pause: until.pause,

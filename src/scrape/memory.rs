@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::config;
-use crate::query::{Cost, Reason};
+use crate::query::{Cost, Plan, Reason, Tables, tables};
 use crate::server::{Application, Database, Facts};
 
 pub struct Memory {
@@ -27,10 +27,18 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub oid: u32,
-    pub application: Option<Application>,
+    pub application: Option<Arc<Application>>,
     pub visited: Option<Instant>,
     /// Why the last visit failed.
     pub failure: Option<(Reason, String)>,
+}
+
+impl Known {
+    /// Whether what lives there is of any interest to a collector.
+    pub fn concerns(&self, plan: &Plan) -> bool {
+        let application = self.application.as_ref();
+        application.is_some_and(|found| plan.concerns(&found.tables))
+    }
 }
 
 /// What was learned, and is true no more.
@@ -107,7 +115,28 @@ impl Memory {
                     "the role {:?} may not see other sessions; run what `grants` prints",
                     facts.role
                 ));
+            } else if !facts.superuser && views.missing().next().is_some() {
+                warnings.push(format!(
+                    "functions of the strict set-up are older than this program, or not there: {}; \
+                     run again what `matrix-postgres-exporter grants --role {}` prints",
+                    views.missing().collect::<Vec<_>>().join(", "),
+                    facts.role
+                ));
             }
+        }
+        for (name, tables) in self.applications() {
+            if tables.unreadable.is_empty() {
+                continue;
+            }
+            let role = self.facts.as_ref().map_or("", |facts| &facts.role);
+            let what = match tables.granted {
+                true => format!("not read {}", tables::list(&tables.unreadable)),
+                false => "read none of Synapse's tables".to_owned(),
+            };
+            warnings.push(format!(
+                "in database {name:?} the role {role:?} may {what}; run what \
+                 `matrix-postgres-exporter grants --role {role} --database {name}` prints"
+            ));
         }
         for name in self.writable() {
             warnings.push(format!(
@@ -116,6 +145,14 @@ impl Memory {
             ));
         }
         warnings
+    }
+
+    /// The databases in which an application lives, and its tables there.
+    pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
+        self.databases.iter().filter_map(|(name, known)| {
+            let application = known.application.as_ref()?;
+            Some((name.as_str(), &application.tables))
+        })
     }
 
     pub fn writable(&self) -> impl Iterator<Item = &str> {

@@ -53,6 +53,8 @@ own! {
         "Whether the server is newer than any version this exporter was tested with (1): it gets the statements of the newest known one";
     ROLE_WARNING = Gauge "pg_exporter_role_warning" ["warning", "datname"]
         "Always 1: the role may do more than a monitoring role should: superuser, or writable for the application's tables";
+    GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
+        "What `grants` would give the role and it does not have: columns of Synapse's tables in this database, or, where the database is empty, functions for statistics of the whole server; above 0, run again what `grants` prints";
     SCRAPES = Counter "pg_exporter_scrapes_total" []
         "Scrapes of the server";
     LAST_SCRAPE_DURATION = Gauge "pg_exporter_last_scrape_duration_seconds" []

@@ -99,6 +99,12 @@ impl Memory {
             for name in self.writable() {
                 own::ROLE_WARNING.push(page, ["writable", name], 1.0);
             }
+            let functions = facts.views.missing().count();
+            own::GRANTS_MISSING.push(page, [""], functions as f64);
+            for (name, tables) in self.applications() {
+                let columns = tables.unreadable_count();
+                own::GRANTS_MISSING.push(page, [name], columns as f64);
+            }
             own::DATABASES.push(page, [], self.databases.len() as f64);
         }
         own::SCRAPES.push(page, [], self.scrapes as f64);

@@ -162,6 +162,17 @@ impl Target {
         lock(&self.units)
     }
 
+    /// Has refused queries asked again in this database.
+    pub fn rest_no_more(&self, database: &str) {
+        let units = self.units();
+        for (_, unit) in units
+            .iter()
+            .filter(|((_, of), _)| of.as_deref() == Some(database))
+        {
+            *lock(&unit.holds) = Holds::default();
+        }
+    }
+
     /// Forgets what was read of another server, or of databases that are gone.
     pub fn forget(&self, outdated: &Outdated) {
         let mut units = self.units();

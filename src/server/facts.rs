@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::query::message::{Message, timeout_step};
-use crate::query::view::SCHEMA;
+use crate::query::view::{SCHEMA, VIEWS};
 use crate::query::{QueryError, Version, Views};
 
 /// What is true of a server at the time of a scrape.
@@ -66,7 +66,8 @@ const PRIVILEGES: &str = "
 /// The first column is the function, if it may be called; a schema without any gives one row.
 const FUNCTIONS: &str = "
     SELECT CASE WHEN pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
-                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN p.proname END
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN p.proname END,
+           pg_catalog.pg_get_function_result(p.oid)
       FROM pg_catalog.pg_namespace n
       LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
      WHERE n.nspname = 'matrix_postgres_exporter'";
@@ -125,8 +126,10 @@ impl Facts {
                     1 => drop(facts.views.privileges.insert(text(0)?)),
                     _ => {
                         facts.views.strict = true;
-                        if let Some(function) = cells.raw(0)? {
-                            facts.views.functions.insert(function.to_owned());
+                        let (name, result) = (text(0)?, text(1)?);
+                        let mut views = VIEWS.iter().filter(|view| view.name == name);
+                        if views.any(|view| view.is_given_by(&result)) {
+                            facts.views.functions.insert(name);
                         }
                     }
                 }

@@ -3,6 +3,9 @@
 //! `synapse/driver.py` runs it and sends the traffic; what was made is counted there and asked of
 //! Synapse's own admin API.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -18,7 +21,16 @@ pub const OLD: &str = "1.119.0";
 /// A running Synapse. It stops when this is dropped; its database stays.
 pub struct Synapse {
     process: Process,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
+    place: Place,
+}
+
+/// Where its database is.
+#[derive(Clone)]
+struct Place {
+    host: PathBuf,
+    port: u16,
+    database: String,
 }
 
 /// What was made on a Synapse so far.
@@ -83,23 +95,39 @@ impl Synapse {
 
     /// Starts on a database of that name, which is made.
     pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
+        let place = Place {
+            host: postgres.socket_dir().to_owned(),
+            port: postgres.port(),
+            database: database.to_owned(),
+        };
+        Self::run(version, place, Arc::new(scratch())).await
+    }
+
+    /// Ends it and starts another version on the same database, as an upgrade does.
+    pub async fn upgrade(self, version: &str) -> (Self, Made) {
+        self.process.signal(Signal::TERM);
+        self.process.wait_for_end().await;
+        Self::run(version, self.place.clone(), self.folder.clone()).await
+    }
+
+    async fn run(version: &str, place: Place, folder: Arc<TempDir>) -> (Self, Made) {
         let python = deps().join(format!("synapse-{version}/bin/python"));
         assert!(
             python.exists(),
             "{} is missing: `make deps` installs Synapse to test with",
             python.display()
         );
-        let folder = scratch();
         let mut command = command(User::Same, python);
         // The project may be read-only.
         command.arg("-B").arg(DRIVER);
-        command.arg("--host").arg(postgres.socket_dir());
-        command.arg("--port").arg(postgres.port().to_string());
-        command.arg("--database").arg(database);
+        command.arg("--host").arg(&place.host);
+        command.arg("--port").arg(place.port.to_string());
+        command.arg("--database").arg(&place.database);
         command.arg("--folder").arg(folder.path());
         let synapse = Self {
             process: Process::start(command),
-            _folder: folder,
+            folder,
+            place,
         };
         let made = synapse.summary(0).await;
         (synapse, made)

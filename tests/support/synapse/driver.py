@@ -1,6 +1,7 @@
 """Runs a Synapse with traffic for a test.
 
-Run by the Python of an environment from ../install/synapse.sh. Prints what was made, as one line of
+Run by the Python of an environment from ../install/synapse.sh. In the folder of an earlier run it goes
+on where that ended, on the same database and perhaps as another version. Prints what was made, as one line of
 JSON, and again after each signal that it obeys:
 
     SIGUSR1  sends messages until told otherwise

@@ -16,6 +16,8 @@ from process import Failed, Process, free_port, give_to_nobody
 SERVER_NAME = "demo.test"
 ROLE = "synapse_user"
 
+SECRETS = ("registration_shared_secret", "as_token", "hs_token", "macaroon_secret_key", "form_secret")
+
 # What Synapse's log ends with when somebody else has its port; old and new ones.
 PORT_TAKEN = ("Address already in use", "Failed to listen on TCP port")
 
@@ -52,13 +54,23 @@ class Postgres:
 
 
 class Homeserver:
-    """A running Synapse."""
+    """A running Synapse. Where the folder and the database are those of an earlier one, perhaps of
+    another version, it goes on with them."""
 
     def __init__(self, postgres: Postgres, folder: Path, database: str = "synapse"):
+        self.folder = folder
         self.database = database
-        self.shared_secret = secrets.token_hex(16)
-        self.bridge_token = secrets.token_hex(16)
-        create_database(postgres, database)
+        known = folder / "secrets.json"
+        if known.exists():
+            self._secrets = json.loads(known.read_text())
+        else:
+            self._secrets = {name: secrets.token_hex(16) for name in SECRETS}
+            seed = base64.b64encode(os.urandom(32)).decode().rstrip("=")
+            (folder / "signing.key").write_text(f"ed25519 a_demo {seed}\n")
+            create_database(postgres, database)
+            known.write_text(json.dumps(self._secrets))
+        self.shared_secret = self._secrets["registration_shared_secret"]
+        self.bridge_token = self._secrets["as_token"]
         for _ in range(3):
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
@@ -99,13 +111,11 @@ class Homeserver:
 
     def _configure(self, postgres: Postgres, folder: Path, port: int) -> Path:
         """Writes what Synapse reads at its start, and returns the path of homeserver.yaml."""
-        seed = base64.b64encode(os.urandom(32)).decode().rstrip("=")
-        (folder / "signing.key").write_text(f"ed25519 a_demo {seed}\n")
         bridge = {
             "id": "bridge",
             "url": None,
             "as_token": self.bridge_token,
-            "hs_token": secrets.token_hex(16),
+            "hs_token": self._secrets["hs_token"],
             "sender_localpart": "bridgebot",
             "namespaces": {"users": [{"exclusive": True, "regex": "@bridged_.*"}]},
         }
@@ -139,8 +149,8 @@ class Homeserver:
             "signing_key_path": str(folder / "signing.key"),
             "app_service_config_files": [str(folder / "bridge.yaml")],
             "registration_shared_secret": self.shared_secret,
-            "macaroon_secret_key": secrets.token_hex(16),
-            "form_secret": secrets.token_hex(16),
+            "macaroon_secret_key": self._secrets["macaroon_secret_key"],
+            "form_secret": self._secrets["form_secret"],
             "bcrypt_rounds": 4,
             "allow_guest_access": True,
             "room_list_publication_rules": [{"action": "allow"}],

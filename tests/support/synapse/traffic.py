@@ -26,15 +26,23 @@ MARKER = "SECRET-MESSAGE-BODY"
 
 
 class Traffic:
-    """Who and what has been made on a homeserver, so far."""
+    """Who and what has been made on a homeserver, so far. A file in its folder remembers it for
+    the next start of the same homeserver."""
 
     def __init__(self, homeserver: Homeserver):
         self._homeserver = homeserver
+        self._file = homeserver.folder / "traffic.json"
         self._hush = threading.Event()
         self._talker: threading.Thread | None = None
         self._devices: list[str] = []
-        self._transactions = itertools.count()
+        # What Synapse has seen of an earlier run it would take for a repetition.
+        self._transactions = itertools.count(int(time.time() * 1000))
+        if self._file.exists():
+            self._recall()
+        else:
+            self._begin()
 
+    def _begin(self):
         with ThreadPoolExecutor(4) as pool:
             self._people = list(pool.map(self._add_person, range(PEOPLE)))
             self._admin = self._people[0]
@@ -44,6 +52,21 @@ class Traffic:
         self._admin.post("/_matrix/media/v3/upload?filename=a.txt", b"some media", "text/plain")
         # One room is encrypted.
         self._messages = (ROOMS - 1) * MESSAGES_IN_EACH
+
+    def _recall(self):
+        known = json.loads(self._file.read_text())
+        self._people = [Client(self._homeserver, *login) for login in known["people"]]
+        self._admin = self._people[0]
+        self._rooms, self._devices, self._messages = known["rooms"], known["devices"], known["messages"]
+
+    def _remember_all(self):
+        known = {
+            "people": [(person.token, person.user) for person in self._people],
+            "rooms": self._rooms,
+            "devices": self._devices,
+            "messages": self._messages,
+        }
+        self._file.write_text(json.dumps(known))
 
     def summary(self) -> dict:
         """What was made; of users, rooms and devices Synapse itself says the same."""
@@ -60,6 +83,7 @@ class Traffic:
         }
         self._wait_until_synapse_says(asked)
         asked["users"]["bridged"] = 1
+        self._remember_all()
         return asked | {
             "server_name": SERVER_NAME,
             "url": self._homeserver.url,
@@ -195,7 +219,7 @@ class Client:
 
     def __init__(self, homeserver: Homeserver, token: str | None = None, user: str | None = None):
         self._homeserver = homeserver
-        self._token = token
+        self.token = token
         self.user = user
 
     def get(self, path: str) -> dict:
@@ -214,8 +238,8 @@ class Client:
     def _call(self, method: str, path: str, data: bytes | None, content_type: str) -> dict:
         url = self._homeserver.url + path
         request = urllib.request.Request(url, data, {"Content-Type": content_type}, method=method)
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
+        if self.token:
+            request.add_header("Authorization", f"Bearer {self.token}")
         try:
             with opener.open(request, timeout=60) as answer:
                 return json.load(answer)

@@ -1,0 +1,124 @@
+//! The tables of an application, as a role finds them in one database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Query, QueryError, Reason};
+
+/// Columns by table.
+pub type Columns = BTreeMap<String, BTreeSet<String>>;
+
+/// What the definitions read of an application, and how far it can be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Their schema.
+    pub schema: String,
+    /// Whether only a part of the application lives here. What reads another part has no business
+    /// here.
+    pub partial: bool,
+    /// Columns that are not there.
+    pub absent: Columns,
+    /// Columns that are there, and that the role may not read.
+    pub unreadable: Columns,
+    /// Whether the role may read any.
+    pub granted: bool,
+}
+
+impl Tables {
+    /// Whether what the query reads is to be expected here.
+    pub fn concern(&self, query: &Query) -> bool {
+        !self.partial || of(&self.absent, query).is_empty()
+    }
+
+    /// Says beforehand what the server would only say to a statement, and write into its log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the query reads a column that is not there, or that the role may not read.
+    pub fn check(&self, query: &Query) -> Result<(), QueryError> {
+        let absent = of(&self.absent, query);
+        if !absent.is_empty() {
+            return Err(QueryError::Unavailable(
+                Reason::UnsupportedVersion,
+                format!("this version of the application has no {}", list(&absent)),
+            ));
+        }
+        let unreadable = of(&self.unreadable, query);
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let reason = match self.granted {
+            true => Reason::GrantsOutdated,
+            false => Reason::NoPrivilege,
+        };
+        Err(QueryError::Unavailable(
+            reason,
+            format!("the role may not read {}", list(&unreadable)),
+        ))
+    }
+
+    /// How many columns are there that the role may not read.
+    pub fn unreadable_count(&self) -> usize {
+        self.unreadable.values().map(BTreeSet::len).sum()
+    }
+}
+
+/// Those of the columns that a query reads.
+fn of(columns: &Columns, query: &Query) -> Columns {
+    let mut found = Columns::new();
+    for (table, read) in &query.reads {
+        let known = columns.get(*table).into_iter().flatten();
+        for column in known.filter(|column| read.contains(&column.as_str())) {
+            let table = found.entry((*table).to_owned()).or_default();
+            table.insert(column.clone());
+        }
+    }
+    found
+}
+
+/// `devices (hidden, last_seen), users (locked)`
+pub fn list(columns: &Columns) -> String {
+    let tables = columns.iter().map(|(table, columns)| {
+        let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+        format!("{table} ({})", columns.join(", "))
+    });
+    tables.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_query_reads_is_absent_unreadable_or_none_of_its_business() {
+        let query = Query::new("synapse_db")
+            .reads("users", &["name", "locked"])
+            .reads("devices", &["hidden"]);
+        let columns = |table: &str, names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Columns::from([(table.to_owned(), names)])
+        };
+        let check = |tables: &Tables| {
+            let refused = tables.check(&query).unwrap_err();
+            (refused.reason(), refused.to_string())
+        };
+        let mut tables = Tables {
+            unreadable: columns("rooms", &["name"]),
+            ..Tables::default()
+        };
+        tables.check(&query).unwrap();
+
+        tables.unreadable = columns("users", &["locked", "admin", "name"]);
+        let says = "the role may not read users (locked, name)".to_owned();
+        assert_eq!(check(&tables), (Reason::NoPrivilege, says.clone()));
+        tables.granted = true;
+        assert_eq!(check(&tables), (Reason::GrantsOutdated, says));
+        assert_eq!(tables.unreadable_count(), 3);
+
+        tables.absent = columns("devices", &["hidden"]);
+        assert_eq!(check(&tables).0, Reason::UnsupportedVersion);
+        assert!(tables.concern(&query));
+        tables.partial = true;
+        assert!(!tables.concern(&query));
+        assert!(tables.concern(&Query::new("synapse_db").reads("users", &["name"])));
+    }
+}

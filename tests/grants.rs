@@ -1,0 +1,142 @@
+//! What `grants` gave gets lost or too old, is told, and comes back by running it again.
+
+use super::support::exporter::{Exporter, exporter_command};
+use super::support::exposition::Page;
+use super::support::postgres::Postgres;
+use super::support::process::wait_for;
+use super::support::roles::{Role, grant};
+use super::support::synapse::{NEW, OLD, Synapse};
+
+/// Looks again every second.
+const SOON: &str = "{ servers: { main: { databases: { interval: 1s } } }, \
+                      collectors: { synapse_activity: { ttl: 1s } } }";
+
+const MISSING: &str = "pg_exporter_grants_missing";
+const REGISTERED: &str = "synapse_db_users_registered_24h";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_a_migration_took_away_are_told_on_13() {
+    columns_that_a_migration_took_away_are_told(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_a_migration_took_away_are_told_on_18() {
+    columns_that_a_migration_took_away_are_told(18, NEW).await;
+}
+
+async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) {
+    let server = Postgres::start(major).await;
+    let (synapse, made) = Synapse::start(&server, version).await;
+    drop(synapse);
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    let dsn = server.dsn("synapse", "exporter");
+    let exporter = Exporter::configured(&dsn, SOON).await;
+    let page = missing(&exporter, "synapse", 0.0).await;
+    assert_eq!(page.value(MISSING, &[("datname", "")]), Some(0.0));
+    let registered = page.value(REGISTERED, &[]);
+    assert!(registered > Some(0.0), "{registered:?}");
+    assert_eq!(refused(&page), [""; 0]);
+    let (well, said) = check(&dsn);
+    assert!(well, "{said}");
+
+    // As Synapse did to events.stream_ordering.
+    let owner = server.client("synapse", &made.role).await;
+    let swap = "BEGIN;
+                ALTER TABLE users ADD COLUMN creation_ts2 bigint;
+                UPDATE users SET creation_ts2 = creation_ts;
+                ALTER TABLE users DROP COLUMN creation_ts;
+                ALTER TABLE users RENAME COLUMN creation_ts2 TO creation_ts;
+                COMMIT";
+    owner.batch_execute(swap).await.unwrap();
+    let page = missing(&exporter, "synapse", 1.0).await;
+    assert_eq!(page.value(REGISTERED, &[]), None);
+    assert_eq!(refused(&page), ["synapse_activity"]);
+
+    let anew = "BEGIN;
+                CREATE TABLE tasks2 (LIKE scheduled_tasks INCLUDING ALL);
+                DROP TABLE scheduled_tasks;
+                ALTER TABLE tasks2 RENAME TO scheduled_tasks;
+                COMMIT";
+    owner.batch_execute(anew).await.unwrap();
+    let page = missing(&exporter, "synapse", 4.0).await;
+    assert_eq!(refused(&page), ["synapse_activity", "synapse_tasks"]);
+    // Other columns of the table are still read.
+    assert!(page.samples("synapse_db_users").next().is_some());
+    assert_eq!(page.failed().len(), 0, "{:?}", page.skipped());
+
+    let told = "in database \"synapse\" the role \"exporter\" may not read \
+                scheduled_tasks (action, status, timestamp), users (creation_ts); run what \
+                `matrix-postgres-exporter grants --role exporter --database synapse` prints";
+    let (well, said) = check(&dsn);
+    assert!(!well && said.contains(told), "{said}");
+    let landing = exporter.get("/").await;
+    let landing = landing.text().replace("&quot;", "\"");
+    assert!(landing.contains(told), "{landing}");
+
+    grant(&server, "exporter", &["synapse"], &[]).await;
+    missing(&exporter, "synapse", 0.0).await;
+    wait_for("it is seen again", || async {
+        let page = exporter.scrape().await;
+        refused(&page).is_empty() && page.value(REGISTERED, &[]) == registered
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_an_older_program_are_told() {
+    let server = Postgres::start(18).await;
+    Role::Strict
+        .create(&server, "exporter", &["postgres"])
+        .await;
+    let exporter = Exporter::configured(&server.dsn("postgres", "exporter"), SOON).await;
+    missing(&exporter, "", 0.0).await;
+
+    let schema = "matrix_postgres_exporter";
+    let older = format!(
+        "DROP FUNCTION {schema}.pg_stat_replication();
+         CREATE FUNCTION {schema}.pg_stat_replication() RETURNS TABLE(pid integer) LANGUAGE sql
+             AS 'SELECT pid FROM pg_catalog.pg_stat_replication';
+         GRANT EXECUTE ON FUNCTION {schema}.pg_stat_replication() TO exporter;
+         DROP FUNCTION {schema}.pg_database_size()"
+    );
+    server.sql("postgres", &older).await;
+    let page = missing(&exporter, "", 2.0).await;
+    let skip = ("stat_replication", "grants_outdated", "");
+    assert!(page.skipped().contains(&skip), "{:?}", page.skipped());
+    let landing = exporter.get("/").await;
+    let told = "older than this program, or not there: pg_stat_replication, pg_database_size; \
+                run again what `matrix-postgres-exporter grants --role exporter` prints";
+    assert!(landing.text().contains(told), "{}", landing.text());
+
+    grant(&server, "exporter", &["postgres"], &[]).await;
+    let page = missing(&exporter, "", 0.0).await;
+    assert_eq!(refused(&page), [""; 0]);
+}
+
+/// The page that says so.
+async fn missing(exporter: &Exporter, database: &str, count: f64) -> Page {
+    let question = format!("{count} grants are missing");
+    wait_for(&question, || async {
+        let page = exporter.scrape().await;
+        page.value(MISSING, &[("datname", database)]) == Some(count)
+    })
+    .await;
+    exporter.scrape().await
+}
+
+/// The collectors that miss a privilege.
+fn refused(page: &Page) -> Vec<&str> {
+    let skipped = page.skipped().into_iter();
+    let refused =
+        skipped.filter(|(_, reason, _)| ["no_privilege", "grants_outdated"].contains(reason));
+    refused.map(|(collector, ..)| collector).collect()
+}
+
+/// Whether `check` finds everything well, and what it says.
+fn check(dsn: &str) -> (bool, String) {
+    let output = exporter_command(&["check", "--dsn", dsn]).output().unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
