@@ -28,3 +28,4 @@ mod rights;
 mod schema;
 mod synapse;
 mod values;
+mod waiting;
