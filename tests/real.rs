@@ -12,6 +12,7 @@ mod cli;
 mod connect;
 mod cost;
 mod down;
+mod events;
 mod grants;
 mod limits;
 mod names;

@@ -108,7 +108,7 @@ BEGIN
        ('event_push_actions_staging', 'inserted_ts'),
        ('event_push_summary_stream_ordering', 'stream_ordering'),
        ('event_reports', 'received_ts'),
-       ('events', 'event_id'), ('events', 'received_ts'),
+       ('events', 'event_id'), ('events', 'received_ts'), ('events', 'rejection_reason'), ('events', 'state_key'), ('events', 'stream_ordering'), ('events', 'type'),
        ('events_stream_seq', 'is_called'), ('events_stream_seq', 'last_value'),
        ('federation_inbound_events_staging', 'received_ts'),
        ('federation_stream_position', 'instance_name'), ('federation_stream_position', 'stream_id'), ('federation_stream_position', 'type'),

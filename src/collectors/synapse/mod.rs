@@ -16,6 +16,7 @@ super::collectors! {
     synapse_devices,
     synapse_encryption,
     synapse_event_graph,
+    synapse_events,
     synapse_federation,
     synapse_identities,
     synapse_locale,
