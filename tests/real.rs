@@ -29,3 +29,4 @@ mod rights;
 mod schema;
 mod synapse;
 mod values;
+mod waiting;

@@ -57,9 +57,12 @@ class Homeserver:
     """A running Synapse. Where the folder and the database are those of an earlier one, perhaps of
     another version, it goes on with them."""
 
-    def __init__(self, postgres: Postgres, folder: Path, database: str = "synapse"):
+    def __init__(
+        self, postgres: Postgres, folder: Path, database: str = "synapse", bridge_url: str | None = None
+    ):
         self.folder = folder
         self.database = database
+        self._bridge_url = bridge_url
         known = folder / "secrets.json"
         if known.exists():
             self._secrets = json.loads(known.read_text())
@@ -113,7 +116,7 @@ class Homeserver:
         """Writes what Synapse reads at its start, and returns the path of homeserver.yaml."""
         bridge = {
             "id": "bridge",
-            "url": None,
+            "url": self._bridge_url,
             "as_token": self.bridge_token,
             "hs_token": self._secrets["hs_token"],
             "sender_localpart": "bridgebot",
