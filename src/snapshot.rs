@@ -50,10 +50,8 @@ impl Snapshot {
 
     /// Adds the samples of another snapshot.
     pub fn append(&mut self, other: Self) {
-        if self.families.is_empty() {
-            *self = other;
-        } else {
-            self.merge(&other);
+        for Family { metric, samples } in other.families.into_values() {
+            self.extend(&metric, samples);
         }
     }
 

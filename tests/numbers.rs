@@ -7,6 +7,9 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
 
+mod backlog;
+mod people;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn synapses_numbers_are_right_on_13() {
     synapses_numbers_are_right(13, OLD).await;
@@ -25,7 +28,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let begun = "INSERT INTO background_updates (update_name, progress_json) \
                  VALUES ('one', '{}'), ('two', '{}')";
     server.sql("synapse", begun).await;
-    for (what_is_left, _) in LEFT {
+    for (what_is_left, _) in left(version) {
         server
             .sql("synapse", &format!("{AGO}; {what_is_left}"))
             .await;
@@ -41,7 +44,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
         are_what_was_made(&page, database, &made);
         are_what_the_tables_hold(&page, database, schema, &server).await;
-        are_what_is_left(&page, database);
+        are_what_is_left(&page, database, version);
         assert_eq!(behind(&page, database), []);
     }
 
@@ -123,8 +126,8 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
-fn are_what_is_left(page: &Page, database: &str) {
-    for (metric, labels, wanted) in LEFT.iter().flat_map(|(_, served)| *served) {
+fn are_what_is_left(page: &Page, database: &str, version: &str) {
+    for (metric, labels, wanted) in left(version).into_iter().flat_map(|(_, served)| served) {
         let labels = [&[("datname", database)], *labels].concat();
         let found = page.value(metric, &labels);
         let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
@@ -172,7 +175,7 @@ async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, ser
         let pending = page.value("synapse_db_background_update_pending", &labels);
         assert_eq!(pending, Some(1.0), "{database} {update}");
     }
-    for (metric, label, sql) in BY_LABEL {
+    for (metric, label, sql) in by_label() {
         let rows = server.sql(database, &in_schema(schema, sql)).await;
         assert!(!rows.is_empty(), "{database} {metric}");
         for row in rows {
@@ -229,8 +232,25 @@ const AGO: &str = "CREATE FUNCTION pg_temp.ago(seconds numeric) RETURNS bigint
 /// A metric, some of its labels, and its value; an age is at least that.
 type Served = (&'static str, &'static [(&'static str, &'static str)], f64);
 
-/// Rows as Synapse leaves them when something is wrong, and what is served of them.
-const LEFT: &[(&str, &[Served])] = &[
+/// Rows as Synapse leaves them, and what is served of them.
+type Left = (&'static str, &'static [Served]);
+
+/// A metric with a label, and the query that gives the label's values and the metric's.
+type ByLabel = (&'static str, &'static str, &'static str);
+
+fn left(version: &str) -> Vec<Left> {
+    let by_new = match version {
+        NEW => backlog::LEFT_BY_NEW,
+        _ => &[],
+    };
+    [LEFT, people::LEFT, backlog::LEFT, by_new].concat()
+}
+
+fn by_label() -> Vec<ByLabel> {
+    [BY_LABEL, people::BY_LABEL, backlog::BY_LABEL].concat()
+}
+
+const LEFT: &[Left] = &[
     // tasks
     (
         "INSERT INTO scheduled_tasks (id, action, status, timestamp)
@@ -378,33 +398,6 @@ const LEFT: &[(&str, &[Served])] = &[
             ),
         ],
     ),
-    // media
-    (
-        "INSERT INTO remote_media_cache
-                (media_origin, media_id, media_type, created_ts, media_length, filesystem_id,
-                 quarantined_by)
-         VALUES ('well.example', 'one', 'image/png', pg_temp.ago(9), 2000000000, 'one', NULL),
-                ('well.example', 'two', 'image/png', pg_temp.ago(9), 2000000000, 'two', 'admin');
-         INSERT INTO local_media_repository (media_id, media_length, created_ts)
-         VALUES ('announced', NULL, pg_temp.ago(9));
-         INSERT INTO local_media_repository_url_cache (url, download_ts, expires_ts)
-         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-9))",
-        &[
-            ("synapse_db_media_files", &[("origin", "remote")], 2.0),
-            ("synapse_db_media_bytes", &[("origin", "remote")], 4e9),
-            (
-                "synapse_db_media_files_quarantined",
-                &[("origin", "remote")],
-                1.0,
-            ),
-            (
-                "synapse_db_media_files_quarantined",
-                &[("origin", "local")],
-                0.0,
-            ),
-            ("synapse_db_url_previews", &[], 1.0),
-        ],
-    ),
     // activity
     (
         "INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
@@ -429,25 +422,12 @@ const LEFT: &[(&str, &[Served])] = &[
     ),
 ];
 
-/// A metric with a label, and the query that gives the label's values and the metric's.
-const BY_LABEL: &[(&str, &str, &str)] = &[
-    (
-        "synapse_db_media_files",
-        "origin",
-        "SELECT 'local', count(*) FROM local_media_repository WHERE media_length IS NOT NULL",
-    ),
-    (
-        "synapse_db_media_bytes",
-        "origin",
-        "SELECT 'local', sum(media_length) FROM local_media_repository",
-    ),
-    (
-        "synapse_db_users_active",
-        "within",
-        "SELECT span, count(DISTINCT user_id)
+const BY_LABEL: &[ByLabel] = &[(
+    "synapse_db_users_active",
+    "within",
+    "SELECT span, count(DISTINCT user_id)
            FROM user_ips, (VALUES ('1h', interval '1 hour'), ('24h', '1 day'), ('7d', '7 days'))
                            AS spans (span, length)
           WHERE to_timestamp(last_seen / 1000.0) > now() - length
           GROUP BY 1",
-    ),
-];
+)];

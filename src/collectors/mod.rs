@@ -160,7 +160,7 @@ mod tests {
                     let (placeholder, rest) = rest.split_once('}').unwrap();
                     match placeholder {
                         "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
-                        "relations" | "schema_name" => (),
+                        "relations" | "piece" | "schema_name" => (),
                         // How often, in a regular expression.
                         count if count.bytes().all(|b| b.is_ascii_digit()) => (),
                         view => {
@@ -168,6 +168,32 @@ mod tests {
                             assert!(rest.starts_with(" AS "), "{name}: {view} has no alias");
                         }
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_runs_in_pieces_is_refreshed_behind_the_scrapes() {
+        for collector in all() {
+            for query in collector.queries {
+                let name = collector.name;
+                for (_, sql) in &query.statements {
+                    let pieces = sql.matches("{piece}").count();
+                    assert_eq!(pieces > 0, query.pieces.is_some(), "{name}: {sql}");
+                }
+                let Some(pieces) = query.pieces else {
+                    let largest = query.columns.iter().any(|column| column.largest);
+                    assert!(!largest, "{name} has no pieces to compare");
+                    continue;
+                };
+                assert!(!collector.ttl.is_zero(), "{name} has no TTL");
+                for column in pieces.key.split(", ") {
+                    let mut reads = query.reads.iter();
+                    let declared = reads.any(|(table, columns)| {
+                        *table == pieces.table && columns.contains(&column)
+                    });
+                    assert!(declared, "{name} walks along {column} and does not read it");
                 }
             }
         }
@@ -255,9 +281,10 @@ mod tests {
                 }
                 let declared: BTreeSet<_> = query.reads.iter().map(|(table, _)| *table).collect();
                 assert_eq!(tables, declared, "{name}");
+                let key = query.pieces.map_or("", |pieces| pieces.key);
                 for column in query.reads.iter().flat_map(|(_, columns)| columns.iter()) {
                     assert!(
-                        sql.contains(column),
+                        sql.contains(column) || key.contains(column),
                         "{name} grants {column} and never reads it"
                     );
                 }

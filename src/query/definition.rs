@@ -79,6 +79,8 @@ pub struct Query {
     pub reads: Vec<(&'static str, &'static [&'static str])>,
     /// What becomes of two rows with the same labels.
     pub merge: Merge,
+    /// The table along whose key it runs in pieces.
+    pub pieces: Option<Pieces>,
 }
 
 impl Query {
@@ -92,6 +94,7 @@ impl Query {
             columns: Vec::new(),
             reads: Vec::new(),
             merge: Merge::Drop,
+            pieces: None,
         }
     }
 
@@ -111,7 +114,7 @@ impl Query {
     /// schema-qualified. `{schema}` stands for the application's schema and `{schema_name}` for that
     /// name as a string, `{pg_stat_activity}` and its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
     /// for an `oid[]` of tables: such a statement runs in chunks, and returns the table's oid in
-    /// the column `relid`.
+    /// the column `relid`. For `{piece}` see [`Self::in_pieces`].
     pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {
         self.statements.push((versions, sql));
         self
@@ -153,6 +156,14 @@ impl Query {
         self
     }
 
+    /// Of the column just added the largest value of all pieces stays; other values are added up.
+    pub fn largest(mut self) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.largest = true;
+        }
+        self
+    }
+
     /// The column just added gives a metric of this full name, instead of `prefix_column`.
     pub fn named(mut self, metric: &'static str) -> Self {
         if let Some(column) = self.columns.last_mut() {
@@ -182,6 +193,15 @@ impl Query {
         self
     }
 
+    /// Reads a table that may be large in pieces, along the columns with which an index of it
+    /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. In the
+    /// statement `{piece}` stands for the condition on them. What the pieces say of the same
+    /// labels is added up, so a DISTINCT is right only of what the key begins with.
+    pub fn in_pieces(mut self, table: &'static str, key: &'static str) -> Self {
+        self.pieces = Some(Pieces { table, key });
+        self
+    }
+
     /// The full name of a value column's metric.
     pub fn metric_name(&self, column: &Column) -> String {
         match column.metric {
@@ -206,6 +226,7 @@ impl Query {
             metric: None,
             labels: None,
             versions: ALL,
+            largest: false,
         });
         self
     }
@@ -242,6 +263,15 @@ pub enum Merge {
     Max,
 }
 
+/// A table, and the columns with which one of its indexes begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// The table, of the application.
+    pub table: &'static str,
+    /// The columns, separated by commas.
+    pub key: &'static str,
+}
+
 /// A column of the result.
 #[derive(Clone, Debug)]
 pub struct Column {
@@ -257,6 +287,8 @@ pub struct Column {
     pub labels: Option<&'static [&'static str]>,
     /// The versions whose statement returns the column.
     pub versions: Versions,
+    /// Whether the largest value of all pieces stays, instead of their sum.
+    pub largest: bool,
 }
 
 /// What a column becomes. A NULL value gives no sample, a NULL label the empty string; `t` and

@@ -7,11 +7,13 @@
 //! - [`placeholder`]: what the placeholders of a statement stand for
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked
+//! - [`pieces`]: statements on tables that may be large run in pieces along a key
 //! - [`message`]: one statement in one guarded message, and its rows
 //! - [`reason`]: why something could not be seen
 
 pub mod definition;
 pub mod message;
+pub mod pieces;
 pub mod placeholder;
 pub mod plan;
 pub mod reason;
@@ -20,7 +22,7 @@ pub mod tables;
 pub mod version;
 pub mod view;
 
-pub use definition::{Collector, Column, ColumnKind, Merge, Query, Role, Scope};
+pub use definition::{Collector, Column, ColumnKind, Merge, Pieces, Query, Role, Scope};
 pub use placeholder::{Views, quoted};
 pub use plan::{Context, Cost, Harvest, Holds, Plan, Skip};
 pub use reason::{QueryError, Reason};

@@ -18,7 +18,7 @@ pub struct Views {
 }
 
 impl Views {
-    /// The statement with every placeholder filled in but `{relations}`.
+    /// The statement with every placeholder filled in but `{relations}` and `{piece}`.
     ///
     /// # Errors
     ///

@@ -1,18 +1,23 @@
 //! A definition made ready, and its run on one database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::message::{Cells, Message, timeout_step};
+use super::pieces::Walk;
 use super::placeholder::Views;
 use super::relations::{self, Kept};
 use super::{
     Collector, ColumnKind, Merge, Query, QueryError, Reason, Role, Scope, Tables, Version,
 };
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
+
+/// How long a run that was interrupted may wait to be gone on with.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a query rests that the server has refused for a reason that stays.
 const REST: Duration = Duration::from_secs(180);
@@ -45,6 +50,10 @@ pub struct Context<'a> {
     pub views: &'a Views,
     /// When the run is over at the latest.
     pub deadline: Instant,
+    /// When others have their turn, so that what runs in pieces goes on in the next run.
+    pub pause: Instant,
+    /// How old an answer may get while it cannot be had anew.
+    pub keep: Duration,
     /// The longest that a statement on the application's tables may take.
     pub statement_cap: Duration,
     /// How many rows are served at most.
@@ -52,6 +61,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The statement with its placeholders filled.
+    pub(super) fn fill<'s>(&self, statement: &'s str) -> Result<Cow<'s, str>, QueryError> {
+        let schema = self.tables.map(|tables| tables.schema.as_str());
+        self.views.fill(statement, schema)
+    }
+
     /// What a statement may take: half of what is left, so that one that hangs leaves time to the
     /// next, and no more than the cap where the application's tables are read.
     pub fn timeout(&self, scope: Scope) -> Duration {
@@ -78,6 +93,20 @@ pub struct Harvest {
     pub oldest: Instant,
     /// The samples of each table, where the run was one in chunks.
     pub kept: BTreeMap<u32, Kept>,
+    /// The answer to each query, where answers may be kept.
+    pub answers: BTreeMap<usize, Answer>,
+    /// Whether others have their turn, and the next run goes on with this one.
+    pub paused: bool,
+    /// How long it has rested between pieces.
+    pub(super) rested: Duration,
+}
+
+/// What a query brought.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// When it was asked.
+    at: Instant,
+    snapshot: Snapshot,
 }
 
 /// Something that could not be seen.
@@ -92,7 +121,7 @@ pub struct Skip {
 /// What a run cost the database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// From the first statement to the end of the last answer.
+    /// From the first statement to the end of the last answer, without rests.
     pub duration: Duration,
     /// Statements sent.
     pub statements: u64,
@@ -102,9 +131,29 @@ pub struct Cost {
     pub cut: u64,
 }
 
-/// Queries that rest, since asking again would bring the same refusal.
+/// What a run leaves to the next.
 #[derive(Debug, Default)]
-pub struct Holds(HashMap<usize, (Skip, Instant)>);
+pub struct Holds {
+    /// Queries that rest, since asking again would bring the same refusal.
+    resting: HashMap<usize, (Skip, Instant)>,
+    paused: Option<Paused>,
+}
+
+/// A run that others have interrupted.
+#[derive(Debug)]
+struct Paused {
+    at: Instant,
+    answers: BTreeMap<usize, Answer>,
+    /// The query that goes on, and how far it is.
+    index: usize,
+    walk: Walk,
+}
+
+/// How the run of a query has ended.
+enum Ended {
+    Answered(Answer),
+    Paused(Walk),
+}
 
 impl Plan {
     /// Makes a definition ready.
@@ -121,13 +170,20 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
+    /// Whether any of its queries runs in pieces.
+    pub fn in_pieces(&self) -> bool {
+        let mut queries = self.collector.queries.iter();
+        queries.any(|query| query.pieces.is_some())
+    }
+
     /// Whether any of what it asks is to be expected among these tables.
     pub fn concerns(&self, tables: &Tables) -> bool {
         let mut queries = self.collector.queries.iter();
         queries.any(|query| tables.concern(query))
     }
 
-    /// Runs the queries one after the other; one that fails costs its own samples only.
+    /// Runs the queries one after the other; one that fails costs its own samples only, and of
+    /// those the last ones are kept for a while.
     pub async fn run(
         &self,
         client: &Client,
@@ -137,7 +193,18 @@ impl Plan {
     ) -> Harvest {
         let started = Instant::now();
         let mut harvest = Harvest::empty();
+        let paused = holds.paused.take();
+        let paused = paused.filter(|paused| paused.at.elapsed() < PATIENCE);
+        let (mut answers, mut left) = match paused {
+            Some(paused) => (paused.answers, Some((paused.index, paused.walk))),
+            None => Default::default(),
+        };
+        let mut unanswered = Vec::new();
         for (index, (query, plan)) in self.collector.queries.iter().zip(&self.queries).enumerate() {
+            if let Some(answer) = answers.remove(&index) {
+                harvest.take(index, answer, context);
+                continue;
+            }
             if context.tables.is_some_and(|tables| !tables.concern(query)) {
                 continue;
             }
@@ -145,11 +212,31 @@ impl Plan {
                 harvest.skipped.push(skip);
                 continue;
             }
-            let Err(error) = plan
-                .run(client, query, context, previous, &mut harvest)
-                .await
-            else {
+            if harvest.paused {
+                unanswered.push(index);
                 continue;
+            }
+            let walk = left.take_if(|(of, _)| *of == index).map(|(_, walk)| walk);
+            let run = plan.run(client, query, context, previous, walk, &mut harvest);
+            let error = match run.await {
+                Ok(Ended::Answered(answer)) => {
+                    harvest.take(index, answer, context);
+                    continue;
+                }
+                Ok(Ended::Paused(walk)) => {
+                    harvest.paused = true;
+                    holds.paused = Some(Paused {
+                        at: Instant::now(),
+                        answers: harvest.answers.clone(),
+                        index,
+                        walk,
+                    });
+                    QueryError::Unavailable(
+                        Reason::Deadline,
+                        "it takes longer than others can wait, and goes on in the next run".into(),
+                    )
+                }
+                Err(error) => error,
             };
             let skip = Skip {
                 reason: error.reason(),
@@ -157,13 +244,19 @@ impl Plan {
             };
             let refused = matches!(error, QueryError::Refused { .. });
             if refused && skip.reason.lasts() {
-                holds.0.insert(index, (skip.clone(), Instant::now() + REST));
+                let until = Instant::now() + REST;
+                holds.resting.insert(index, (skip.clone(), until));
+            } else if skip.reason.is_failure() {
+                unanswered.push(index);
             }
             let broken = matches!(error, QueryError::Broken(_));
             harvest.skipped.push(skip);
             if broken {
                 break;
             }
+        }
+        for index in unanswered {
+            harvest.keep(index, previous, context);
         }
         if harvest.cost.cut > 0 {
             harvest.skipped.push(Skip {
@@ -174,13 +267,11 @@ impl Plan {
                 ),
             });
         }
-        harvest.cost.duration = started.elapsed();
+        harvest.cost.duration = started.elapsed().saturating_sub(harvest.rested);
         harvest.at = Instant::now();
-        harvest.oldest = harvest
-            .kept
-            .values()
-            .map(|kept| kept.at)
-            .fold(harvest.at, Instant::min);
+        let kept = harvest.kept.values().map(|kept| kept.at);
+        let answers = harvest.answers.values().map(|answer| answer.at);
+        harvest.oldest = kept.chain(answers).fold(harvest.at, Instant::min);
         harvest
     }
 }
@@ -195,6 +286,9 @@ impl Harvest {
             at: Instant::now(),
             oldest: Instant::now(),
             kept: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            paused: false,
+            rested: Duration::ZERO,
         }
     }
 
@@ -213,14 +307,41 @@ impl Harvest {
     pub fn success(&self) -> bool {
         !self.skipped.iter().any(|skip| skip.reason.is_failure())
     }
+
+    /// Forgets what was read of these databases.
+    pub fn forget(&mut self, databases: &BTreeSet<String>) {
+        let answers = self.answers.values_mut();
+        for snapshot in answers.map(|answer| &mut answer.snapshot) {
+            snapshot.drop_labelled("datname", databases);
+        }
+        self.snapshot.drop_labelled("datname", databases);
+    }
+
+    fn take(&mut self, index: usize, answer: Answer, context: &Context<'_>) {
+        if context.keep.is_zero() {
+            self.snapshot.append(answer.snapshot);
+        } else {
+            self.snapshot.merge(&answer.snapshot);
+            self.answers.insert(index, answer);
+        }
+    }
+
+    /// Takes the last answer, where it is not too old.
+    fn keep(&mut self, index: usize, previous: Option<&Self>, context: &Context<'_>) {
+        let last = previous.and_then(|previous| previous.answers.get(&index));
+        let last = last.filter(|answer| answer.at.elapsed() < context.keep);
+        if let Some(answer) = last {
+            self.take(index, answer.clone(), context);
+        }
+    }
 }
 
 impl Holds {
     fn rests(&mut self, index: usize) -> Option<Skip> {
-        match self.0.get(&index) {
+        match self.resting.get(&index) {
             Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
             _ => {
-                self.0.remove(&index);
+                self.resting.remove(&index);
                 None
             }
         }
@@ -256,8 +377,9 @@ impl QueryPlan {
         query: &Query,
         context: &Context<'_>,
         previous: Option<&Harvest>,
+        walk: Option<Walk>,
         harvest: &mut Harvest,
-    ) -> Result<(), QueryError> {
+    ) -> Result<Ended, QueryError> {
         let role = if context.standby {
             Role::Standby
         } else {
@@ -278,35 +400,47 @@ impl QueryPlan {
         if let Some(tables) = context.tables {
             tables.check(query)?;
         }
-        let schema = context.tables.map(|tables| tables.schema.as_str());
-        let sql = context.views.fill(statement, schema)?;
+        let sql = context.fill(statement)?;
         let reader = Reader {
             query,
             plan: self,
             context,
         };
-        if sql.contains(relations::PLACEHOLDER) {
+        let mut at = Instant::now();
+        let snapshot = if let Some(pieces) = query.pieces {
+            let mut walk = walk.unwrap_or_default();
+            at = walk.begun;
+            let going_on = walk.go_on(client, &sql, pieces, &reader, harvest);
+            if !going_on.await? {
+                return Ok(Ended::Paused(walk));
+            }
+            walk.end(context.limit, harvest)
+        } else if sql.contains(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
-            return relations::run(client, &sql, reader, kept, harvest).await;
-        }
-        let rows = reader.read(client, &sql, &mut harvest.cost).await?;
-        harvest.add(rows, query.merge);
-        Ok(())
+            relations::run(client, &sql, reader, kept, harvest).await?
+        } else {
+            let rows = reader.read(client, &sql, &mut harvest.cost).await?;
+            let samples = rows.into_iter().flat_map(|row| row.samples);
+            snapshot_of(samples, query.merge)
+        };
+        Ok(Ended::Answered(Answer { at, snapshot }))
     }
 }
 
-impl Harvest {
-    /// Adds the samples of one query.
-    pub(super) fn add(&mut self, rows: Vec<RowSamples>, merge: Merge) {
-        let samples = rows.into_iter().flat_map(|row| row.samples);
-        for (metric, samples) in by_metric(samples) {
-            let samples = match merge {
-                Merge::Drop => samples,
-                Merge::Max => largest(samples),
-            };
-            self.snapshot.extend(&metric, samples);
-        }
+/// The samples of one query, or of one piece of it.
+pub(super) fn snapshot_of(
+    samples: impl Iterator<Item = (Arc<Metric>, Sample)>,
+    merge: Merge,
+) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (metric, samples) in by_metric(samples) {
+        let samples = match merge {
+            Merge::Drop => samples,
+            Merge::Max => largest(samples),
+        };
+        snapshot.extend(&metric, samples);
     }
+    snapshot
 }
 
 /// The samples of each metric, in their order.

@@ -13,9 +13,9 @@ use std::time::Instant;
 use tokio_postgres::Client;
 
 use super::message::Message;
-use super::plan::{Cost, Reader, by_metric};
+use super::plan::{Cost, Reader, snapshot_of};
 use super::{Harvest, QueryError, Reason, Scope, Skip};
-use crate::snapshot::{Metric, Sample};
+use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// Stands for an `oid[]` of tables.
 pub const PLACEHOLDER: &str = "{relations}";
@@ -62,7 +62,7 @@ pub(super) async fn run(
     reader: Reader<'_>,
     previous: Option<&BTreeMap<u32, Kept>>,
     harvest: &mut Harvest,
-) -> Result<(), QueryError> {
+) -> Result<Snapshot, QueryError> {
     let mut tables = Tables::read(client, &reader, &mut harvest.cost).await?;
     let beyond = tables.free.len().saturating_sub(reader.context.limit);
     tables.free.truncate(reader.context.limit);
@@ -127,10 +127,7 @@ pub(super) async fn run(
         .kept
         .values()
         .flat_map(|kept| kept.samples.iter().cloned());
-    for (metric, samples) in by_metric(samples) {
-        harvest.snapshot.extend(&metric, samples);
-    }
-    Ok(())
+    Ok(snapshot_of(samples, reader.query.merge))
 }
 
 struct Tables {

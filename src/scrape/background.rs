@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
+use super::gather::Until;
 use super::reach::Unanswered;
 use super::target::Target;
 use crate::query::{QueryError, Reason, Scope};
@@ -21,6 +22,9 @@ use crate::server::{Application, Facts, Purpose};
 
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to count in pieces before other databases have their turn.
+const TURN: Duration = Duration::from_secs(5);
 
 /// The databases that wait for their turn.
 pub struct Background {
@@ -32,6 +36,8 @@ pub struct Background {
 #[derive(Default)]
 pub struct Queue {
     databases: VecDeque<String>,
+    /// Those that have had their turn and are not done; they go on when no other waits.
+    paused: VecDeque<String>,
     worker: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -82,6 +88,7 @@ impl Background {
         let mut queue = self.queue();
         queue.closed = true;
         queue.databases.clear();
+        queue.paused.clear();
         if let Some(worker) = queue.worker.take() {
             worker.abort();
         }
@@ -98,7 +105,7 @@ async fn work(target: Arc<Target>) {
         let background = target.background();
         let next = {
             let mut queue = background.queue();
-            let next = queue.databases.front().cloned();
+            let next = queue.databases.front().or(queue.paused.front()).cloned();
             if next.is_none() {
                 // Under the lock, so that whoever adds one sees that nobody works.
                 queue.worker = None;
@@ -107,33 +114,44 @@ async fn work(target: Arc<Target>) {
         };
         let Some(database) = next else { return };
         let deadline = Instant::now() + JOB_LIMIT;
-        target.refresh(&database, deadline).await;
-        background.queue().databases.pop_front();
+        let paused = target.refresh(&database, deadline).await;
+        let mut queue = background.queue();
+        queue.databases.pop_front_if(|front| *front == database);
+        queue.paused.retain(|other| *other != database);
+        if paused {
+            queue.paused.push_back(database);
+        }
+        drop(queue);
         background.ended.send_modify(|count| *count += 1);
     }
 }
 
 impl Target {
-    /// The background work on one database: what lives in it, and every value that is due.
-    pub async fn refresh(&self, database: &str, deadline: Instant) {
+    /// The background work on one database: what lives in it, and every value that is due. Says
+    /// whether there is more to do when others have had their turn.
+    pub async fn refresh(&self, database: &str, deadline: Instant) -> bool {
         let facts = self.memory().facts.clone();
         let (Some(facts), Some(known)) = (facts, self.memory().databases.get(database).cloned())
         else {
-            return;
+            return false;
         };
         let work = async {
             let mut lease = self
                 .connections
                 .lease_of(&facts, database, Purpose::Background)
                 .await?;
-            lease
+            let paused = lease
                 .run(async |client| self.refresh_on(client, &facts, database, deadline).await)
                 .await?;
-            Ok::<_, Unanswered>(())
+            Ok::<_, Unanswered>(paused)
         };
         let work = AssertUnwindSafe(work).catch_unwind();
+        let mut paused = false;
         let failure = match timeout_at(deadline.into(), work).await {
-            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Ok(more))) => {
+                paused = more;
+                None
+            }
             Ok(Ok(Err(error))) => Some((error.reason(), error.to_string())),
             Ok(Err(_)) => Some((Reason::Error, "a collector panicked".to_owned())),
             Err(_) => Some((Reason::Deadline, "it took too long".to_owned())),
@@ -150,6 +168,7 @@ impl Target {
             entry.visited = Some(Instant::now());
             entry.failure = failure;
         }
+        paused
     }
 
     async fn refresh_on(
@@ -158,14 +177,18 @@ impl Target {
         facts: &Facts,
         database: &str,
         deadline: Instant,
-    ) -> Result<(), QueryError> {
+    ) -> Result<bool, QueryError> {
+        let until = Until {
+            pause: Instant::now() + TURN,
+            deadline,
+        };
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, self.statement_cap).await?;
         let application = application.map(Arc::new);
         let (home, known, enabled) = {
             let mut memory = self.memory();
             let Some(entry) = memory.databases.get_mut(database) else {
-                return Ok(());
+                return Ok(false);
             };
             if entry.application != application {
                 entry.application.clone_from(&application);
@@ -179,30 +202,44 @@ impl Target {
             let known = entry.clone();
             (memory.home.clone(), known, memory.enabled.clone())
         };
+        let mut due = Vec::new();
         for plan in self.plans.iter() {
             let Some(key) = self.key_in(plan, database, &home, &known) else {
                 continue;
             };
             // What a first visit finds is read at once; after that, the scrapes do.
             let warm = warm && (known.visited.is_some() || plan.scope() != Scope::Synapse);
-            if !enabled.contains(plan.collector.name) || !self.is_due(plan, &key, warm) {
-                continue;
+            if enabled.contains(plan.collector.name) && self.is_due(plan, &key, warm) {
+                let unit = self.unit(key.0, &key.1);
+                let last = unit.cell.latest().map(|(at, _)| at);
+                due.push((plan.in_pieces(), last, plan, unit));
             }
-            let unit = self.unit(key.0, &key.1);
+        }
+        // What may take long comes last, and there what was not read for longest comes first.
+        due.sort_by_key(|(in_pieces, last, ..)| in_pieces.then_some(*last));
+        let mut paused = false;
+        for (in_pieces, _, plan, unit) in due {
+            paused |= in_pieces && Instant::now() >= until.pause;
+            if paused {
+                break;
+            }
             let harvest = self
-                .harvest(client, facts, plan, &unit, application.as_deref(), deadline)
+                .harvest(client, facts, plan, &unit, application.as_deref(), until)
                 .await;
             let broken = harvest
                 .skipped
                 .iter()
                 .find(|skip| skip.reason == Reason::Connection)
                 .map(|skip| QueryError::Broken(skip.message.clone()));
+            paused = harvest.paused;
             match broken {
                 Some(broken) => return Err(broken),
+                // The last value stays due.
+                None if paused => (),
                 None => unit.cell.set(Arc::new(harvest)),
             }
         }
         self.keep_warm();
-        Ok(())
+        Ok(paused)
     }
 }

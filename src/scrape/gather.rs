@@ -17,6 +17,9 @@ use crate::server::{Application, Facts, LeaseError, Purpose};
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
 
+/// How long before a value that could not be refreshed is tried again, if its TTL is longer.
+const RETRY: Duration = Duration::from_secs(30);
+
 /// What a scrape has of one collector on one database.
 pub struct Gathered {
     pub collector: &'static str,
@@ -31,6 +34,15 @@ pub enum Outcome {
     Remembered(Arc<Harvest>),
     /// Nothing.
     Missing(Reason),
+}
+
+/// How long a run may take.
+#[derive(Clone, Copy)]
+pub struct Until {
+    /// From then on it had better pause.
+    pub pause: Instant,
+    /// Then it is over.
+    pub deadline: Instant,
 }
 
 /// A collector to run, the database, and what lives there.
@@ -142,8 +154,15 @@ impl Target {
             return false;
         }
         let unit = self.units().get(key).cloned();
-        unit.and_then(|unit| unit.cell.latest())
-            .is_none_or(|(at, _)| at.elapsed() >= ttl)
+        let latest = unit.and_then(|unit| unit.cell.latest());
+        latest.is_none_or(|(at, harvest)| {
+            let wait = match harvest.success() {
+                true => ttl,
+                false if warm => ttl.min(RETRY),
+                false => ttl.min(RETRY.max(self.config.databases.interval)),
+            };
+            at.elapsed() >= wait
+        })
     }
 
     pub fn ttl(&self, plan: &Plan, warm: bool) -> Duration {
@@ -200,10 +219,13 @@ impl Target {
                         return Harvest::skipped(Reason::Connection, error.to_string());
                     }
                 };
+                let now = Instant::now();
+                let pause = now + deadline.saturating_duration_since(now) / 2;
+                let until = Until { pause, deadline };
                 let application = application.as_deref();
                 lease
                     .run(async |client| {
-                        self.harvest(client, &facts, &plan, &unit, application, deadline)
+                        self.harvest(client, &facts, &plan, &unit, application, until)
                             .await
                     })
                     .await
@@ -228,7 +250,7 @@ impl Target {
         plan: &Plan,
         unit: &Unit,
         application: Option<&Application>,
-        deadline: Instant,
+        until: Until,
     ) -> Harvest {
         let name = plan.collector.name;
         let context = Context {
@@ -236,7 +258,9 @@ impl Target {
             standby: facts.standby,
             tables: application.map(|found| &found.tables),
             views: &facts.views,
-            deadline,
+            deadline: until.deadline,
+            pause: until.pause,
+            keep: self.ttls[name] * STALE,
             statement_cap: self.statement_cap,
             limit: self.limits[name],
         };

@@ -183,8 +183,8 @@ impl Target {
         };
         units.retain(|(_, database), _| !database.as_ref().is_some_and(|name| gone.contains(name)));
         for unit in units.values() {
-            let drop_gone = |harvest: &mut Harvest| harvest.snapshot.drop_labelled("datname", gone);
-            unit.cell.amend(drop_gone);
+            unit.cell
+                .amend(|harvest: &mut Harvest| harvest.forget(gone));
         }
     }
 

@@ -2,48 +2,48 @@
 
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// From `user_ips`, `users` and `presence_stream`. Each span is a query of its own, so that the
-/// long one costs no other.
+/// From `user_ips`, `users` and `presence_stream`.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_activity",
         "Users of Synapse that were active, came, and are online",
     )
     .ttl(300)
-    .query(active!("1h", "3600"))
-    .query(active!("24h", "86400"))
-    .query(active!("7d", "604800"))
+    .query(active())
     .query(registered())
     .query(presence())
 }
 
-/// The time is a bigint like its column, and only so is the index of use.
-macro_rules! active {
-    ($within:literal, $seconds:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("user_ips", &["user_id", "last_seen"])
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, '",
-                    $within,
-                    "' AS within, count(DISTINCT user_id) AS users_active
-                       FROM {schema}.user_ips
-                      WHERE last_seen > (extract(epoch FROM now())::bigint - ",
-                    $seconds,
-                    ") * 1000"
-                ),
-            )
-            .label("datname")
-            .label("within")
-            .gauge(
-                "users_active",
-                "Users who sent a request within this time, guests and bridged ones too",
-            )
-    };
+/// Synapse forgets what is older than `user_ips_max_age`, 28 days unless set otherwise. The inner
+/// SELECT of the time runs once; without it, the time would be reckoned for each user.
+fn active() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("user_ips", &["user_id", "last_seen"])
+        .in_pieces("user_ips", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, spans.within, spans.users_active
+               FROM (SELECT count(*) FILTER (WHERE age < 3600000) AS hour,
+                            count(*) FILTER (WHERE age < 86400000) AS day,
+                            count(*) FILTER (WHERE age < 604800000) AS week,
+                            count(*) FILTER (WHERE age < 2592000000) AS month
+                       FROM (SELECT (SELECT (extract(epoch FROM now()) * 1000)::bigint)
+                                        - max(last_seen) AS age
+                               FROM {schema}.user_ips
+                              WHERE {piece}
+                              GROUP BY user_id) AS users) AS counts
+              CROSS JOIN LATERAL (VALUES ('1h', hour), ('24h', day), ('7d', week), ('30d', month))
+                              AS spans (within, users_active)",
+        )
+        .label("datname")
+        .label("within")
+        .gauge(
+            "users_active",
+            "Users who sent a request within this time, guests and bridged ones too; Synapse may \
+             forget such requests after user_ips_max_age",
+        )
 }
-use active;
 
 /// Alone among all times of Synapse, this one is in seconds.
 fn registered() -> Query {

@@ -3,7 +3,8 @@
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `application_services_state` and `application_services_txns`. The label is the id that
-/// the service has in its registration; one to which nothing was ever sent has no sample.
+/// the service has in its registration; one to which nothing was ever sent has no sample, and one
+/// that was taken out of the configuration keeps its last.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_appservices",
@@ -44,4 +45,46 @@ pub fn collector() -> Collector {
                 "Transactions that wait for the application service; no sample while none does",
             ),
     )
+    .query(streams())
+}
+
+/// How far each service has read the streams that are not events; of a stream that it does not
+/// receive it has no position.
+fn streams() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "application_services_state",
+            &[
+                "as_id",
+                "read_receipt_stream_id",
+                "presence_stream_id",
+                "to_device_stream_id",
+                "device_list_stream_id",
+            ],
+        )
+        .reads("stream_positions", &["stream_name", "stream_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, s.as_id, r.stream_name,
+                    greatest(p.newest - r.position, 0) AS appservice_stream_behind
+               FROM {schema}.application_services_state AS s
+              CROSS JOIN LATERAL (VALUES ('receipts', s.read_receipt_stream_id),
+                                         ('presence_stream', s.presence_stream_id),
+                                         ('to_device', s.to_device_stream_id),
+                                         ('device_lists_stream', s.device_list_stream_id))
+                                 AS r (stream_name, position)
+               JOIN (SELECT stream_name, max(stream_id) AS newest
+                       FROM {schema}.stream_positions
+                      GROUP BY stream_name) AS p ON p.stream_name = r.stream_name
+              WHERE r.position IS NOT NULL",
+        )
+        .label("datname")
+        .label("as_id")
+        .label("stream_name")
+        .gauge(
+            "appservice_stream_behind",
+            "Positions of a stream other than that of events that the application service has yet \
+             to see; one that does not receive it any more stands still",
+        )
 }

@@ -42,7 +42,26 @@ pub fn collector() -> Collector {
                 "1 for each background update that is queued or running",
             ),
     )
+    .query(waiting())
     .query(progress())
+}
+
+fn waiting() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("background_updates", &["update_name", "depends_on"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(u.update_name) AS background_updates_waiting
+               FROM {schema}.background_updates AS u
+               JOIN {schema}.background_updates AS d ON d.update_name = u.depends_on",
+        )
+        .label("datname")
+        .gauge(
+            "background_updates_waiting",
+            "Background updates that wait for another one to end",
+        )
 }
 
 /// A query of its own, so that a role without the column misses nothing else.

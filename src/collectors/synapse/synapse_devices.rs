@@ -9,7 +9,8 @@ pub fn collector() -> Collector {
         .query(
             Query::new("synapse_db")
                 .scope(Scope::Synapse)
-                .reads("devices", &["hidden", "last_seen"])
+                .reads("devices", &["user_id", "device_id", "hidden", "last_seen"])
+                .in_pieces("devices", "user_id, device_id")
                 // The inner SELECT runs once; without it, the time would be reckoned for each row.
                 .sql(
                     ALL,
@@ -21,7 +22,8 @@ pub fn collector() -> Collector {
                                   AND last_seen > (SELECT (extract(epoch FROM now()) * 1000)::bigint
                                                           - 30::bigint * 86400000))
                                 AS devices_active_30d
-                       FROM {schema}.devices",
+                       FROM {schema}.devices
+                      WHERE {piece}",
                 )
                 .label("datname")
                 .gauge("devices", "Devices")

@@ -12,6 +12,7 @@ pub fn collector() -> Collector {
     .query(destinations())
     .query(staging())
     .query(partial_state())
+    .query(partial_state_age())
 }
 
 fn destinations() -> Query {
@@ -90,5 +91,26 @@ fn partial_state() -> Query {
         .gauge(
             "rooms_partial_state",
             "Rooms that were joined quickly and whose state is still being fetched",
+        )
+}
+
+/// The time is that of the join, which is noted a moment after the room.
+fn partial_state_age() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("partial_state_rooms", &["join_event_id"])
+        .reads("events", &["event_id", "received_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    greatest(extract(epoch FROM now()) - min(e.received_ts) / 1000.0, 0)
+                        AS rooms_partial_state_oldest_age_seconds
+               FROM {schema}.partial_state_rooms AS p
+               JOIN {schema}.events AS e ON e.event_id = p.join_event_id",
+        )
+        .label("datname")
+        .gauge(
+            "rooms_partial_state_oldest_age_seconds",
+            "Since when the first of these rooms is joined; 0 while there is none",
         )
 }

@@ -9,8 +9,18 @@ use crate::query::{ALL, Collector, Query, Scope};
 pub fn collector() -> Collector {
     Collector::new("synapse_media", "Files that Synapse keeps, and their size")
         .ttl(3600)
-        .query(media!("local", "local_media_repository"))
-        .query(media!("remote", "remote_media_cache"))
+        .query(media!(
+            "local",
+            "local_media_repository",
+            "media_id",
+            ["media_id"]
+        ))
+        .query(media!(
+            "remote",
+            "remote_media_cache",
+            "media_origin, media_id",
+            ["media_origin", "media_id"]
+        ))
         .query(
             Query::new("synapse_db")
                 .scope(Scope::Synapse)
@@ -27,10 +37,11 @@ pub fn collector() -> Collector {
 
 /// An upload that was announced and never came has no length, and is no file.
 macro_rules! media {
-    ($origin:literal, $table:literal) => {
+    ($origin:literal, $table:literal, $key:literal, [$($column:literal),+]) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads($table, &["media_length", "quarantined_by"])
+            .reads($table, &[$($column),+, "media_length", "quarantined_by"])
+            .in_pieces($table, $key)
             .sql(
                 ALL,
                 concat!(
@@ -40,7 +51,8 @@ macro_rules! media {
                             coalesce(sum(media_length), 0) AS media_bytes,
                             count(quarantined_by) AS media_files_quarantined
                        FROM {schema}.",
-                    $table
+                    $table,
+                    " WHERE {piece}"
                 ),
             )
             .label("datname")

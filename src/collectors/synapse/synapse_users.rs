@@ -7,11 +7,7 @@ pub fn collector() -> Collector {
     Collector::new("synapse_users", "Users of Synapse by kind and flags")
         .ttl(300)
         .query(kinds())
-        .query(flagged!("admin", "admin", "admin = 1"))
-        .query(flagged!("shadow_banned", "shadow_banned", "shadow_banned"))
-        .query(flagged!("unapproved", "approved", "NOT approved"))
-        .query(flagged!("locked", "locked", "locked"))
-        .query(flagged!("suspended", "suspended", "suspended"))
+        .query(flagged())
 }
 
 fn kinds() -> Query {
@@ -19,8 +15,15 @@ fn kinds() -> Query {
         .scope(Scope::Synapse)
         .reads(
             "users",
-            &["appservice_id", "is_guest", "user_type", "deactivated"],
+            &[
+                "name",
+                "appservice_id",
+                "is_guest",
+                "user_type",
+                "deactivated",
+            ],
         )
+        .in_pieces("users", "name")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -30,6 +33,7 @@ fn kinds() -> Query {
                     CASE WHEN deactivated = 0 THEN 'false' ELSE 'true' END AS deactivated,
                     count(*) AS users
                FROM {schema}.users
+              WHERE {piece}
               GROUP BY 2, 3",
         )
         .label("datname")
@@ -41,29 +45,40 @@ fn kinds() -> Query {
         )
 }
 
-/// A flag is a column that came with some release, so each is a query of its own.
-macro_rules! flagged {
-    ($flag:literal, $column:literal, $condition:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("users", &["deactivated", $column])
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, '",
-                    $flag,
-                    "' AS flag, count(*) AS users_flagged
+fn flagged() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "users",
+            &[
+                "name",
+                "deactivated",
+                "admin",
+                "shadow_banned",
+                "approved",
+                "locked",
+                "suspended",
+            ],
+        )
+        .in_pieces("users", "name")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, flags.flag, flags.users_flagged
+               FROM (SELECT count(*) FILTER (WHERE admin = 1) AS admin,
+                            count(*) FILTER (WHERE shadow_banned) AS shadow_banned,
+                            count(*) FILTER (WHERE NOT approved) AS unapproved,
+                            count(*) FILTER (WHERE locked) AS locked,
+                            count(*) FILTER (WHERE suspended) AS suspended
                        FROM {schema}.users
-                      WHERE deactivated = 0 AND ",
-                    $condition
-                ),
-            )
-            .label("datname")
-            .label("flag")
-            .gauge(
-                "users_flagged",
-                "Accounts with this flag, deactivated ones not counted",
-            )
-    };
+                      WHERE {piece} AND deactivated = 0) AS counts
+              CROSS JOIN LATERAL (VALUES ('admin', admin), ('shadow_banned', shadow_banned),
+                                         ('unapproved', unapproved), ('locked', locked),
+                                         ('suspended', suspended)) AS flags (flag, users_flagged)",
+        )
+        .label("datname")
+        .label("flag")
+        .gauge(
+            "users_flagged",
+            "Accounts with this flag, deactivated ones not counted",
+        )
 }
-use flagged;

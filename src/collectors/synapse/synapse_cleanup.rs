@@ -1,0 +1,104 @@
+//! What Synapse is to clear away.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `redactions`, `event_expiry`, `state_groups_pending_deletion` and
+/// `received_transactions`. What grows here is work that Synapse does not get done, or is told not
+/// to do.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_cleanup",
+        "What Synapse is to clear away, and how long it has waited",
+    )
+    .ttl(60)
+    .query(redactions())
+    .query(expiry())
+    .query(state_groups())
+    .query(transactions())
+}
+
+fn redactions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("redactions", &["have_censored", "received_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(received_ts) AS redactions_uncensored,
+                    greatest(extract(epoch FROM now()) - min(received_ts) / 1000.0, 0)
+                        AS redactions_uncensored_oldest_age_seconds
+               FROM {schema}.redactions
+              WHERE NOT have_censored",
+        )
+        .label("datname")
+        .gauge(
+            "redactions_uncensored",
+            "Redactions whose event is hidden, but still stored as it was",
+        )
+        .gauge(
+            "redactions_uncensored_oldest_age_seconds",
+            "Age of the oldest of them; Synapse waits for redaction_retention_period, a week unless \
+             configured; 0 while there is none",
+        )
+}
+
+fn expiry() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("event_expiry", &["expiry_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS events_expiry_overdue
+               FROM {schema}.event_expiry
+              WHERE expiry_ts < (extract(epoch FROM now())::bigint - 60) * 1000",
+        )
+        .label("datname")
+        .gauge(
+            "events_expiry_overdue",
+            "Events that should have vanished a minute ago or earlier",
+        )
+}
+
+fn state_groups() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("state_groups_pending_deletion", &["insertion_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS state_groups_pending_deletion,
+                    greatest(extract(epoch FROM now()) - min(insertion_ts) / 1000.0, 0)
+                        AS state_groups_pending_deletion_oldest_age_seconds
+               FROM {schema}.state_groups_pending_deletion",
+        )
+        .label("datname")
+        .gauge(
+            "state_groups_pending_deletion",
+            "State groups that nothing needs and that are to be deleted",
+        )
+        .gauge(
+            "state_groups_pending_deletion_oldest_age_seconds",
+            "How long the first of them has waited; Synapse waits for ten minutes; 0 while none \
+             waits",
+        )
+}
+
+fn transactions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("received_transactions", &["ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    greatest(extract(epoch FROM now()) - min(ts) / 1000.0, 0)
+                        AS received_transactions_oldest_age_seconds
+               FROM {schema}.received_transactions",
+        )
+        .label("datname")
+        .gauge(
+            "received_transactions_oldest_age_seconds",
+            "Age of the oldest transaction of another server that is remembered; Synapse removes \
+             them after a day; 0 while there is none",
+        )
+}

@@ -1,0 +1,166 @@
+//! Changes of users' devices that others have yet to hear of.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `device_lists_changes_in_room`, `device_lists_outbound_pokes` and
+/// `device_lists_remote_resync`. A change is noted for each room of its user, and then turned into
+/// one poke for each server in these rooms.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_device_lists",
+        "Changes of devices that Synapse has yet to tell to other servers, or to ask of them",
+    )
+    .ttl(60)
+    .query(backlog())
+    .query(backlog_age())
+    .query(oldest_change())
+    .query(oldest_poke())
+    .query(resyncs())
+}
+
+/// What is behind the position of conversion is done, whatever its flag says: Synapse leaves the
+/// flag as it is. The limit keeps the count short when it matters most.
+macro_rules! unconverted {
+    ($column:literal, $rest:literal) => {
+        concat!(
+            "(SELECT c.",
+            $column,
+            " FROM {schema}.device_lists_changes_in_room AS c
+               WHERE NOT c.converted_to_destinations
+                 AND (c.stream_id, c.room_id)
+                     > (SELECT p.stream_id, p.room_id
+                          FROM {schema}.device_lists_changes_converted_stream_position AS p)
+               ",
+            $rest,
+            ")"
+        )
+    };
+}
+
+
+fn backlog() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "device_lists_changes_in_room",
+            &["converted_to_destinations", "stream_id", "room_id"],
+        )
+        .reads(
+            "device_lists_changes_converted_stream_position",
+            &["stream_id", "room_id"],
+        )
+        .sql(
+            ALL,
+            concat!(
+                "SELECT current_database() AS datname, count(*) AS device_list_changes_unconverted
+                   FROM ",
+                unconverted!("stream_id", "LIMIT 100000"),
+                " AS u"
+            ),
+        )
+        .label("datname")
+        .gauge(
+            "device_list_changes_unconverted",
+            "Changes of devices, once for each room, that are not yet queued for other servers; \
+             counted up to 100000",
+        )
+}
+
+/// A query of its own, as the time of a change came with a later release.
+fn backlog_age() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "device_lists_changes_in_room",
+            &[
+                "converted_to_destinations",
+                "stream_id",
+                "room_id",
+                "inserted_ts",
+            ],
+        )
+        .reads(
+            "device_lists_changes_converted_stream_position",
+            &["stream_id", "room_id"],
+        )
+        .sql(
+            ALL,
+            concat!(
+                "SELECT current_database() AS datname,
+                        CASE WHEN count(*) = 0 THEN 0
+                             ELSE extract(epoch FROM now()) - min(u.inserted_ts) / 1000.0
+                         END AS device_list_changes_unconverted_oldest_age_seconds
+                   FROM ",
+                unconverted!("inserted_ts", "ORDER BY c.stream_id LIMIT 1"),
+                " AS u"
+            ),
+        )
+        .label("datname")
+        .gauge(
+            "device_list_changes_unconverted_oldest_age_seconds",
+            "How long the oldest of these changes has waited; 0 while none waits",
+        )
+}
+
+fn oldest_change() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_lists_changes_in_room", &["stream_id", "inserted_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    extract(epoch FROM now()) - c.inserted_ts / 1000.0
+                        AS device_list_changes_oldest_age_seconds
+               FROM {schema}.device_lists_changes_in_room AS c
+              ORDER BY c.stream_id LIMIT 1",
+        )
+        .label("datname")
+        .gauge(
+            "device_list_changes_oldest_age_seconds",
+            "Age of the oldest change of a device that is kept, converted or not; Synapse removes \
+             them after 30 days",
+        )
+}
+
+fn oldest_poke() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_lists_outbound_pokes", &["stream_id", "ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    greatest(extract(epoch FROM now()) - min(p.ts) / 1000.0, 0)
+                        AS device_list_pokes_oldest_age_seconds
+               FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
+                      ORDER BY stream_id LIMIT 1) AS p",
+        )
+        .label("datname")
+        .gauge(
+            "device_list_pokes_oldest_age_seconds",
+            "How long the oldest change of a device has waited for another server, which may be \
+             gone for good; 0 while none waits",
+        )
+}
+
+fn resyncs() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_lists_remote_resync", &["added_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(added_ts) AS device_list_resyncs,
+                    greatest(extract(epoch FROM now()) - min(added_ts) / 1000.0, 0)
+                        AS device_list_resyncs_oldest_age_seconds
+               FROM {schema}.device_lists_remote_resync",
+        )
+        .label("datname")
+        .gauge(
+            "device_list_resyncs",
+            "Users of other servers whose devices are to be asked for again",
+        )
+        .gauge(
+            "device_list_resyncs_oldest_age_seconds",
+            "How long the first of them has waited; 0 while none waits",
+        )
+}

@@ -1,0 +1,88 @@
+//! How much is queued for devices and for other servers.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `device_inbox`, `device_federation_outbox` and `device_lists_outbound_pokes`. For a device
+/// that never comes back, or a server, it is queued for ever.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_queues",
+        "How much Synapse has queued for devices and for other servers",
+    )
+    .ttl(3600)
+    .query(inbox())
+    .query(outbox())
+    .query(pokes())
+}
+
+fn inbox() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_inbox", &["user_id", "device_id"])
+        .reads("devices", &["user_id", "device_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS device_inbox_messages,
+                    count(*) FILTER (
+                        WHERE NOT EXISTS (SELECT FROM {schema}.devices AS d
+                                           WHERE d.user_id = i.user_id
+                                             AND d.device_id = i.device_id))
+                        AS device_inbox_messages_orphaned
+               FROM {schema}.device_inbox AS i",
+        )
+        .label("datname")
+        .gauge(
+            "device_inbox_messages",
+            "Messages that wait for a device of this server to fetch them",
+        )
+        .gauge(
+            "device_inbox_messages_orphaned",
+            "Messages that wait for a device that is no more",
+        )
+}
+
+fn outbox() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_federation_outbox", &["destination"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS device_outbox_messages,
+                    count(DISTINCT destination) AS device_outbox_destinations
+               FROM {schema}.device_federation_outbox",
+        )
+        .label("datname")
+        .gauge(
+            "device_outbox_messages",
+            "Batches of messages to devices that wait for another server",
+        )
+        .gauge(
+            "device_outbox_destinations",
+            "Other servers for which such messages wait",
+        )
+}
+
+fn pokes() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_lists_outbound_pokes", &["destination", "sent"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS device_list_pokes,
+                    count(DISTINCT destination) AS device_list_pokes_destinations
+               FROM {schema}.device_lists_outbound_pokes
+              WHERE NOT sent",
+        )
+        .label("datname")
+        .gauge(
+            "device_list_pokes",
+            "Changes of devices that wait for another server, once for each server",
+        )
+        .gauge(
+            "device_list_pokes_destinations",
+            "Other servers for which such changes wait",
+        )
+}

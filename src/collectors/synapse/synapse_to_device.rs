@@ -1,0 +1,58 @@
+//! Messages between devices, which carry the keys of encryption.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `device_inbox` and `device_federation_outbox`, where a message stays until its device or
+/// server has fetched it. How many these are, `synapse_queues` says.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_to_device",
+        "How long messages between devices have waited",
+    )
+    .ttl(60)
+    .query(inbox())
+    .query(outbox())
+}
+
+/// The table knows no times.
+fn inbox() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("stream_positions", &["stream_name", "stream_id"])
+        .reads("device_inbox", &["stream_id"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    greatest(max(p.stream_id) - (SELECT min(i.stream_id) - 1
+                                                   FROM {schema}.device_inbox AS i), 0)
+                        AS device_inbox_oldest_behind
+               FROM {schema}.stream_positions AS p
+              WHERE p.stream_name = 'to_device'",
+        )
+        .label("datname")
+        .gauge(
+            "device_inbox_oldest_behind",
+            "Positions of the stream to_device from the oldest message that waits for a device of \
+             this server to the newest; 0 while none waits",
+        )
+}
+
+fn outbox() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("device_federation_outbox", &["stream_id", "queued_ts"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    greatest(extract(epoch FROM now()) - min(o.queued_ts) / 1000.0, 0)
+                        AS device_outbox_oldest_age_seconds
+               FROM (SELECT queued_ts FROM {schema}.device_federation_outbox
+                      ORDER BY stream_id LIMIT 1) AS o",
+        )
+        .label("datname")
+        .gauge(
+            "device_outbox_oldest_age_seconds",
+            "How long the oldest message to devices of another server has waited; that server may \
+             be gone for good; 0 while none waits",
+        )
+}

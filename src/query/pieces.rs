@@ -1,0 +1,219 @@
+//! Statements on tables that may be large run in pieces along a key.
+//!
+//! A long statement holds back the removal of dead rows, and a migration has to wait for its end.
+//! So the rows are counted in pieces, from one value of the key to another: as many at a time as
+//! take about [`AIM`], fewer after a statement timeout. After each piece the walk rests as long as
+//! the piece took, with no transaction open. A row has its place by its key, so that it is counted
+//! once, whatever is written meanwhile.
+//!
+//! A walk that is not over when others have their turn goes on from there in the next run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::message::Message;
+use super::plan::{Reader, RowSamples, by_metric};
+use super::{Harvest, Pieces, QueryError, Reason};
+use crate::snapshot::{Labels, Metric, Sample, Snapshot};
+
+/// Stands for the condition that gives one piece.
+pub const PLACEHOLDER: &str = "{piece}";
+
+/// How long a piece is to take; less where the statement timeout is near.
+const AIM: Duration = Duration::from_millis(100);
+
+/// How many rows the first piece has.
+const FIRST: u32 = 10_000;
+
+/// Slow pieces get no smaller than this: what is slow may be the way to the server.
+const FEW: u32 = 1_000;
+
+/// After a statement timeout they do, down to this.
+const FEWEST: u32 = 10;
+
+/// A walk through a table: how far it is, and what it has counted.
+#[derive(Debug)]
+pub(super) struct Walk {
+    /// When it was begun.
+    pub begun: Instant,
+    /// The key, as SQL, at which the last piece ended.
+    after: Option<String>,
+    /// How many rows the next piece is to have.
+    rows: u32,
+    sums: Vec<(Arc<Metric>, BTreeMap<Labels, f64>)>,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            after: None,
+            rows: FIRST,
+            sums: Vec::new(),
+        }
+    }
+}
+
+impl Walk {
+    /// Goes on until the end of the table, or until others have their turn; says whether it is at
+    /// the end.
+    pub async fn go_on(
+        &mut self,
+        client: &Client,
+        sql: &str,
+        pieces: Pieces,
+        reader: &Reader<'_>,
+        harvest: &mut Harvest,
+    ) -> Result<bool, QueryError> {
+        loop {
+            let started = Instant::now();
+            let aim = AIM.min(reader.context.timeout(reader.query.scope) / 4);
+            match self.piece(client, sql, pieces, reader, harvest).await {
+                Ok(Piece { end: None, .. }) => return Ok(true),
+                Ok(Piece { end, longest }) => {
+                    self.after = end;
+                    if longest > aim {
+                        self.rows = (self.rows / 2).max(self.rows.min(FEW));
+                    } else if longest < aim / 2 {
+                        self.rows = self.rows.saturating_mul(2);
+                    }
+                }
+                Err(error) if error.reason() == Reason::StatementTimeout && self.rows > FEWEST => {
+                    self.rows = (self.rows / 8).max(FEWEST);
+                }
+                Err(error) => return Err(error),
+            }
+            let rest = started.elapsed();
+            harvest.rested += rest;
+            tokio::time::sleep(rest).await;
+            if Instant::now() >= reader.context.pause {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Counts the next piece.
+    async fn piece(
+        &mut self,
+        client: &Client,
+        sql: &str,
+        Pieces { table, key }: Pieces,
+        reader: &Reader<'_>,
+        harvest: &mut Harvest,
+    ) -> Result<Piece, QueryError> {
+        let from = match &self.after {
+            Some(after) => format!("({key}) > ({after})"),
+            None => "true".to_owned(),
+        };
+        let search = format!(
+            "SELECT {key} FROM {{schema}}.{table} WHERE {from} ORDER BY {key} OFFSET {} LIMIT 1",
+            self.rows
+        );
+        let started = Instant::now();
+        let end = search_end(client, &search, key, reader, harvest).await?;
+        let searched = started.elapsed();
+        let condition = match &end {
+            Some(end) => format!("({from} AND ({key}) <= ({end}))"),
+            None => from,
+        };
+        let statement = sql.replace(PLACEHOLDER, &condition);
+        let started = Instant::now();
+        let rows = reader.read(client, &statement, &mut harvest.cost).await?;
+        let longest = searched.max(started.elapsed());
+        self.add(rows, reader);
+        Ok(Piece { end, longest })
+    }
+
+    fn add(&mut self, rows: Vec<RowSamples>, reader: &Reader<'_>) {
+        let samples = rows.into_iter().flat_map(|row| row.samples);
+        for (metric, samples) in by_metric(samples) {
+            let known = self.sums.iter().position(|(of, _)| of.name == metric.name);
+            let at = known.unwrap_or_else(|| {
+                self.sums.push((metric.clone(), BTreeMap::new()));
+                self.sums.len() - 1
+            });
+            let of_largest = |column: &&super::Column| {
+                column.largest && reader.query.metric_name(column) == *metric.name
+            };
+            let largest = reader.query.columns.iter().any(|c| of_largest(&c));
+            for Sample { labels, value } in samples {
+                let sum = self.sums[at].1.entry(labels);
+                sum.and_modify(|sum| match largest {
+                    true => *sum = sum.max(value),
+                    false => *sum += value,
+                })
+                .or_insert(value);
+            }
+        }
+    }
+
+    /// What was counted.
+    pub fn end(self, limit: usize, harvest: &mut Harvest) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let mut beyond = 0;
+        for (metric, sums) in self.sums {
+            // Each piece has kept to the limit; together they may not.
+            beyond = beyond.max(sums.len().saturating_sub(limit));
+            let samples = sums.into_iter().take(limit);
+            let samples = samples.map(|(labels, value)| Sample { labels, value });
+            snapshot.extend(&metric, samples.collect());
+        }
+        harvest.cost.cut += beyond as u64;
+        snapshot
+    }
+}
+
+/// Where a piece has ended, none at the end of the table, and its longest statement.
+struct Piece {
+    end: Option<String>,
+    longest: Duration,
+}
+
+/// The key that so many rows further on stands, as SQL.
+async fn search_end(
+    client: &Client,
+    search: &str,
+    key: &'static str,
+    reader: &Reader<'_>,
+    harvest: &mut Harvest,
+) -> Result<Option<String>, QueryError> {
+    let mut end = None;
+    harvest.cost.statements += 1;
+    let context = reader.context;
+    let message = Message {
+        sql: &context.fill(search)?,
+        timeout: context.timeout(reader.query.scope),
+    };
+    message
+        .send(client, |_, cells| {
+            let mut values = Vec::new();
+            for position in 0..key.split(',').count() {
+                let value = cells.raw(position)?;
+                values.push(literal(value.ok_or(QueryError::MissingColumn(key))?));
+            }
+            end = Some(values.join(", "));
+            harvest.cost.rows += 1;
+            Ok(())
+        })
+        .await?;
+    Ok(end)
+}
+
+/// A text, or a number, as SQL.
+fn literal(value: &str) -> String {
+    format!("E'{}'", value.replace('\\', r"\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_quoted_whatever_it_holds() {
+        assert_eq!(literal("@a:b"), "E'@a:b'");
+        assert_eq!(literal(r"it's \'"), r"E'it''s \\'''");
+    }
+}
