@@ -25,5 +25,6 @@ mod replication;
 mod restarts;
 mod rights;
 mod schema;
+mod split;
 mod synapse;
 mod values;

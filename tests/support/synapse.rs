@@ -31,6 +31,18 @@ struct Place {
     host: PathBuf,
     port: u16,
     database: String,
+    state_database: String,
+}
+
+impl Place {
+    fn new(postgres: &Postgres, database: &str, state_database: &str) -> Self {
+        Self {
+            host: postgres.socket_dir().to_owned(),
+            port: postgres.port(),
+            database: database.to_owned(),
+            state_database: state_database.to_owned(),
+        }
+    }
 }
 
 /// What was made on a Synapse so far.
@@ -95,11 +107,17 @@ impl Synapse {
 
     /// Starts on a database of that name, which is made.
     pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
-        let place = Place {
-            host: postgres.socket_dir().to_owned(),
-            port: postgres.port(),
-            database: database.to_owned(),
-        };
+        Self::run(
+            version,
+            Place::new(postgres, database, ""),
+            Arc::new(scratch()),
+        )
+        .await
+    }
+
+    /// Starts with the state of rooms in a database of its own, `state`.
+    pub async fn start_split(postgres: &Postgres, version: &str) -> (Self, Made) {
+        let place = Place::new(postgres, "synapse", "state");
         Self::run(version, place, Arc::new(scratch())).await
     }
 
@@ -123,6 +141,7 @@ impl Synapse {
         command.arg("--host").arg(&place.host);
         command.arg("--port").arg(place.port.to_string());
         command.arg("--database").arg(&place.database);
+        command.arg("--state-database").arg(&place.state_database);
         command.arg("--folder").arg(folder.path());
         let synapse = Self {
             process: Process::start(command),
