@@ -49,6 +49,7 @@ def synapse() -> dashboard.Dashboard:
             "Who comes, how are they reached, can they encrypt?": care(),
             "How much do files take?": files(),
             "Which tables grow?": tables(),
+            "Schema and storage": schema(),
             "Can this page be trusted? The exporter itself": exporter(),
         },
     )
@@ -496,6 +497,94 @@ def tables() -> list:
             width=12,
             none="none: all are done",
             runbook="SynapseBackgroundUpdateStuck",
+        ),
+    ]
+
+
+def schema() -> list:
+    """Whether what lies under Synapse is sound, and what each part of it takes."""
+    return [
+        stat(
+            "Schema version",
+            """Of Synapse's tables. It rises with an upgrade; two copies of a database that differ in
+            it are no copies any more.""",
+            "max(synapse_db_schema_version{db})",
+            runbook="SynapseSchemaDiffers",
+        ),
+        stat(
+            "Rolls back to",
+            """The oldest version of the schema whose Synapse still runs on these tables. A release
+            that is older refuses to start: back to it leads only a restore.""",
+            "max(synapse_db_schema_compat_version{db})",
+        ),
+        stat(
+            "Locale",
+            """Synapse supports C alone: another one may sort otherwise after an upgrade of the
+            system, and then every index on text is corrupt. Changed means that it has happened.""",
+            "max(synapse_db_locale_unsafe{db}) + 2 * (max(synapse_db_locale_changed{db}) or vector(0))",
+            says={0: ("C", GREEN), 1: ("not C", ORANGE), 2: ("changed", RED), 3: ("changed", RED)},
+            runbook="SynapseLocaleUnsafe",
+        ),
+        stat(
+            "Writes that fail",
+            """Tables that are published for logical replication and have no replica identity:
+            each UPDATE and DELETE of them is refused. Drop the publication, or let it publish
+            inserts only.""",
+            "sum(pg_publication_tables_without_identity{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, RED)),
+            runbook="PostgresReplicaIdentityMissing",
+        ),
+        stat(
+            "Invalid indexes",
+            """Indexes that cost every write and serve no query. One that is being built is among
+            them; one that stays has failed: drop it, and build it again.""",
+            "sum(pg_indexes_invalid{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+        ),
+        stat(
+            "Grants missing",
+            """Columns that exist here and that the exporter may not read, as after an upgrade of
+            Synapse. Run again what `matrix-postgres-exporter grants` prints.""",
+            "sum(pg_exporter_grants_missing{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+            runbook="PostgresExporterPrivilegeMissing",
+        ),
+        graph(
+            "What takes the space?",
+            """By families of tables, with indexes, as the last vacuum or analyse found them. What is
+            usual: state_groups, events and search rule. What is not: device_lists, caches or
+            federation among the first.""",
+            ("max by (family) (synapse_db_table_estimated_bytes{db})", "{{family}}"),
+            unit="bytes",
+            stack=True,
+            runbook="SynapseTablesGrowing",
+        ),
+        graph(
+            "How much does each part grow in a day?",
+            """At the rate of the last six hours. It moves in steps, since sizes are known when a
+            table is vacuumed or analysed.""",
+            ("max by (family) (deriv(synapse_db_table_estimated_bytes{db}[6h])) * 86400", "{{family}}"),
+            unit="bytes",
+            soft_min=0,
+            many=True,
+            runbook="SynapseTablesGrowing",
+        ),
+        table(
+            "How many rows has each part?",
+            """Estimates of the planner. Rows of state_groups that grow faster than those of events
+            are a matter for synapse_compress_state.""",
+            {"family": "Tables of"},
+            ("Rows", "max by (family) (synapse_db_table_estimated_rows{db})", "short"),
+            ("Size", "max by (family) (synapse_db_table_estimated_bytes{db})", "bytes"),
+            (
+                "Growth",
+                "max by (family) (delta(synapse_db_table_estimated_bytes{db}[$__range]))",
+                "bytes",
+            ),
+            sort="Size",
         ),
     ]
 
