@@ -23,3 +23,14 @@ async fn run(server: &Postgres, database: &str, script: &str, users: u64) {
     server.sql(database, &script).await;
     server.sql(database, "VACUUM ANALYZE").await;
 }
+
+/// Makes each row of a table of Synapse's slow to read, for all but superusers and the owner.
+pub async fn slow_down(server: &Postgres, table: &str, seconds: f64) {
+    let policy = format!(
+        "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_sleep({seconds}); RETURN true; END';
+         CREATE POLICY slow ON {table} USING (slow());
+         ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+    );
+    server.sql("synapse", &policy).await;
+}
