@@ -30,9 +30,10 @@ impl Views {
     ) -> Result<Cow<'a, str>, QueryError> {
         let mut sql = Cow::Borrowed(statement);
         if let Some(schema) = schema
-            && sql.contains("{schema}")
+            && sql.contains("{schema")
         {
-            sql = Cow::Owned(sql.replace("{schema}", &quoted(schema)));
+            let filled = sql.replace("{schema}", &quoted(schema));
+            sql = Cow::Owned(filled.replace("{schema_name}", &literal(schema)));
         }
         for view in VIEWS {
             let placeholder = format!("{{{}}}", view.name);
@@ -94,11 +95,26 @@ pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// A string, the same whether `standard_conforming_strings` is on or off.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const STATEMENT: &str = "SELECT count(*) FROM {pg_stat_activity} AS a, {schema}.users";
+
+    #[test]
+    fn a_schema_is_a_name_or_a_text() {
+        let statement = "SELECT 1 FROM {schema}.t WHERE nspname = {schema_name}";
+        let filled = Views::default().fill(statement, Some("a\"b'c\\"));
+        assert_eq!(
+            filled.unwrap(),
+            "SELECT 1 FROM \"a\"\"b'c\\\".t WHERE nspname = E'a\"b''c\\\\'"
+        );
+    }
 
     #[test]
     fn a_role_reads_the_view_or_calls_the_function_or_is_told() {

@@ -1,0 +1,68 @@
+//! How much room Synapse's tables take.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// By family, from `pg_class` alone: what `VACUUM` and `ANALYZE` found there last. So it takes no
+/// lock, however large the tables are; exact sizes of each table are those of `table_size`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_tables",
+        "Estimated sizes of the families of Synapse's tables",
+    )
+    .ttl(300)
+    .query(
+        Query::new("synapse_db_table")
+            .scope(Scope::Synapse)
+            // Before 14, a table that was never looked at is like an empty one.
+            .sql(
+                ALL,
+                "SELECT current_database() AS datname, t.family,
+                        sum(t.pages * current_setting('block_size')::bigint) AS estimated_bytes,
+                        sum(t.reltuples::numeric) AS estimated_rows
+                   FROM (SELECT c.reltuples,
+                                c.relpages + coalesce(o.relpages, 0) + (
+                                    SELECT coalesce(sum(i.relpages), 0)
+                                      FROM pg_catalog.pg_index AS x
+                                      JOIN pg_catalog.pg_class AS i ON i.oid = x.indexrelid
+                                     WHERE x.indrelid IN (c.oid, o.oid)) AS pages,
+                                CASE
+                                     WHEN c.relname ~ '^(state_group|event_to_state_groups$)' THEN 'state_groups'
+                                     WHEN c.relname ~ '^(event_push_|push|deleted_pushers$)' THEN 'push'
+                                     WHEN c.relname ~ '^event_auth_chain' THEN 'auth_chains'
+                                     WHEN c.relname ~ '^(event_search$|user_directory|users_in_public_|users_who_share_)' THEN 'search'
+                                     WHEN c.relname ~ '^(event|redactions$|rejections$|state_events$|stream_ordering_to_exterm$|threads$)' THEN 'events'
+                                     WHEN c.relname ~ '^sliding_sync_' THEN 'sliding_sync'
+                                     WHEN c.relname ~ '^(room|current_state_|local_current_membership$)' THEN 'rooms'
+                                     WHEN c.relname ~ '^receipts_' THEN 'receipts'
+                                     WHEN c.relname ~ '^e2e_room_keys' THEN 'key_backup'
+                                     WHEN c.relname ~ '^(e2e_|server_keys_|server_signature_|user_signature_)' THEN 'keys'
+                                     WHEN c.relname ~ '^device_lists_' THEN 'device_lists'
+                                     WHEN c.relname ~ '^device_(inbox$|federation_)' THEN 'to_device'
+                                     WHEN c.relname ~ '^cache_invalidation_' THEN 'caches'
+                                     WHEN c.relname ~ '^(received_transactions$|destination|federation_)' THEN 'federation'
+                                     WHEN c.relname ~ '^(local|remote|quarantined)_media_' THEN 'media'
+                                     WHEN c.relname ~ '^(user|access_tokens$|refresh_tokens$|account|devices$|presence_|profile)' THEN 'users'
+                                     ELSE 'other' END AS family
+                           FROM pg_catalog.pg_class AS c
+                           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                           LEFT JOIN pg_catalog.pg_class AS o ON o.oid = c.reltoastrelid
+                          WHERE n.nspname = {schema_name} AND c.relkind IN ('r', 'm')
+                            AND c.reltuples >= 0
+                            AND (c.relpages > 0 OR
+                                 current_setting('server_version_num')::int >= 140000)) AS t
+                  GROUP BY 2",
+            )
+            .label("datname")
+            .label("family")
+            .gauge(
+                "estimated_bytes",
+                "Disk space of a family of tables with indexes and TOAST tables, as it was when \
+                 each was last vacuumed or analysed; those that never were do not count",
+            )
+            .gauge(
+                "estimated_rows",
+                "Rows of a family of tables, as it was when each was last vacuumed or analysed; \
+                 those that never were do not count",
+            ),
+    )
+}
