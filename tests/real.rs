@@ -27,6 +27,7 @@ mod replication;
 mod restarts;
 mod rights;
 mod schema;
+mod split;
 mod synapse;
 mod values;
 mod waiting;

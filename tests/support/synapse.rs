@@ -32,15 +32,17 @@ struct Place {
     host: PathBuf,
     port: u16,
     database: String,
+    state_database: String,
     bridge: Option<String>,
 }
 
 impl Place {
-    fn new(postgres: &Postgres, database: &str) -> Self {
+    fn new(postgres: &Postgres, database: &str, state_database: &str) -> Self {
         Self {
             host: postgres.socket_dir().to_owned(),
             port: postgres.port(),
             database: database.to_owned(),
+            state_database: state_database.to_owned(),
             bridge: None,
         }
     }
@@ -108,7 +110,7 @@ impl Synapse {
 
     /// Starts on a database of that name, which is made.
     pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
-        let place = Place::new(postgres, database);
+        let place = Place::new(postgres, database, "");
         Self::run(version, place, Arc::new(scratch())).await
     }
 
@@ -121,8 +123,14 @@ impl Synapse {
     ) -> (Self, Made) {
         let place = Place {
             bridge: Some(format!("http://{bridge}")),
-            ..Place::new(postgres, "synapse")
+            ..Place::new(postgres, "synapse", "")
         };
+        Self::run(version, place, Arc::new(scratch())).await
+    }
+
+    /// Starts with the state of rooms in a database of its own, `state`.
+    pub async fn start_split(postgres: &Postgres, version: &str) -> (Self, Made) {
+        let place = Place::new(postgres, "synapse", "state");
         Self::run(version, place, Arc::new(scratch())).await
     }
 
@@ -146,6 +154,7 @@ impl Synapse {
         command.arg("--host").arg(&place.host);
         command.arg("--port").arg(place.port.to_string());
         command.arg("--database").arg(&place.database);
+        command.arg("--state-database").arg(&place.state_database);
         command.arg("--folder").arg(folder.path());
         if let Some(bridge) = &place.bridge {
             command.arg("--bridge-url").arg(bridge);

@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--host", required=True, help="PostgreSQL's address, or the folder of its socket")
     parser.add_argument("--port", required=True, type=int, help="PostgreSQL's port")
     parser.add_argument("--database", default="synapse", help="the database to make")
+    parser.add_argument("--state-database", default="", help="one more, for the state of rooms")
     parser.add_argument("--folder", required=True, type=Path, help="for Synapse's files, given to it")
     parser.add_argument("--bridge-url", help="where Synapse sends what is for its bridge; nowhere by default")
     arguments = parser.parse_args()
@@ -34,7 +35,8 @@ def main():
         signal.signal(end, lambda *_: sys.exit(0))
 
     postgres = Postgres(arguments.host, arguments.port)
-    with Homeserver(postgres, arguments.folder, arguments.database, arguments.bridge_url) as homeserver:
+    databases = (arguments.database, arguments.state_database)
+    with Homeserver(postgres, arguments.folder, *databases, arguments.bridge_url) as homeserver:
         obey(Traffic(homeserver))
 
 
