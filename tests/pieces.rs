@@ -8,10 +8,8 @@ use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::{ColumnKind, Query, Version};
 
 use super::support::exporter::{Exporter, failures};
-use super::support::exposition::Page;
 use super::support::large;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 
