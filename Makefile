@@ -63,6 +63,12 @@ test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
 	cargo test --locked --test deploy
 
+##@ Measure
+
+bench: deps-postgres deps-synapse ## Measure what it costs on a large Synapse; writes benches/RESULTS.md
+	$(call say,benchmark)
+	cargo bench --locked --bench large
+
 ##@ Care
 
 lint: ## Check format, clippy's warnings and the dependencies
@@ -100,4 +106,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build demo test test-unit test-real test-faults test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: bench build demo test test-unit test-real test-faults test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

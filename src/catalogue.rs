@@ -272,7 +272,7 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
                     .map(str::to_owned)
                     .collect(),
                 versions: versions(|version| {
-                    query.covers(version).is_some() && column.versions.contains(version)
+                    query.exists(version) && column.versions.contains(version)
                 }),
                 role: match query.role {
                     Role::Any => "",

@@ -15,6 +15,7 @@
 //! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
 //! - [`grants`]: the SQL that gives a role what the collectors need, and no more
 //! - [`collectors`]: what is asked: definitions only
+//! - [`events`]: how Synapse's events are counted
 //! - [`query`]: how a definition runs: versions, placeholders, safety, rows to samples
 //! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
 //! - [`exposition`]: a snapshot as text, in both formats
@@ -28,6 +29,7 @@ pub mod scrape;
 pub mod server;
 pub mod grants;
 pub mod collectors;
+pub mod events;
 pub mod query;
 pub mod snapshot;
 pub mod exposition;

@@ -240,10 +240,10 @@ type ByLabel = (&'static str, &'static str, &'static str);
 
 fn left(version: &str) -> Vec<Left> {
     let by_new = match version {
-        NEW => backlog::LEFT_BY_NEW,
-        _ => &[],
+        NEW => [people::LEFT_BY_NEW, backlog::LEFT_BY_NEW].concat(),
+        _ => Vec::new(),
     };
-    [LEFT, people::LEFT, backlog::LEFT, by_new].concat()
+    [LEFT, people::LEFT, backlog::LEFT, &by_new].concat()
 }
 
 fn by_label() -> Vec<ByLabel> {

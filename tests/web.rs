@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
-use matrix_postgres_exporter::config::{Collectors, Config, Log, LogFormat, Scrape, Web};
+use matrix_postgres_exporter::config::{Collectors, Config, Events, Log, LogFormat, Scrape, Web};
 use matrix_postgres_exporter::scrape::Scraper;
 use matrix_postgres_exporter::web::{Limits, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -511,6 +511,7 @@ fn exporter(web: Web) -> Router {
             limits: BTreeMap::new(),
             ttls: BTreeMap::new(),
         },
+        events: Events::default(),
         log: Log {
             level: "info".to_owned(),
             format: LogFormat::Logfmt,

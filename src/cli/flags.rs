@@ -72,6 +72,11 @@ const FLAGS: &[Flag] = &[
         "DURATION",
         "The longest a scrape may take [default: 10s]",
     ),
+    Flag::text("state-dir", "state_dir").shown(
+        "Scrape",
+        "FOLDER",
+        "Keep the count of Synapse's events here, from one start to the next",
+    ),
     Flag::text("log.level", "log.level").shown(
         "Log",
         "LEVEL",

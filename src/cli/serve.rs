@@ -52,6 +52,7 @@ async fn serve(config: &Config, listeners: Vec<TcpListener>) -> Result<(), Error
         tell_systemd(NotifyState::Stopping);
     };
     web::serve(listeners, router, web::Limits::default(), stopped).await;
+    scraper.keep();
     if tokio::time::timeout(CLOSE, scraper.close()).await.is_err() {
         warn!("stopped with connections to the server still open");
     }

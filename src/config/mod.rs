@@ -137,6 +137,8 @@ pub struct Config {
     pub scrape: Scrape,
     /// What a scrape asks.
     pub collectors: Collectors,
+    /// How events are counted.
+    pub events: Events,
     /// What is logged.
     pub log: Log,
 }
@@ -210,6 +212,31 @@ pub struct Collectors {
     pub ttls: BTreeMap<String, Duration>,
 }
 
+/// How Synapse's events are counted.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// The part of the time that the count behind the scrapes may take, up to 1.
+    pub share: f64,
+    /// The time within which everything is counted anew, a little at a time.
+    pub recount: Duration,
+    /// How long before an event is counted for good of which Synapse does not say that it, and all
+    /// before it, is written.
+    pub settle: Duration,
+    /// The folder in which counts are kept from one start to the next, if they are.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            share: 0.1,
+            recount: Duration::from_secs(24 * 60 * 60),
+            settle: Duration::from_secs(600),
+            state_dir: None,
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -264,6 +291,7 @@ pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::path::Path;
 
     use secrecy::ExposeSecret;
 
@@ -285,6 +313,8 @@ mod tests {
         assert_eq!(config.scrape.timeout, Duration::from_secs(10));
         assert_eq!(config.scrape.statement_cap, Duration::from_secs(1));
         assert!(config.collectors.enabled.contains("stat_archiver"));
+        assert_eq!(config.events.share, 0.1);
+        assert_eq!(config.events.state_dir, None);
         assert_eq!(config.log.level, "info");
     }
 
@@ -305,6 +335,8 @@ servers:
 scrape: { timeout: 500ms, statement_cap: 2 }
 collectors: { disable: [stat_archiver], stat_archiver: { limit: 50, ttl: 2h } }
 openmetrics: true
+events: { share: 2.5%, recount: 12h, settle: 0 }
+state_dir: /
 log: { level: debug, format: json }
 "#,
             |_| {},
@@ -330,6 +362,10 @@ log: { level: debug, format: json }
             config.collectors.ttls["stat_archiver"],
             Duration::from_secs(7200)
         );
+        assert_eq!(config.events.share, 0.025);
+        assert_eq!(config.events.recount, Duration::from_secs(12 * 3600));
+        assert_eq!(config.events.settle, Duration::ZERO);
+        assert_eq!(config.events.state_dir.as_deref(), Some(Path::new("/")));
         assert_eq!(config.log.level, "debug");
         assert_eq!(config.log.format, LogFormat::Json);
     }
@@ -397,6 +433,8 @@ scrape: { timeout: 10 seconds or so }
 collectors: { enable: [stat_archive], disabel: [x], stat_archiver: { limt: 1 } }
 log: { level: loud }
 openmetrics: maybe
+events: { share: 0%, recount: 0s }
+state_dir: /nowhere/at/all
 "#,
             |sources| {
                 sources
@@ -417,6 +455,9 @@ FILE:15: scrape.timeout: "10 seconds or so" is no duration; write one like 500ms
 FILE:16: collectors.enable: there is no collector "stat_archive"; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
 FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
 FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
+FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (os error 2)
+FILE:19: events.share: "0%" is no share of the time; write one like 10%
+FILE:19: events.recount: must be longer than zero
 FILE:17: log.level: "loud" is none of off, error, warn, info, debug, trace
 FILE:8: webb: there is no such key; did you mean "web"?"#;
         assert_eq!(said, expected);

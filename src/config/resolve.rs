@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::{Map, Value};
@@ -11,8 +11,8 @@ use super::dsn::{File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
-    Collectors, Config, Databases, Dsn, Loaded, Log, LogFormat, Scrape, Server, Switch, Variable,
-    Web,
+    Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
+    Variable, Web,
 };
 use crate::collectors;
 use crate::query::Collector;
@@ -31,6 +31,10 @@ pub fn config(
         servers: servers(root.section("servers"), variable),
         scrape: scrape(root.section("scrape")),
         collectors: collectors(root.section("collectors"), switches),
+        events: Events {
+            state_dir: state_dir(&mut root),
+            ..events(root.section("events"))
+        },
         log: log(root.section("log")),
     };
     root.refuse(
@@ -247,6 +251,42 @@ fn scrape(mut section: Section<'_>) -> Scrape {
     };
     section.finish();
     scrape
+}
+
+/// The folder has to be there: whoever runs the program makes it, and says who may write it.
+fn state_dir(root: &mut Section<'_>) -> Option<PathBuf> {
+    root.text_as("state_dir", |path| match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(path.into()),
+        Ok(_) => Err(Fault::Invalid(format!("{path} is no folder"))),
+        Err(error) => Err(Fault::unreadable(&path, &error)),
+    })
+}
+
+fn events(mut section: Section<'_>) -> Events {
+    let usual = Events::default();
+    let events = Events {
+        share: section.text_as("share", share).unwrap_or(usual.share),
+        recount: section.time_limit("recount").unwrap_or(usual.recount),
+        settle: section.duration("settle").unwrap_or(usual.settle),
+        state_dir: None,
+    };
+    section.finish();
+    events
+}
+
+/// `10%`.
+fn share(text: String) -> Result<f64, Fault> {
+    let percent = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse().ok());
+    percent
+        .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+        .map(|percent: f64| percent / 100.0)
+        .ok_or_else(|| {
+            Fault::Invalid(format!(
+                "{text:?} is no share of the time; write one like 10%"
+            ))
+        })
 }
 
 fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {

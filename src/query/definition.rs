@@ -20,6 +20,9 @@ pub struct Collector {
     pub ttl: Duration,
     /// How many rows of one database are served at most.
     pub limit: usize,
+    /// Whether its values come from a count that goes on from scrape to scrape
+    /// ([`crate::events`]); its queries have no statements then.
+    pub counted: bool,
     /// What it asks.
     pub queries: Vec<Query>,
 }
@@ -33,6 +36,7 @@ impl Collector {
             enabled: true,
             ttl: Duration::ZERO,
             limit: 10_000,
+            counted: false,
             queries: Vec::new(),
         }
     }
@@ -46,6 +50,12 @@ impl Collector {
     /// Served from memory for so many seconds, then refreshed behind a scrape.
     pub fn ttl(mut self, seconds: u64) -> Self {
         self.ttl = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Counted from scrape to scrape, and not asked by statements of its queries.
+    pub fn counted(mut self) -> Self {
+        self.counted = true;
         self
     }
 
@@ -216,6 +226,11 @@ impl Query {
             .iter()
             .find(|(versions, _)| versions.contains(version))
             .map(|(_, sql)| *sql)
+    }
+
+    /// Whether it gives anything on this version: what is counted does on each.
+    pub fn exists(&self, version: super::Version) -> bool {
+        self.statements.is_empty() || self.covers(version).is_some()
     }
 
     fn column(mut self, name: &'static str, kind: ColumnKind, help: &'static str) -> Self {

@@ -63,8 +63,12 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// The statement with its placeholders filled.
     pub(super) fn fill<'s>(&self, statement: &'s str) -> Result<Cow<'s, str>, QueryError> {
-        let schema = self.tables.map(|tables| tables.schema.as_str());
-        self.views.fill(statement, schema)
+        self.views.fill(statement, self.schema())
+    }
+
+    /// The application's schema, if one lives in this database.
+    pub fn schema(&self) -> Option<&str> {
+        self.tables.map(|tables| tables.schema.as_str())
     }
 
     /// What a statement may take: half of what is left, so that one that hangs leaves time to the
@@ -176,10 +180,33 @@ impl Plan {
         queries.any(|query| query.pieces.is_some())
     }
 
-    /// Whether any of what it asks is to be expected among these tables.
+    /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
     pub fn concerns(&self, tables: &Tables) -> bool {
         let mut queries = self.collector.queries.iter();
-        queries.any(|query| tables.concern(query))
+        match self.collector.counted {
+            true => queries.all(|query| tables.concern(query)),
+            false => queries.any(|query| tables.concern(query)),
+        }
+    }
+
+    /// Adds a sample of a column, with these values for the labels of its query in their order.
+    pub fn push(&self, page: &mut Snapshot, column: &str, labels: &[&str], value: f64) {
+        let queries = self.collector.queries.iter().zip(&self.queries);
+        let found = queries.into_iter().find_map(|(query, plan)| {
+            let at = query.columns.iter().position(|c| c.name == column)?;
+            Some((query, plan, plan.metrics[at].as_ref()?))
+        });
+        let Some((query, plan, metric)) = found else {
+            debug_assert!(false, "{column} is not defined");
+            return;
+        };
+        let columns = query.columns.iter().zip(&plan.labels);
+        let names = columns.filter(|(column, _)| column.kind == ColumnKind::Label);
+        let labels = names
+            .zip(labels)
+            .map(|((_, name), value)| (name.clone(), Arc::from(*value)))
+            .collect();
+        page.push(metric, Sample { labels, value });
     }
 
     /// Runs the queries one after the other; one that fails costs its own samples only, and of
@@ -238,20 +265,12 @@ impl Plan {
                 }
                 Err(error) => error,
             };
-            let skip = Skip {
-                reason: error.reason(),
-                message: error.to_string(),
-            };
-            let refused = matches!(error, QueryError::Refused { .. });
-            if refused && skip.reason.lasts() {
-                let until = Instant::now() + REST;
-                holds.resting.insert(index, (skip.clone(), until));
-            } else if skip.reason.is_failure() {
+            let skip = holds.skip(index, &error);
+            if skip.reason.is_failure() {
                 unanswered.push(index);
             }
-            let broken = matches!(error, QueryError::Broken(_));
             harvest.skipped.push(skip);
-            if broken {
+            if matches!(error, QueryError::Broken(_)) {
                 break;
             }
         }
@@ -337,7 +356,8 @@ impl Harvest {
 }
 
 impl Holds {
-    fn rests(&mut self, index: usize) -> Option<Skip> {
+    /// What keeps a query from running now.
+    pub fn rests(&mut self, index: usize) -> Option<Skip> {
         match self.resting.get(&index) {
             Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
             _ => {
@@ -345,6 +365,20 @@ impl Holds {
                 None
             }
         }
+    }
+
+    /// Notes that a query failed; it rests if the server would refuse it again.
+    pub fn skip(&mut self, index: usize, error: &QueryError) -> Skip {
+        let skip = Skip {
+            reason: error.reason(),
+            message: error.to_string(),
+        };
+        let refused = matches!(error, QueryError::Refused { .. });
+        if refused && skip.reason.lasts() {
+            let until = Instant::now() + REST;
+            self.resting.insert(index, (skip.clone(), until));
+        }
+        skip
     }
 }
 

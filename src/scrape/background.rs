@@ -240,6 +240,42 @@ impl Target {
             }
         }
         self.keep_warm();
+        self.count_on(client, database, application.as_deref(), &enabled)
+            .await?;
         Ok(paused)
+    }
+
+    /// Lets the counts of the database go on for a while. What fails is tried again the next time.
+    async fn count_on(
+        &self,
+        client: &tokio_postgres::Client,
+        database: &str,
+        application: Option<&Application>,
+        enabled: &BTreeSet<&'static str>,
+    ) -> Result<(), QueryError> {
+        let others_wait = || self.background.queue().databases.len() > 1;
+        for plan in self.plans.iter().filter(|plan| plan.collector.counted) {
+            let name = plan.collector.name;
+            let unit = self
+                .units()
+                .get(&(name, Some(database.to_owned())))
+                .cloned();
+            let Some(count) = unit.as_ref().and_then(|unit| unit.count.as_ref()) else {
+                continue;
+            };
+            let Some(application) = application.filter(|_| enabled.contains(name)) else {
+                continue;
+            };
+            let schema = Some(application.tables.schema.as_str());
+            let cap = self.statement_cap;
+            let (cost, worked) = count.work_on(client, schema, cap, others_wait).await;
+            self.account(name, cost);
+            match worked {
+                Err(error) if error.reason() == Reason::Connection => return Err(error),
+                Err(error) => tracing::debug!(collector = name, database, "{error}"),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::timeout_at;
 
 use super::memory::Known;
 use super::target::{Key, Target, Unit, lock};
-use crate::query::{Context, Harvest, Plan, Reason, Scope};
+use crate::events::Count;
+use crate::query::{Context, Cost, Harvest, Plan, Reason, Scope};
 use crate::server::{Application, Facts, LeaseError, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
@@ -120,7 +121,7 @@ impl Target {
                     key.is_some_and(|key| self.is_due(plan, &key, warm))
                 })
             };
-            if unvisited || stale() {
+            if unvisited || stale() || self.is_count_due(plans, name) {
                 // What was never seen goes first.
                 due.push((known.visited.is_some(), name.clone()));
             }
@@ -132,6 +133,16 @@ impl Target {
         self.background
             .enqueue(self, due.into_iter().map(|(_, name)| name));
         unseen
+    }
+
+    /// Whether a count of this database has work to do behind the scrapes.
+    fn is_count_due(&self, plans: &[Arc<Plan>], database: &str) -> bool {
+        let mut counted = plans.iter().filter(|plan| plan.collector.counted);
+        counted.any(|plan| {
+            let key = (plan.collector.name, Some(database.to_owned()));
+            let unit = self.units().get(&key).cloned();
+            unit.is_some_and(|unit| unit.count.as_ref().is_some_and(Count::is_due))
+        })
     }
 
     /// The key of a collector that the background runs when it works on this database.
@@ -266,21 +277,36 @@ impl Target {
         };
         let previous = unit.cell.latest().map(|(_, harvest)| harvest);
         let mut holds = std::mem::take(&mut *lock(&unit.holds));
-        let harvest = plan
-            .run(client, &context, &mut holds, previous.as_deref())
-            .await;
+        let harvest = match &unit.count {
+            Some(count) => {
+                let system = &facts.system_identifier;
+                count
+                    .harvest(client, &context, system, plan, &mut holds)
+                    .await
+            }
+            None => {
+                plan.run(client, &context, &mut holds, previous.as_deref())
+                    .await
+            }
+        };
         *lock(&unit.holds) = holds;
         for skip in &harvest.skipped {
             tracing::debug!(collector = name, reason = %skip.reason, "{}", skip.message);
         }
-        let mut memory = self.memory();
-        let total = memory.totals.entry(name).or_default();
-        total.duration += harvest.cost.duration;
-        total.statements += harvest.cost.statements;
-        total.rows += harvest.cost.rows;
-        total.cut += harvest.cost.cut;
+        self.account(name, harvest.cost);
         harvest
     }
+
+    /// Adds to what a collector has cost.
+    pub fn account(&self, collector: &'static str, cost: Cost) {
+        let mut memory = self.memory();
+        let total = memory.totals.entry(collector).or_default();
+        total.duration += cost.duration;
+        total.statements += cost.statements;
+        total.rows += cost.rows;
+        total.cut += cost.cut;
+    }
+
     /// What earlier runs have left of these collectors, in the databases that are still there.
     pub fn remembered(&self, plans: &[Arc<Plan>], seen: &BTreeSet<Key>) -> Vec<Gathered> {
         let memory = self.memory();

@@ -73,7 +73,13 @@ impl Scraper {
             .servers
             .iter()
             .map(|server| {
-                let target = Target::new(server, &config.scrape, &config.collectors, plans.clone());
+                let target = Target::new(
+                    server,
+                    &config.scrape,
+                    &config.collectors,
+                    &config.events,
+                    plans.clone(),
+                );
                 Arc::new(target)
             })
             .collect();
@@ -129,6 +135,11 @@ impl Scraper {
             enabled.remove(name);
         }
         Ok(())
+    }
+
+    /// Writes what is to outlive the program to its files.
+    pub fn keep(&self) {
+        self.0.targets.iter().for_each(|target| target.keep());
     }
 
     /// Closes every connection.

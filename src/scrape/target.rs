@@ -10,6 +10,7 @@ use super::cell::Cell;
 use super::gather::{Gathered, Outcome};
 use super::memory::{Down, Memory, Outdated};
 use crate::config;
+use crate::events::Count;
 use crate::query::{Harvest, Holds, Plan, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
@@ -22,6 +23,7 @@ pub struct Target {
     pub plans: Arc<[Arc<Plan>]>,
     pub limits: BTreeMap<&'static str, usize>,
     pub ttls: BTreeMap<&'static str, Duration>,
+    pub events: config::Events,
     pub connections: Connections,
     /// The DSN's database.
     pub own_database: String,
@@ -41,6 +43,8 @@ pub type Key = (&'static str, Option<String>);
 pub struct Unit {
     pub cell: Arc<Cell<Harvest>>,
     pub holds: Mutex<Holds>,
+    /// The count of a collector that has one.
+    pub count: Option<Count>,
 }
 
 impl Target {
@@ -48,6 +52,7 @@ impl Target {
         config: &config::Server,
         scrape: &config::Scrape,
         collectors: &config::Collectors,
+        events: &config::Events,
         plans: Arc<[Arc<Plan>]>,
     ) -> Self {
         let connections = Connections::new(Dialer::new(config.dsn.clone()), config.connections);
@@ -68,6 +73,7 @@ impl Target {
             statement_cap: scrape.statement_cap,
             limits,
             ttls,
+            events: events.clone(),
             connections,
             facts: Arc::default(),
             units: Mutex::default(),
@@ -93,6 +99,13 @@ impl Target {
 
     pub fn background(&self) -> &Background {
         &self.background
+    }
+
+    /// Writes every count to its file.
+    pub fn keep(&self) {
+        for unit in self.units().values() {
+            unit.count.iter().for_each(Count::save);
+        }
     }
 
     pub async fn close(&self) {
@@ -155,7 +168,18 @@ impl Target {
 
     pub fn unit(&self, collector: &'static str, database: &Option<String>) -> Arc<Unit> {
         let key = (collector, database.clone());
-        self.units().entry(key).or_default().clone()
+        let unit = || {
+            let counted = |plan: &&Arc<Plan>| plan.collector.name == collector;
+            let plan = self.plans.iter().find(counted);
+            let counted = plan.is_some_and(|plan| plan.collector.counted);
+            let database = database.as_ref().filter(|_| counted);
+            let count = database.map(|name| Count::new(&self.events, &self.config.name, name));
+            Arc::new(Unit {
+                count,
+                ..Unit::default()
+            })
+        };
+        self.units().entry(key).or_insert_with(unit).clone()
     }
 
     pub fn units(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Unit>>> {

@@ -14,19 +14,52 @@ super::collectors! {
     synapse_delayed_events,
     synapse_device_lists,
     synapse_devices,
+    synapse_encryption,
     synapse_event_graph,
+    synapse_events,
     synapse_federation,
+    synapse_identities,
     synapse_locale,
     synapse_locks,
     synapse_media,
     synapse_memberships,
     synapse_push,
+    synapse_pushers,
     synapse_queues,
+    synapse_registration,
+    synapse_reports,
     synapse_rooms,
     synapse_schema,
+    synapse_sliding_sync,
     synapse_streams,
     synapse_tables,
     synapse_tasks,
     synapse_to_device,
+    synapse_tokens,
+    synapse_user_directory,
     synapse_users,
+    synapse_visits,
 }
+
+/// How many rows a table has, counted in pieces along a key.
+macro_rules! counted {
+    ($table:literal, $key:literal, $metric:literal, $help:literal) => {
+        $crate::query::Query::new("synapse_db")
+            .scope($crate::query::Scope::Synapse)
+            .reads($table, &[$key])
+            .in_pieces($table, $key)
+            .sql(
+                $crate::query::ALL,
+                concat!(
+                    "SELECT current_database() AS datname, count(*) AS ",
+                    $metric,
+                    " FROM {schema}.",
+                    $table,
+                    " WHERE {piece}"
+                ),
+            )
+            .label("datname")
+            .gauge($metric, $help)
+    };
+}
+use counted;

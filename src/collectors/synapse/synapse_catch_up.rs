@@ -18,13 +18,18 @@ pub fn collector() -> Collector {
                 "destinations",
                 &["destination", "last_successful_stream_ordering"],
             )
+            .in_pieces("destination_rooms", "destination")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
                         count(DISTINCT r.destination) AS federation_destinations_behind,
                         count(*) AS federation_destination_rooms_behind
-                   FROM {schema}.destination_rooms AS r
-                   JOIN {schema}.destinations AS d ON d.destination = r.destination
+                   FROM (SELECT destination, stream_ordering
+                           FROM {schema}.destination_rooms
+                          WHERE {piece}) AS r
+                   JOIN (SELECT destination, last_successful_stream_ordering
+                           FROM {schema}.destinations
+                          WHERE {piece}) AS d ON d.destination = r.destination
                   WHERE r.stream_ordering > d.last_successful_stream_ordering",
             )
             .label("datname")

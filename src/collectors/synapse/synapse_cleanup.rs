@@ -63,14 +63,19 @@ fn expiry() -> Query {
 fn state_groups() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("state_groups_pending_deletion", &["insertion_ts"])
+        .reads(
+            "state_groups_pending_deletion",
+            &["state_group", "insertion_ts"],
+        )
+        .in_pieces("state_groups_pending_deletion", "state_group")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS state_groups_pending_deletion,
                     greatest(extract(epoch FROM now()) - min(insertion_ts) / 1000.0, 0)
                         AS state_groups_pending_deletion_oldest_age_seconds
-               FROM {schema}.state_groups_pending_deletion",
+               FROM {schema}.state_groups_pending_deletion
+              WHERE {piece}",
         )
         .label("datname")
         .gauge(
@@ -82,6 +87,7 @@ fn state_groups() -> Query {
             "How long the first of them has waited; Synapse waits for ten minutes; 0 while none \
              waits",
         )
+        .largest()
 }
 
 fn transactions() -> Query {

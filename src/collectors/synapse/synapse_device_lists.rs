@@ -19,9 +19,10 @@ pub fn collector() -> Collector {
 }
 
 /// What is behind the position of conversion is done, whatever its flag says: Synapse leaves the
-/// flag as it is. The limit keeps the count short when it matters most.
+/// flag as it is. The order makes sure of the index in a table that may be huge, and the limit
+/// keeps the count short when it matters most.
 macro_rules! unconverted {
-    ($column:literal, $rest:literal) => {
+    ($column:literal, $limit:literal) => {
         concat!(
             "(SELECT c.",
             $column,
@@ -30,8 +31,8 @@ macro_rules! unconverted {
                  AND (c.stream_id, c.room_id)
                      > (SELECT p.stream_id, p.room_id
                           FROM {schema}.device_lists_changes_converted_stream_position AS p)
-               ",
-            $rest,
+               ORDER BY c.stream_id LIMIT ",
+            $limit,
             ")"
         )
     };
@@ -54,7 +55,7 @@ fn backlog() -> Query {
             concat!(
                 "SELECT current_database() AS datname, count(*) AS device_list_changes_unconverted
                    FROM ",
-                unconverted!("stream_id", "LIMIT 100000"),
+                unconverted!("stream_id", "100000"),
                 " AS u"
             ),
         )
@@ -91,7 +92,7 @@ fn backlog_age() -> Query {
                              ELSE extract(epoch FROM now()) - min(u.inserted_ts) / 1000.0
                          END AS device_list_changes_unconverted_oldest_age_seconds
                    FROM ",
-                unconverted!("inserted_ts", "ORDER BY c.stream_id LIMIT 1"),
+                unconverted!("inserted_ts", "1"),
                 " AS u"
             ),
         )

@@ -20,6 +20,7 @@ fn ends() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("event_forward_extremities", &["room_id"])
+        .in_pieces("event_forward_extremities", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -28,6 +29,7 @@ fn ends() -> Query {
                     count(*) FILTER (WHERE r.ends >= 10) AS rooms_forward_extremities_10
                FROM (SELECT room_id, count(*) AS ends
                        FROM {schema}.event_forward_extremities
+                      WHERE {piece}
                       GROUP BY room_id) AS r",
         )
         .label("datname")
@@ -39,6 +41,7 @@ fn ends() -> Query {
             "forward_extremities_max",
             "Forward extremities of the room that has most",
         )
+        .largest()
         .gauge(
             "rooms_forward_extremities_10",
             "Rooms with ten forward extremities or more",
@@ -53,6 +56,7 @@ fn failed_pulls() -> Query {
             "event_failed_pull_attempts",
             &["room_id", "num_attempts", "last_attempt_ts"],
         )
+        .in_pieces("event_failed_pull_attempts", "room_id")
         // The inner SELECT runs once; without it, the time would be reckoned for each row.
         .sql(
             ALL,
@@ -64,7 +68,8 @@ fn failed_pulls() -> Query {
                         AS failed_pulls_24h,
                     count(DISTINCT room_id) AS failed_pulls_rooms,
                     coalesce(max(num_attempts), 0) AS failed_pulls_attempts_max
-               FROM {schema}.event_failed_pull_attempts",
+               FROM {schema}.event_failed_pull_attempts
+              WHERE {piece}",
         )
         .label("datname")
         .gauge(
@@ -80,17 +85,20 @@ fn failed_pulls() -> Query {
             "failed_pulls_attempts_max",
             "How often the event that was asked for most was asked for in vain",
         )
+        .largest()
 }
 
 fn auth_chains() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("event_auth_chain_to_calculate", &["event_id"])
+        .in_pieces("event_auth_chain_to_calculate", "event_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(event_id) AS auth_chains_to_calculate
-               FROM {schema}.event_auth_chain_to_calculate",
+               FROM {schema}.event_auth_chain_to_calculate
+              WHERE {piece}",
         )
         .label("datname")
         .gauge(

@@ -13,11 +13,13 @@ pub fn collector() -> Collector {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
             .reads("local_current_membership", &["user_id", "membership"])
+            .in_pieces("local_current_membership", "user_id")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname, membership,
                         count(user_id) AS local_memberships
                    FROM {schema}.local_current_membership
+                  WHERE {piece}
                   GROUP BY membership",
             )
             .label("datname")

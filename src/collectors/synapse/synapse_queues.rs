@@ -20,16 +20,21 @@ fn inbox() -> Query {
         .scope(Scope::Synapse)
         .reads("device_inbox", &["user_id", "device_id"])
         .reads("devices", &["user_id", "device_id"])
+        .in_pieces("device_inbox", "user_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    count(*) AS device_inbox_messages,
-                    count(*) FILTER (
-                        WHERE NOT EXISTS (SELECT FROM {schema}.devices AS d
-                                           WHERE d.user_id = i.user_id
-                                             AND d.device_id = i.device_id))
+                    coalesce(sum(i.messages), 0) AS device_inbox_messages,
+                    coalesce(sum(i.messages) FILTER (WHERE d.device_id IS NULL), 0)
                         AS device_inbox_messages_orphaned
-               FROM {schema}.device_inbox AS i",
+               FROM (SELECT user_id, device_id, count(*) AS messages
+                       FROM {schema}.device_inbox
+                      WHERE {piece}
+                      GROUP BY 1, 2) AS i
+               LEFT JOIN (SELECT user_id, device_id
+                            FROM {schema}.devices
+                           WHERE {piece}) AS d
+                      ON d.user_id = i.user_id AND d.device_id = i.device_id",
         )
         .label("datname")
         .gauge(
@@ -46,12 +51,14 @@ fn outbox() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("device_federation_outbox", &["destination"])
+        .in_pieces("device_federation_outbox", "destination")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS device_outbox_messages,
                     count(DISTINCT destination) AS device_outbox_destinations
-               FROM {schema}.device_federation_outbox",
+               FROM {schema}.device_federation_outbox
+              WHERE {piece}",
         )
         .label("datname")
         .gauge(
@@ -68,13 +75,14 @@ fn pokes() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("device_lists_outbound_pokes", &["destination", "sent"])
+        .in_pieces("device_lists_outbound_pokes", "destination")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS device_list_pokes,
                     count(DISTINCT destination) AS device_list_pokes_destinations
                FROM {schema}.device_lists_outbound_pokes
-              WHERE NOT sent",
+              WHERE {piece} AND NOT sent",
         )
         .label("datname")
         .gauge(

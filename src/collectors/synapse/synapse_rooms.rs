@@ -148,13 +148,17 @@ fn encrypted() -> Query {
         .scope(Scope::Synapse)
         .reads("room_stats_state", &["room_id", "encryption"])
         .reads("room_stats_current", &["room_id", "local_users_in_room"])
+        .in_pieces("room_stats_state", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS rooms_encrypted_with_local_users
-               FROM {schema}.room_stats_state AS s
-               JOIN {schema}.room_stats_current AS c ON c.room_id = s.room_id
-              WHERE s.encryption IS NOT NULL AND c.local_users_in_room > 0",
+               FROM (SELECT room_id
+                       FROM {schema}.room_stats_state
+                      WHERE {piece} AND encryption IS NOT NULL) AS s
+               JOIN (SELECT room_id
+                       FROM {schema}.room_stats_current
+                      WHERE {piece} AND local_users_in_room > 0) AS c ON c.room_id = s.room_id",
         )
         .label("datname")
         .gauge(
@@ -168,7 +172,8 @@ macro_rules! by_attribute {
     ($metric:literal, $label:literal, $column:literal, $known:literal, $help:literal) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads("room_stats_state", &[$column])
+            .reads("room_stats_state", &["room_id", $column])
+            .in_pieces("room_stats_state", "room_id")
             .sql(
                 ALL,
                 concat!(
@@ -188,6 +193,7 @@ macro_rules! by_attribute {
                             count(*) AS ",
                     $metric,
                     "  FROM {schema}.room_stats_state
+                      WHERE {piece}
                       GROUP BY 2"
                 ),
             )
@@ -203,8 +209,9 @@ use by_attribute;
 fn created_here() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("rooms", &["creator"])
+        .reads("rooms", &["room_id", "creator"])
         .reads("users", &["name"])
+        .in_pieces("rooms", "room_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -213,6 +220,7 @@ fn created_here() -> Query {
                FROM {schema}.rooms AS r
               CROSS JOIN (SELECT substr(name, strpos(name, ':')) AS server
                             FROM {schema}.users LIMIT 1) AS s
+              WHERE {piece}
               GROUP BY s.server",
         )
         .label("datname")

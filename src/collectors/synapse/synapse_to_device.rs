@@ -23,11 +23,11 @@ fn inbox() -> Query {
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    greatest(max(p.stream_id) - (SELECT min(i.stream_id) - 1
-                                                   FROM {schema}.device_inbox AS i), 0)
-                        AS device_inbox_oldest_behind
-               FROM {schema}.stream_positions AS p
-              WHERE p.stream_name = 'to_device'",
+                    CASE WHEN i.oldest IS NULL THEN 0
+                         ELSE p.newest - i.oldest + 1 END AS device_inbox_oldest_behind
+               FROM (SELECT min(stream_id) AS oldest FROM {schema}.device_inbox) AS i
+              CROSS JOIN (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
+                           WHERE stream_name = 'to_device') AS p",
         )
         .label("datname")
         .gauge(

@@ -1,0 +1,257 @@
+//! What the exporter costs on a large Synapse: `make bench` writes `benches/RESULTS.md`.
+//!
+//! All that is said of statements is the server's own measure, from `pg_stat_statements`.
+//! `BENCH_USERS` says how many users the Synapse has, everything else in proportion.
+
+// A broken expectation is a failed run.
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fmt::Write;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use matrix_postgres_exporter::collectors;
+use matrix_postgres_exporter::query::message::{Message, TIMEOUTS};
+use matrix_postgres_exporter::query::{Collector, Version};
+
+use support::exporter::{Exporter, failures};
+use support::exposition::Page;
+use support::large;
+use support::postgres::Postgres;
+use support::process::wait_at_most;
+use support::roles::Role;
+use support::synapse::{NEW, Synapse};
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
+
+const MAJOR: u32 = 18;
+
+/// How long a statement on Synapse's tables may take, by default.
+const CAP: f64 = 1000.0;
+
+/// How long all that is counted may take to be counted.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+const WARM_SCRAPES: u32 = 20;
+
+#[tokio::main]
+async fn main() {
+    let users = std::env::var("BENCH_USERS").map_or(1_000_000, |users| users.parse().unwrap());
+    let server = large_synapse(users).await;
+    let mut results = head(&server, users).await;
+    let longest = refreshes(&server, &mut results).await;
+    warm_scrapes(&server, &mut results).await;
+    fs::write(RESULTS, &results).unwrap();
+    println!("{results}");
+    assert!(
+        longest <= CAP,
+        "a statement on Synapse's tables took {longest:.0} ms"
+    );
+}
+
+async fn large_synapse(users: u64) -> Postgres {
+    let server = Postgres::builder(MAJOR)
+        .pg_stat_statements()
+        .setting("shared_buffers", "1GB")
+        .setting("wal_level", "minimal")
+        .setting("max_wal_senders", "0")
+        .setting("max_wal_size", "16GB")
+        .setting("autovacuum", "off")
+        .start()
+        .await;
+    let (synapse, _) = Synapse::start(&server, NEW).await;
+    drop(synapse);
+    let started = Instant::now();
+    large::fill(&server, "synapse", users).await;
+    large::fill_events(&server, "synapse", users * 5).await;
+    eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
+    server
+        .sql("synapse", "CREATE EXTENSION pg_stat_statements")
+        .await;
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    server.sql("synapse", "CHECKPOINT").await;
+    server
+}
+
+async fn head(server: &Postgres, users: u64) -> String {
+    let value = async |sql: &str| server.value("synapse", sql).await.unwrap();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap();
+    let memory: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let cores = std::thread::available_parallelism().unwrap();
+    format!(
+        "# What it costs\n\n\
+         Written by `make bench` on {}: PostgreSQL {} with a Synapse {NEW} of {users} users, {} \
+         events and {} in all, made up. The machine has {cores} cores and {} GB, was not its only \
+         user's, and held what was read in memory. So look at ratios, less at times.\n",
+        value("SELECT current_date").await,
+        value("SHOW server_version").await,
+        value("SELECT count(*) FROM events").await,
+        value("SELECT pg_size_pretty(pg_database_size('synapse'))").await,
+        memory / 1024 / 1024,
+    )
+}
+
+/// What each collector's full refresh costs; the longest statement of all.
+async fn refreshes(server: &Postgres, results: &mut String) -> f64 {
+    *results += "\n## A full refresh\n\n\
+        Statements on Synapse's tables, as the server measured them. On the right, what is counted \
+        in pieces, as plain SQL: one statement for each query.\n\n\
+        | collector | refreshed | statements | longest | in all | plain | longest | in all | ratio |\n\
+        |---|---|--:|--:|--:|--:|--:|--:|--:|\n";
+    let mut longest: f64 = 0.0;
+    for collector in collectors::synapse::all() {
+        if !collector.enabled {
+            continue;
+        }
+        let ours = refresh(server, &collector).await;
+        longest = longest.max(ours.longest);
+        let when = match collector.ttl {
+            Duration::ZERO => "every scrape".to_owned(),
+            ttl => format!("every {} s", ttl.as_secs()),
+        };
+        write!(
+            results,
+            "| {} | {when} | {} | {:.1} ms | {:.0} ms |",
+            collector.name, ours.statements, ours.longest, ours.total
+        )
+        .unwrap();
+        *results += &match plain(server, &collector).await {
+            Some(plain) => format!(
+                " {} | {:.0} ms | {:.0} ms | {:.2} |\n",
+                plain.statements,
+                plain.longest,
+                plain.total,
+                ours.total / plain.total
+            ),
+            None => " | | | |\n".to_owned(),
+        };
+        eprintln!("{}", results.lines().next_back().unwrap());
+    }
+    writeln!(
+        results,
+        "\nThe longest statement on Synapse's tables took {longest:.0} ms; {CAP:.0} ms are the cap."
+    )
+    .unwrap();
+    longest
+}
+
+/// What an exporter costs that has no other collector.
+async fn refresh(server: &Postgres, collector: &Collector) -> Cost {
+    let all = collectors::all().into_iter();
+    let others = all.filter(|other| other.name != collector.name);
+    let others: Vec<_> = others.map(|other| other.name).collect();
+    let yaml = format!("collectors: {{ disable: [{}] }}", others.join(", "));
+    reset(server).await;
+    let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), &yaml).await;
+    let page = complete(&exporter).await;
+    assert_eq!(failures(&page), Vec::<&str>::new());
+    cost(server, "exporter", r#"%"public".%"#).await
+}
+
+/// The same counts without pieces.
+async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
+    let client = server.client("synapse", "postgres").await;
+    reset(server).await;
+    for query in collector
+        .queries
+        .iter()
+        .filter(|query| query.pieces.is_some())
+    {
+        let sql = query.covers(Version(MAJOR * 10_000))?;
+        let sql = sql
+            .replace("{schema}", "\"public\"")
+            .replace("{piece}", "true");
+        let message = Message {
+            sql: &sql,
+            timeout: TIMEOUTS[TIMEOUTS.len() - 1],
+        };
+        message.send(&client, |_, _| Ok(())).await.unwrap();
+    }
+    let plain = cost(server, "postgres", r#"%"public".%"#).await;
+    (plain.statements > 0).then_some(plain)
+}
+
+/// What a scrape costs that finds everything in memory that may be there.
+async fn warm_scrapes(server: &Postgres, results: &mut String) {
+    let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
+    let started = Instant::now();
+    let before = complete(&exporter).await;
+    let complete_in = started.elapsed();
+    reset(server).await;
+    let mut times = Vec::new();
+    for _ in 0..WARM_SCRAPES {
+        let started = Instant::now();
+        exporter.scrape().await;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    let after = exporter.scrape().await;
+    let cost = cost(server, "exporter", "%").await;
+    times.sort_by(f64::total_cmp);
+    let cpu = |page: &Page| page.value("process_cpu_seconds_total", &[]).unwrap();
+    let each = f64::from(WARM_SCRAPES);
+    writeln!(
+        results,
+        "\n## A warm scrape\n\n\
+         Every collector is on. After the start, everything had been read behind the scrapes in \
+         {:.0} s. Then, on the average of {WARM_SCRAPES} scrapes:\n\n\
+         | series | answered in (median) | exporter's CPU | time in the database | statements |\n\
+         |--:|--:|--:|--:|--:|\n\
+         | {} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} |",
+        complete_in.as_secs_f64(),
+        series(&after),
+        times[times.len() / 2],
+        (cpu(&after) - cpu(&before)) * 1e3 / (each + 1.0),
+        cost.total / (each + 1.0),
+        cost.statements as f64 / (each + 1.0),
+    )
+    .unwrap();
+}
+
+fn series(page: &Page) -> usize {
+    let names = page.names();
+    names.iter().map(|name| page.samples(name).count()).sum()
+}
+
+struct Cost {
+    statements: u64,
+    /// Milliseconds.
+    longest: f64,
+    total: f64,
+}
+
+async fn cost(server: &Postgres, role: &str, like: &str) -> Cost {
+    let sql = format!(
+        "SELECT coalesce(sum(calls), 0), coalesce(max(max_exec_time), 0),
+                coalesce(sum(total_exec_time), 0)
+           FROM pg_stat_statements
+          WHERE userid = '{role}'::regrole AND query LIKE '{like}'"
+    );
+    let row = server.sql("synapse", &sql).await.remove(0);
+    let [statements, longest, total] =
+        [0, 1, 2].map(|column| row[column].as_ref().unwrap().parse::<f64>().unwrap());
+    Cost {
+        statements: statements as u64,
+        longest,
+        total,
+    }
+}
+
+async fn reset(server: &Postgres) {
+    server
+        .sql("synapse", "SELECT pg_stat_statements_reset()")
+        .await;
+}
+
+/// A page with everything that is read behind the scrapes.
+async fn complete(exporter: &Exporter) -> Page {
+    wait_at_most(PATIENCE, "everything has been read", || async {
+        let page = exporter.scrape().await;
+        let mut skipped = page.samples("pg_exporter_collector_skipped");
+        !skipped.any(|sample| sample.labels["reason"] == "deadline")
+    })
+    .await;
+    exporter.scrape().await
+}

@@ -1,0 +1,59 @@
+//! By what else users are known.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `user_threepids`, without the addresses, and `user_external_ids`, without the ids. Who
+/// provides the ids stands in Synapse's configuration, but an administrator can write anything.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_identities",
+        "Mail addresses, phone numbers and identities elsewhere of Synapse's users",
+    )
+    .ttl(3600)
+    .limit(200)
+    .query(threepids())
+    .query(external())
+}
+
+fn threepids() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("user_threepids", &["user_id", "medium"])
+.in_pieces("user_threepids", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    CASE WHEN medium IN ('email', 'msisdn') THEN medium ELSE 'other' END AS medium,
+                    count(*) AS user_threepids
+               FROM {schema}.user_threepids
+              WHERE {piece}
+              GROUP BY 2",
+        )
+        .label("datname")
+        .label("medium")
+        .gauge(
+            "user_threepids",
+            "Addresses of users: mail (email) or phone (msisdn); a user may have several",
+        )
+}
+
+fn external() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("user_external_ids", &["user_id", "auth_provider"])
+.in_pieces("user_external_ids", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, auth_provider,
+                    count(*) AS user_external_ids
+               FROM {schema}.user_external_ids
+              WHERE {piece}
+              GROUP BY 2",
+        )
+        .label("datname")
+        .label("auth_provider")
+        .gauge(
+            "user_external_ids",
+            "Identities of users at a provider of single sign-on; a user may have several",
+        )
+}

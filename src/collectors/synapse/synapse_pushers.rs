@@ -1,0 +1,44 @@
+//! How people are told of messages.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `pushers`. One that is disabled is not tried, so it neither fails nor gets well.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_pushers",
+        "Pushers of Synapse, which notify phones and send mails, and those that fail",
+    )
+    .ttl(300)
+    .query(
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads("pushers", &["id", "kind", "enabled", "failing_since"])
+.in_pieces("pushers", "id")
+            .sql(
+                ALL,
+                "SELECT current_database() AS datname,
+                        CASE WHEN kind IN ('http', 'email') THEN kind ELSE 'other' END AS kind,
+                        count(*) AS pushers,
+                        count(*) FILTER (WHERE enabled IS FALSE) AS pushers_disabled,
+                        count(failing_since) FILTER (WHERE enabled IS NOT FALSE)
+                            AS pushers_failing,
+                        greatest(extract(epoch FROM now())
+                                 - min(failing_since) FILTER (WHERE enabled IS NOT FALSE) / 1000.0,
+                                 0) AS pushers_failing_oldest_age_seconds
+                   FROM {schema}.pushers
+                  WHERE {piece}
+                  GROUP BY 2",
+            )
+            .label("datname")
+            .label("kind")
+            .gauge("pushers", "Pushers, disabled ones too")
+            .gauge("pushers_disabled", "Pushers that their user has switched off")
+            .gauge("pushers_failing", "Pushers in use whose last notification was not taken")
+            .gauge(
+                "pushers_failing_oldest_age_seconds",
+                "How long the one that fails longest has failed, 0 while none does; after a day \
+                 Synapse gives up what it could not send, and reckons anew",
+            )
+            .largest(),
+    )
+}

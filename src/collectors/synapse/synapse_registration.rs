@@ -1,0 +1,67 @@
+//! How people come in.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `registration_tokens`, without what they are, and `ui_auth_sessions`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_registration",
+        "Registration tokens of Synapse, and authentications that are under way",
+    )
+    .ttl(60)
+    .query(tokens())
+    .query(sessions())
+}
+
+/// A token is valid as long as Synapse takes it: to it, a limit of 0 is none.
+fn tokens() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "registration_tokens",
+            &["uses_allowed", "pending", "completed", "expiry_time"],
+        )
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS registration_tokens,
+                    count(*) FILTER (
+                        WHERE (coalesce(uses_allowed, 0) = 0 OR pending + completed < uses_allowed)
+                          AND (coalesce(expiry_time, 0) = 0
+                               OR expiry_time >= extract(epoch FROM now())::bigint * 1000))
+                        AS registration_tokens_valid,
+                    coalesce(sum(pending), 0) AS registration_token_uses_pending,
+                    coalesce(sum(completed), 0) AS registration_token_uses_completed
+               FROM {schema}.registration_tokens",
+        )
+        .label("datname")
+        .gauge("registration_tokens", "Registration tokens, used up and expired ones too")
+        .gauge(
+            "registration_tokens_valid",
+            "Registration tokens with which somebody can still register",
+        )
+        .gauge(
+            "registration_token_uses_pending",
+            "Registrations by these tokens that were begun and are not completed",
+        )
+        .gauge(
+            "registration_token_uses_completed",
+            "Registrations by these tokens that were completed",
+        )
+}
+
+fn sessions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("ui_auth_sessions", &["creation_time"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, count(creation_time) AS ui_auth_sessions
+               FROM {schema}.ui_auth_sessions",
+        )
+        .label("datname")
+        .gauge(
+            "ui_auth_sessions",
+            "Authentications in steps, as for a registration, of the last 48 hours, ended or not",
+        )
+}

@@ -1,0 +1,45 @@
+//! What users have reported.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `event_reports`, `room_reports` and `user_reports`, without what they say. Synapse does not
+/// know which are dealt with: a report stays until an administrator deletes it. The kinds came with
+/// different releases.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_reports",
+        "Events, rooms and users that were reported to the administrators of Synapse",
+    )
+    .ttl(60)
+    .query(reported!("event", "event_reports"))
+    .query(reported!("room", "room_reports"))
+    .query(reported!("user", "user_reports"))
+}
+
+macro_rules! reported {
+    ($kind:literal, $table:literal) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads($table, &["received_ts"])
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname, '",
+                    $kind,
+                    "' AS kind, count(received_ts) AS reports,
+                            extract(epoch FROM now()) - max(received_ts) / 1000.0
+                                AS reports_newest_age_seconds
+                       FROM {schema}.",
+                    $table
+                ),
+            )
+            .label("datname")
+            .label("kind")
+            .gauge("reports", "Reports that were not deleted, whether dealt with or not")
+            .gauge(
+                "reports_newest_age_seconds",
+                "How long ago the newest of them came; no sample while there is none",
+            )
+    };
+}
+use reported;

@@ -1,0 +1,23 @@
+//! Whom people can find.
+
+use super::counted;
+use crate::query::Collector;
+
+/// From `user_directory` and `user_directory_stale_remote_users`. How far it is behind, the
+/// consumer `user_directory` says.
+pub fn collector() -> Collector {
+    Collector::new("synapse_user_directory", "The user directory of Synapse")
+        .ttl(3600)
+        .query(counted!(
+            "user_directory",
+            "user_id",
+            "user_directory_users",
+            "Users who can be found, of this server and of others"
+        ))
+        .query(counted!(
+            "user_directory_stale_remote_users",
+            "user_id",
+            "user_directory_stale_users",
+            "Users of other servers whose profile is to be asked for again"
+        ))
+}

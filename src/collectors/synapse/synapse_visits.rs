@@ -1,0 +1,87 @@
+//! Who comes, who comes again, and who counts against the limit.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `user_daily_visits`, which holds the start of each day (UTC) on which a device was used,
+/// guests and bridged users left out, and from `monthly_active_users`.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_visits",
+        "Users of Synapse who came yesterday, who come back, and who are active by the month",
+    )
+    .ttl(3600)
+    .query(yesterday())
+    .query(retained())
+    .query(monthly())
+}
+
+fn yesterday() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("user_daily_visits", &["user_id", "timestamp"])
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(DISTINCT user_id) AS users_active_yesterday
+               FROM {schema}.user_daily_visits
+              WHERE timestamp
+                    = (floor(extract(epoch FROM now()) / 86400)::bigint - 1) * 86400000",
+        )
+        .label("datname")
+        .gauge(
+            "users_active_yesterday",
+            "Users who were there on the last whole day (UTC), without guests and bridged ones",
+        )
+}
+
+/// As Synapse reckons it for its own report.
+fn retained() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("user_daily_visits", &["user_id", "timestamp"])
+        .in_pieces("user_daily_visits", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, count(*) AS users_retained_30d
+               FROM (SELECT user_id
+                       FROM {schema}.user_daily_visits
+                      WHERE {piece}
+                        AND timestamp > (extract(epoch FROM now())::bigint - 5184000) * 1000
+                        AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000
+                      GROUP BY user_id
+                     HAVING max(timestamp) - min(timestamp) > 2592000000) AS retained",
+        )
+        .label("datname")
+        .gauge(
+            "users_retained_30d",
+            "Users who were there twice within 60 days, and more than 30 days apart (r30v2), \
+             without guests and bridged ones",
+        )
+}
+
+/// Synapse fills this table only where it limits the active users, or was told to count them. The
+/// subquery looks each user up; a join may read all users for each piece.
+fn monthly() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("monthly_active_users", &["user_id"])
+        .reads("users", &["name", "appservice_id"])
+        .in_pieces("monthly_active_users", "user_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    CASE WHEN (SELECT u.appservice_id FROM {schema}.users AS u
+                                WHERE u.name = m.user_id) <> '' THEN 'bridged'
+                         ELSE 'native' END AS kind,
+                    count(*) AS users_monthly_active
+               FROM (SELECT user_id FROM {schema}.monthly_active_users WHERE {piece}) AS m
+              GROUP BY 2",
+        )
+        .label("datname")
+        .label("kind")
+        .gauge(
+            "users_monthly_active",
+            "Users who are active by the month; max_mau_value limits native ones. No sample unless \
+             Synapse has limit_usage_by_mau or mau_stats_only",
+        )
+}

@@ -1,0 +1,185 @@
+//! What is counted in pieces is what a single statement would count, whatever goes on meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use matrix_postgres_exporter::collectors;
+use matrix_postgres_exporter::query::{ColumnKind, Query, Version};
+
+use super::support::exporter::{Exporter, failures};
+use super::support::exposition::Page;
+use super::support::large;
+use super::support::postgres::{Postgres, rows};
+use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::synapse::{NEW, OLD, Synapse};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_add_up_on_13() {
+    pieces_add_up(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_add_up_on_18() {
+    pieces_add_up(18, NEW).await;
+}
+
+async fn pieces_add_up(major: u32, version: &str) {
+    let server = Postgres::start(major).await;
+    let (synapse, _) = Synapse::start(&server, version).await;
+    drop(synapse);
+    large::fill(&server, "synapse", 20_000).await;
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+
+    let before = whole(&server).await;
+    let dsn = server.dsn("synapse", "exporter");
+    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 250ms }").await;
+    let page = complete(&exporter).await;
+    let after = whole(&server).await;
+
+    assert_eq!(failures(&page), Vec::<&str>::new());
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        after.keys().collect::<Vec<_>>()
+    );
+    for ((metric, labels), before) in before {
+        let after = after[&(metric.clone(), labels.clone())];
+        let pairs: Vec<_> = labels
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let found = page.value(&metric, &pairs);
+        // Some hold for what happened lately, and time goes on.
+        let wanted = before.min(after)..=before.max(after);
+        assert!(
+            found.is_some_and(|found| wanted.contains(&found)),
+            "{metric} {labels:?}: {found:?}, not {wanted:?}"
+        );
+    }
+    for (collector, walks) in [
+        ("synapse_activity", 1.0),
+        ("synapse_devices", 1.0),
+        ("synapse_users", 2.0),
+    ] {
+        let statements = "pg_exporter_collector_statements_total";
+        let statements = page.value(statements, &[("collector", collector)]);
+        // Two pieces, and two statements for each.
+        assert!(
+            statements >= Some(walks * 4.0),
+            "{collector}: {statements:?}"
+        );
+    }
+}
+
+/// Rows that are slow to read get smaller pieces; rows that are written again and again meanwhile,
+/// which gives them another place on disk, are counted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_rows_that_do_not_keep_still_are_counted_once() {
+    const USERS: u64 = 500;
+    let server = Postgres::start(18).await;
+    let (synapse, made) = Synapse::start(&server, NEW).await;
+    drop(synapse);
+    large::fill(&server, "synapse", USERS).await;
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    let slow = "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
+                'BEGIN PERFORM pg_sleep(0.0005); RETURN true; END';
+                CREATE POLICY slow ON users USING (slow());
+                ALTER TABLE users ENABLE ROW LEVEL SECURITY";
+    server.sql("synapse", slow).await;
+
+    let writer = Writer::start(&server).await;
+    let dsn = server.dsn("synapse", "exporter");
+    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
+    let page = complete(&exporter).await;
+    let rounds = writer.stop().await;
+
+    let collector = [("collector", "synapse_users")];
+    let success = page.value("pg_scrape_collector_success", &collector);
+    assert_eq!(success, Some(1.0));
+    let users = page.samples("synapse_db_users").map(|sample| sample.value);
+    assert_eq!(users.sum::<f64>(), (USERS + made.users.total) as f64);
+    assert!(rounds > 2, "{rounds}");
+    let log = server.log();
+    let timeouts = log.matches("due to statement timeout").count();
+    assert!((1..10).contains(&timeouts), "{timeouts}: {log}");
+}
+
+/// What each statement that runs in pieces gives as a whole.
+async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>), f64> {
+    let version = Version(server.major() * 10_000);
+    let client = server.client("synapse", "postgres").await;
+    let mut whole = BTreeMap::new();
+    let queries = collectors::all().into_iter().flat_map(|one| one.queries);
+    for query in queries.filter(|query| query.pieces.is_some()) {
+        let sql = query.covers(version).unwrap();
+        let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
+        let columns: Vec<_> = query
+            .columns
+            .iter()
+            .map(|column| format!("q.{}", column.name))
+            .collect();
+        let named = format!("SELECT {} FROM ({sql}) AS q", columns.join(", "));
+        for row in rows(&client, &named).await {
+            for (metric, labels, value) in samples(&query, &row) {
+                whole.insert((metric, labels), value);
+            }
+        }
+    }
+    assert!(whole.len() > 30, "{whole:?}");
+    whole
+}
+
+fn samples(query: &Query, row: &[Option<String>]) -> Vec<(String, BTreeMap<String, String>, f64)> {
+    let cells = || query.columns.iter().zip(row);
+    let mut samples = Vec::new();
+    for (column, cell) in cells().filter(|(column, _)| column.kind != ColumnKind::Label) {
+        let Some(value) = cell else { continue };
+        let labels = cells()
+            .filter(|(label, _)| label.kind == ColumnKind::Label)
+            .filter(|(label, _)| column.labels.is_none_or(|some| some.contains(&label.name)))
+            .map(|(label, cell)| (label.name.to_owned(), cell.clone().unwrap_or_default()));
+        let value = value.parse().unwrap();
+        samples.push((query.metric_name(column), labels.collect(), value));
+    }
+    samples
+}
+
+/// A page with everything that is read behind the scrapes.
+async fn complete(exporter: &Exporter) -> Page {
+    wait_for("everything has been read", || async {
+        let page = exporter.scrape().await;
+        let mut skipped = page.samples("pg_exporter_collector_skipped");
+        !skipped.any(|sample| sample.labels["reason"] == "deadline")
+    })
+    .await;
+    exporter.scrape().await
+}
+
+/// Writes every user anew, over and over.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<u32>,
+}
+
+impl Writer {
+    async fn start(server: &Postgres) -> Self {
+        let client = server.client("synapse", "postgres").await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut rounds = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                rows(&client, "UPDATE users SET consent_version = 'new'").await;
+                rounds += 1;
+            }
+            rounds
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
