@@ -30,3 +30,4 @@ mod schema;
 mod split;
 mod synapse;
 mod values;
+mod waiting;

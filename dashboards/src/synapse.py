@@ -46,6 +46,8 @@ def synapse() -> dashboard.Dashboard:
         {"Is it well?": now(), "Does Synapse get on?": streams(), "How much work is it?": work()},
         {
             "Users, devices and rooms": people(),
+            "Who comes, how are they reached, can they encrypt?": care(),
+            "How much do files take?": files(),
             "Which tables grow?": tables(),
             "Schema and storage": schema(),
             "Can this page be trusted? The exporter itself": exporter(),
@@ -323,6 +325,131 @@ def people() -> list:
             ("max(synapse_db_room_state_events_max{db})", "the room with most"),
             ("sum(synapse_db_room_state_events{db})", "all rooms"),
             width=24,
+        ),
+    ]
+
+
+def care() -> list:
+    """What users need, and what administrators have to look after."""
+    return [
+        graph(
+            "How many people come?",
+            """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
+            30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
+            By the month: what max_mau_value limits, where Synapse counts it.""",
+            ("sum(synapse_db_users_active_yesterday{db})", "yesterday"),
+            ("sum(synapse_db_users_retained_30d{db})", "back after 30 days"),
+            ('sum(synapse_db_users_monthly_active{db, kind="native"})', "by the month"),
+            width=8,
+            runbook="SynapseMonthlyActiveUsersNearLimit",
+        ),
+        graph(
+            "Do notifications arrive?",
+            """Pushers of phones, and those whose last notification was not taken. A few fail for
+            ever, of apps that are gone. A jump is a gateway that is down, or a way out that is
+            closed.""",
+            ('sum(synapse_db_pushers{db, kind="http"})', "phones"),
+            ('sum(synapse_db_pushers_failing{db, kind="http"})', "phones, failing"),
+            ('sum(synapse_db_pushers{db, kind="email"}) or 0 * sum(synapse_db_schema_version{db})', "mail"),
+            width=8,
+            runbook="SynapsePushersFailing",
+        ),
+        graph(
+            "Can others write to our devices?",
+            """Devices that encrypt, by the keys that others need to begin a session. On a fallback
+            key is no harm for a while. Exhausted ones are mostly forgotten devices and rise slowly;
+            a jump means that clients cannot upload keys.""",
+            ("sum(synapse_db_e2e_devices{db})", "all"),
+            ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
+            ("sum(synapse_db_e2e_devices_exhausted{db})", "exhausted"),
+            width=8,
+            runbook="SynapseEncryptionKeysExhausted",
+        ),
+        graph(
+            "How do users care for their keys?",
+            """Users with a backup of their keys, with keys for cross-signing, and with a dehydrated
+            device. Who has none of them loses old messages with the last device.""",
+            ("sum(synapse_db_users_with_key_backup{db})", "key backup"),
+            ("sum(synapse_db_users_cross_signing{db})", "cross-signing"),
+            ("sum(synapse_db_dehydrated_devices{db})", "dehydrated device"),
+            width=8,
+        ),
+        graph(
+            "What was reported?",
+            """Reports of messages, rooms and users that were not deleted. Synapse does not know which
+            are dealt with: look at what is new, and delete what is done.""",
+            ("sum by (kind) (synapse_db_reports{db})", "{{kind}}"),
+            width=8,
+        ),
+        graph(
+            "Who is about to come in?",
+            """Authentications in steps of the last 48 hours, most of them registrations, and
+            registrations by token that were begun. A jump of the first without accounts that follow is
+            a robot that tries.""",
+            ("sum(synapse_db_ui_auth_sessions{db})", "authentications"),
+            ("sum(synapse_db_registration_token_uses_pending{db})", "by token, pending"),
+            ("sum(synapse_db_users_registered_24h{db})", "accounts made within 24 hours"),
+            width=8,
+        ),
+        graph(
+            "How many tokens are there?",
+            """Access tokens, and those whose time is over, which stay until their device logs out or
+            renews them. Many more than devices are logins of bots that never log out.""",
+            ("sum(synapse_db_access_tokens{db})", "access tokens"),
+            ("sum(synapse_db_access_tokens_expired{db})", "expired"),
+            ("sum(synapse_db_refresh_tokens{db})", "refresh tokens"),
+            ("sum(synapse_db_access_tokens_puppeting{db})", "of administrators as somebody else"),
+            width=8,
+        ),
+        graph(
+            "By what else are users known?",
+            "Mail addresses, phone numbers (msisdn), and identities of each provider of single sign-on.",
+            ("sum by (medium) (synapse_db_user_threepids{db})", "{{medium}}"),
+            ("sum by (auth_provider) (synapse_db_user_external_ids{db})", "{{auth_provider}}"),
+            width=8,
+        ),
+        graph(
+            "How many clients use sliding sync?",
+            """Connections that clients may resume, of those who sync that way. Rooms to reckon are left
+            over from an upgrade and go to zero.""",
+            ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
+            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
+            width=8,
+        ),
+    ]
+
+
+def files() -> list:
+    """What people send, and what others' servers have sent."""
+    return [
+        graph(
+            "How much space do files take?",
+            """Files that were uploaded here (local) and copies of others' (remote), without
+            thumbnails. They are on Synapse's disk and not in the database.""",
+            ("sum by (origin) (synapse_db_media_bytes{db})", "{{origin}}"),
+            ("sum by (origin) (synapse_db_media_thumbnail_bytes{db})", "{{origin}} thumbnails"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How much of it does nobody look at?",
+            """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
+            fetched again: by media_retention in Synapse's configuration, or the admin API.""",
+            ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How many files are there?",
+            """Files by where they are from, those that administrators have put under quarantine, and
+            uploads that were announced and never came.""",
+            ("sum by (origin) (synapse_db_media_files{db})", "{{origin}}"),
+            ("sum(synapse_db_media_files_quarantined{db})", "quarantined"),
+            ("sum(synapse_db_media_uploads_pending{db})", "announced"),
+            ("sum(synapse_db_url_previews{db})", "previews of web pages"),
+            width=8,
         ),
     ]
 

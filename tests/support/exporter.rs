@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{Process, User, command, scratch};
+use super::process::{PATIENCE, Process, User, command, scratch, wait_at_most};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -107,6 +107,22 @@ impl Exporter {
         let took = start.elapsed();
         assert!(took < timeout, "took {took:?} of {timeout:?}");
         answer.page()
+    }
+
+    /// Scrapes until everything has been read that is read behind the scrapes.
+    pub async fn complete(&self) -> Page {
+        self.complete_within(PATIENCE).await
+    }
+
+    /// The same, for what takes longer by its nature.
+    pub async fn complete_within(&self, patience: Duration) -> Page {
+        wait_at_most(patience, "everything has been read", || async {
+            let page = self.scrape().await;
+            let mut skipped = page.samples("pg_exporter_collector_skipped");
+            !skipped.any(|sample| sample.labels["reason"] == "deadline")
+        })
+        .await;
+        self.scrape().await
     }
 
     /// Asks it to end; how it ended, and all it has logged.

@@ -3,6 +3,7 @@
 //! `synapse/driver.py` runs it and sends the traffic; what was made is counted there and asked of
 //! Synapse's own admin API.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,13 +26,14 @@ pub struct Synapse {
     place: Place,
 }
 
-/// Where its database is.
+/// Where its database is, and its bridge.
 #[derive(Clone)]
 struct Place {
     host: PathBuf,
     port: u16,
     database: String,
     state_database: String,
+    bridge: Option<String>,
 }
 
 impl Place {
@@ -41,6 +43,7 @@ impl Place {
             port: postgres.port(),
             database: database.to_owned(),
             state_database: state_database.to_owned(),
+            bridge: None,
         }
     }
 }
@@ -107,12 +110,22 @@ impl Synapse {
 
     /// Starts on a database of that name, which is made.
     pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
-        Self::run(
-            version,
-            Place::new(postgres, database, ""),
-            Arc::new(scratch()),
-        )
-        .await
+        let place = Place::new(postgres, database, "");
+        Self::run(version, place, Arc::new(scratch())).await
+    }
+
+    /// Starts with a bridge at this address, which is told of what concerns its users,
+    /// `@bridged_...`.
+    pub async fn start_with_bridge(
+        postgres: &Postgres,
+        version: &str,
+        bridge: SocketAddr,
+    ) -> (Self, Made) {
+        let place = Place {
+            bridge: Some(format!("http://{bridge}")),
+            ..Place::new(postgres, "synapse", "")
+        };
+        Self::run(version, place, Arc::new(scratch())).await
     }
 
     /// Starts with the state of rooms in a database of its own, `state`.
@@ -143,6 +156,9 @@ impl Synapse {
         command.arg("--database").arg(&place.database);
         command.arg("--state-database").arg(&place.state_database);
         command.arg("--folder").arg(folder.path());
+        if let Some(bridge) = &place.bridge {
+            command.arg("--bridge-url").arg(bridge);
+        }
         let synapse = Self {
             process: Process::start(command),
             folder,

@@ -57,11 +57,19 @@ class Homeserver:
     """A running Synapse. Where the folder and the database are those of an earlier one, perhaps of
     another version, it goes on with them."""
 
-    def __init__(self, postgres: Postgres, folder: Path, database: str = "synapse", state: str = ""):
+    def __init__(
+        self,
+        postgres: Postgres,
+        folder: Path,
+        database: str = "synapse",
+        state: str = "",
+        bridge_url: str | None = None,
+    ):
         self.folder = folder
         self.database = database
         # The database of the rooms' state, where that has one of its own.
         self._state = state
+        self._bridge_url = bridge_url
         known = folder / "secrets.json"
         if known.exists():
             self._secrets = json.loads(known.read_text())
@@ -116,7 +124,7 @@ class Homeserver:
         """Writes what Synapse reads at its start, and returns the path of homeserver.yaml."""
         bridge = {
             "id": "bridge",
-            "url": None,
+            "url": self._bridge_url,
             "as_token": self.bridge_token,
             "hs_token": self._secrets["hs_token"],
             "sender_localpart": "bridgebot",
@@ -147,6 +155,8 @@ class Homeserver:
             "allow_guest_access": True,
             "room_list_publication_rules": [{"action": "allow"}],
             "report_stats": False,
+            # Counts who is active by the month, without a limit.
+            "mau_stats_only": True,
             # Needs no network, reaches none.
             "trusted_key_servers": [],
             "federation_domain_whitelist": [],
