@@ -21,7 +21,6 @@ use support::exporter::{Exporter, failures};
 use support::exposition::Page;
 use support::large;
 use support::postgres::Postgres;
-use support::process::wait_at_most;
 use support::roles::Role;
 use support::synapse::{NEW, Synapse};
 
@@ -146,7 +145,7 @@ async fn refresh(server: &Postgres, collector: &Collector) -> Cost {
     let yaml = format!("collectors: {{ disable: [{}] }}", others.join(", "));
     reset(server).await;
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), &yaml).await;
-    let page = complete(&exporter).await;
+    let page = exporter.complete_within(PATIENCE).await;
     assert_eq!(failures(&page), Vec::<&str>::new());
     cost(server, "exporter", r#"%"public".%"#).await
 }
@@ -178,7 +177,7 @@ async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
 async fn warm_scrapes(server: &Postgres, results: &mut String) {
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
     let started = Instant::now();
-    let before = complete(&exporter).await;
+    let before = exporter.complete_within(PATIENCE).await;
     let complete_in = started.elapsed();
     reset(server).await;
     let mut times = Vec::new();
@@ -243,15 +242,4 @@ async fn reset(server: &Postgres) {
     server
         .sql("synapse", "SELECT pg_stat_statements_reset()")
         .await;
-}
-
-/// A page with everything that is read behind the scrapes.
-async fn complete(exporter: &Exporter) -> Page {
-    wait_at_most(PATIENCE, "everything has been read", || async {
-        let page = exporter.scrape().await;
-        let mut skipped = page.samples("pg_exporter_collector_skipped");
-        !skipped.any(|sample| sample.labels["reason"] == "deadline")
-    })
-    .await;
-    exporter.scrape().await
 }

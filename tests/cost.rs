@@ -23,7 +23,7 @@ async fn a_warm_scrape_opens_no_connection_and_prepares_nothing() {
             .create(&server, "exporter", &["postgres"])
             .await;
         let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
-        warm_up(&exporter).await;
+        exporter.complete().await;
 
         let connections = "pg_exporter_connections_opened_total";
         let opened = exporter.scrape().await.value(connections, &[]);
@@ -119,7 +119,7 @@ async fn a_hundred_scrapes_leave_no_more_statements_than_two() {
                collectors: { table_size: { ttl: 1s } } }",
         )
         .await;
-        warm_up(&exporter).await;
+        exporter.complete().await;
         // Another visit, by a connection that has seen one.
         let other = [("collector", "stat_user_tables"), ("datname", "other")];
         let age = async || {
@@ -176,7 +176,7 @@ async fn an_idle_server_stays_idle() {
             .create(&server, "exporter", &["postgres"])
             .await;
         let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
-        warm_up(&exporter).await;
+        exporter.complete().await;
         server.sql("postgres", "VACUUM").await;
         let counters = "SELECT sum(xact_rollback), sum(temp_files), sum(deadlocks), \
                                (SELECT pg_current_wal_insert_lsn()) FROM pg_stat_database";
@@ -208,7 +208,7 @@ async fn nothing_is_complained_of_in_the_servers_log() {
             let server = Postgres::start(major).await;
             role.create(&server, "exporter", &["postgres"]).await;
             let exporter = Exporter::watch(&server.dsn("postgres", "exporter"), &[]).await;
-            warm_up(&exporter).await;
+            exporter.complete().await;
             for _ in 0..20 {
                 exporter.scrape().await;
             }
@@ -226,17 +226,6 @@ async fn nothing_is_complained_of_in_the_servers_log() {
             }
         }
     }
-}
-
-/// Scrapes until everything has been read once.
-async fn warm_up(exporter: &Exporter) {
-    wait_for("everything has been read once", || async {
-        let page = exporter.scrape().await;
-        let mut skipped = page.samples("pg_exporter_collector_skipped");
-        !skipped.any(|sample| sample.labels["reason"] == "deadline")
-    })
-    .await;
-    exporter.scrape().await;
 }
 
 /// How many databases have given their tables.

@@ -286,7 +286,7 @@ async fn frozen(exporter: &Exporter) {
 async fn insert_ten(server: &Postgres) {
     let client = server.client("synapse", "postgres").await;
     let event = "(nextval('events_stream_seq'), 'm.room.message', '!99:made', NULL, NULL)";
-    insert(&client, &vec![event; 10].join(", ")).await;
+    insert(&client, &[event; 10].join(", ")).await;
 }
 
 fn purge(room: u64) -> String {

@@ -15,3 +15,4 @@ mod locks;
 mod migrations;
 mod pages;
 mod together;
+mod turns;

@@ -40,7 +40,7 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let standby = server.standby().start().await;
 
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
-    let page = complete(&exporter).await;
+    let page = exporter.complete().await;
     for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
         are_what_was_made(&page, database, &made);
         are_what_the_tables_hold(&page, database, schema, &server).await;
@@ -48,7 +48,10 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
         assert_eq!(behind(&page, database), []);
     }
 
-    let page = complete(&Exporter::watch(&standby.dsn("synapse", "exporter"), &[]).await).await;
+    let page = Exporter::watch(&standby.dsn("synapse", "exporter"), &[])
+        .await
+        .complete()
+        .await;
     are_what_was_made(&page, "synapse", &made);
     assert_eq!(page.samples("synapse_db_sequence_behind").count(), 0);
     let reasons = reasons(&page, "synapse_streams", "synapse");
@@ -80,17 +83,6 @@ async fn copy_to_another_schema(server: &Postgres) {
         .await;
     let rename = "ALTER SCHEMA public RENAME TO \"other schema\"; CREATE SCHEMA public";
     server.sql("copy", rename).await;
-}
-
-/// A page with everything that is read behind the scrapes.
-async fn complete(exporter: &Exporter) -> Page {
-    wait_for("everything has been read", || async {
-        let page = exporter.scrape().await;
-        let mut skipped = page.samples("pg_exporter_collector_skipped");
-        !skipped.any(|sample| sample.labels["reason"] == "deadline")
-    })
-    .await;
-    exporter.scrape().await
 }
 
 fn are_what_was_made(page: &Page, database: &str, made: &Made) {

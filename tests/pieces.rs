@@ -8,10 +8,8 @@ use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::{ColumnKind, Query, Version};
 
 use super::support::exporter::{Exporter, failures};
-use super::support::exposition::Page;
 use super::support::large;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 
@@ -35,7 +33,7 @@ async fn pieces_add_up(major: u32, version: &str) {
     let before = whole(&server).await;
     let dsn = server.dsn("synapse", "exporter");
     let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 250ms }").await;
-    let page = complete(&exporter).await;
+    let page = exporter.complete().await;
     let after = whole(&server).await;
 
     assert_eq!(failures(&page), Vec::<&str>::new());
@@ -82,16 +80,12 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     drop(synapse);
     large::fill(&server, "synapse", USERS).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
-    let slow = "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
-                'BEGIN PERFORM pg_sleep(0.0005); RETURN true; END';
-                CREATE POLICY slow ON users USING (slow());
-                ALTER TABLE users ENABLE ROW LEVEL SECURITY";
-    server.sql("synapse", slow).await;
+    large::slow_down(&server, "users", 0.0005).await;
 
     let writer = Writer::start(&server).await;
     let dsn = server.dsn("synapse", "exporter");
     let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
-    let page = complete(&exporter).await;
+    let page = exporter.complete().await;
     let rounds = writer.stop().await;
 
     let collector = [("collector", "synapse_users")];
@@ -111,7 +105,13 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
     let client = server.client("synapse", "postgres").await;
     let mut whole = BTreeMap::new();
     let queries = collectors::all().into_iter().flat_map(|one| one.queries);
-    for query in queries.filter(|query| query.pieces.is_some()) {
+    for query in queries {
+        let Some(pieces) = query.pieces else { continue };
+        let exists = format!("SELECT to_regclass('public.{}') IS NOT NULL", pieces.table);
+        if server.value("synapse", &exists).await.as_deref() == Some("f") {
+            // An older Synapse has not all tables.
+            continue;
+        }
         let sql = query.covers(version).unwrap();
         let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
         let columns: Vec<_> = query
@@ -143,17 +143,6 @@ fn samples(query: &Query, row: &[Option<String>]) -> Vec<(String, BTreeMap<Strin
         samples.push((query.metric_name(column), labels.collect(), value));
     }
     samples
-}
-
-/// A page with everything that is read behind the scrapes.
-async fn complete(exporter: &Exporter) -> Page {
-    wait_for("everything has been read", || async {
-        let page = exporter.scrape().await;
-        let mut skipped = page.samples("pg_exporter_collector_skipped");
-        !skipped.any(|sample| sample.labels["reason"] == "deadline")
-    })
-    .await;
-    exporter.scrape().await
 }
 
 /// Writes every user anew, over and over.

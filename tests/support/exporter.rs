@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use matrix_postgres_exporter::collectors;
 use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{Process, User, command, scratch};
+use super::process::{PATIENCE, Process, User, command, scratch, wait_at_most};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -30,6 +31,18 @@ impl Exporter {
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, yaml).unwrap();
         Self::watch(dsn, &["--config.file", &file.display().to_string()]).await
+    }
+
+    /// Starts one that serves nothing from memory, and looks at every database each second.
+    pub async fn without_memory(dsn: &str) -> Self {
+        let collectors = collectors::all().into_iter();
+        let collectors = collectors.filter(|collector| !collector.ttl.is_zero());
+        let ttls = collectors.map(|collector| format!("{}: {{ ttl: 0s }}", collector.name));
+        let yaml = format!(
+            "{{ servers: {{ main: {{ databases: {{ interval: 1s }} }} }}, collectors: {{ {} }} }}",
+            ttls.collect::<Vec<_>>().join(", ")
+        );
+        Self::configured(dsn, &yaml).await
     }
 
     /// Starts one with these flags and variables, and no others.
@@ -94,6 +107,22 @@ impl Exporter {
         let took = start.elapsed();
         assert!(took < timeout, "took {took:?} of {timeout:?}");
         answer.page()
+    }
+
+    /// Scrapes until everything has been read that is read behind the scrapes.
+    pub async fn complete(&self) -> Page {
+        self.complete_within(PATIENCE).await
+    }
+
+    /// The same, for what takes longer by its nature.
+    pub async fn complete_within(&self, patience: Duration) -> Page {
+        wait_at_most(patience, "everything has been read", || async {
+            let page = self.scrape().await;
+            let mut skipped = page.samples("pg_exporter_collector_skipped");
+            !skipped.any(|sample| sample.labels["reason"] == "deadline")
+        })
+        .await;
+        self.scrape().await
     }
 
     /// Asks it to end; how it ended, and all it has logged.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::exporter::Exporter;
 use super::postgres::{Postgres, rows};
@@ -20,6 +21,26 @@ impl Postgres {
         );
         let count = self.value("postgres", &count).await;
         count.unwrap().parse().unwrap()
+    }
+
+    /// The longest that anybody was seen to wait for a lock because of the exporter; from 14 on.
+    pub async fn longest_wait_for_us(&self, database: &str, until: &AtomicBool) -> Duration {
+        let client = self.client("postgres", "postgres").await;
+        let waits = format!(
+            "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - w.waitstart)), 0)
+               FROM pg_locks w
+              WHERE NOT w.granted
+                AND w.database = (SELECT oid FROM pg_database WHERE datname = '{database}')
+                AND EXISTS (SELECT FROM pg_stat_activity a
+                             WHERE a.pid = ANY (pg_blocking_pids(w.pid))
+                               AND a.application_name = '{OURS}')"
+        );
+        let mut longest = 0.0_f64;
+        while !until.load(Ordering::Relaxed) {
+            let now = rows(&client, &waits).await[0][0].clone().unwrap();
+            longest = longest.max(now.parse().unwrap());
+        }
+        Duration::from_secs_f64(longest)
     }
 
     /// All that the server has logged until now.
