@@ -60,6 +60,15 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_url_previews_expired", &[], 1.0),
         ],
     ),
+    // devices: those that hold cross-signing keys are nobody's
+    (
+        "INSERT INTO devices (user_id, device_id, hidden)
+         VALUES ('@person1:demo.test', 'key', true), ('@person1:demo.test', 'other key', true)",
+        &[
+            ("synapse_db_devices", &[], 17.0),
+            ("synapse_db_devices_hidden", &[], 2.0),
+        ],
+    ),
     // users
     (
         "UPDATE users SET appservice_id = '', shadow_banned = NULL, approved = NULL
