@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::view::VIEWS;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -93,8 +94,131 @@ async fn no_message_is_shown(major: u32, version: &str) {
         "the log tells what happens: {log}"
     );
     assert_without(&secrets, &log, "the log");
+    only_what_is_declared_can_be_read(&server, version).await;
     nothing_is_changed_and_no_content_read(&server).await;
 }
+
+/// Every column of every table is asked for, and the strict role gets those that a definition reads.
+async fn only_what_is_declared_can_be_read(server: &Postgres, version: &str) {
+    let columns = "
+        SELECT c.relname, a.attname
+          FROM pg_class c
+          JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE c.relnamespace = 'public'::regnamespace AND NOT a.attisdropped
+           AND c.relkind IN ('r', 'v', 'm', 'f', 'p', 'S')
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')";
+    let columns: BTreeSet<[String; 2]> = server
+        .sql("synapse", columns)
+        .await
+        .into_iter()
+        .map(|row| [0, 1].map(|position| row[position].clone().unwrap()))
+        .collect();
+    assert!(columns.len() > 1000, "{}", columns.len());
+    let declared: BTreeSet<_> = collectors::reads()
+        .into_iter()
+        .flat_map(|(table, columns)| columns.into_iter().map(move |column| [table, column]))
+        .map(|names| names.map(str::to_owned))
+        .collect();
+
+    let strict = server.client("synapse", "exporter").await;
+    let mut readable = BTreeSet::new();
+    for [table, column] in &columns {
+        let read = format!("SELECT \"{column}\" FROM public.\"{table}\" LIMIT 0");
+        match strict.simple_query(&read).await {
+            Ok(_) => drop(readable.insert([table.clone(), column.clone()])),
+            Err(error) => {
+                let code = error.code().map(|code| code.code());
+                assert_eq!(code, Some("42501"), "{read}: {error:?}");
+            }
+        }
+    }
+    let expected: BTreeSet<_> = columns.intersection(&declared).cloned().collect();
+    let more: Vec<_> = readable.difference(&expected).collect();
+    let less: Vec<_> = expected.difference(&readable).collect();
+    assert!(
+        more.is_empty() && less.is_empty(),
+        "readable: {more:?}; not readable: {less:?}"
+    );
+
+    let speaks = |[_, column]: &[String; 2]| {
+        column == "ip" || TELLING.iter().any(|word| column.contains(word))
+    };
+    let harmless = HARMLESS.map(|names| names.map(str::to_owned));
+    let told = readable
+        .iter()
+        .filter(|names| speaks(names) && !harmless.contains(names));
+    let told: Vec<_> = told.collect();
+    assert!(
+        told.is_empty(),
+        "what its name says must not be read: {told:?}"
+    );
+    for names in SECRET {
+        let names = names.map(str::to_owned);
+        assert!(!readable.contains(&names), "{names:?} is read");
+        // The list is of the newest Synapse.
+        assert!(
+            version != NEW || columns.contains(&names),
+            "there is no {names:?}"
+        );
+    }
+}
+
+/// What a column is called that may hold what people write, or what lets somebody in.
+const TELLING: [&str; 16] = [
+    "address", "agent", "avatar", "body", "content", "display", "hash", "json", "keydata",
+    "password", "reason", "secret", "token", "topic", "url", "vector",
+];
+
+/// Called so, and holds how far a background update is, a word of Synapse's own, a number.
+const HARMLESS: [[&str; 2]; 3] = [
+    ["background_updates", "progress_json"],
+    ["events", "rejection_reason"],
+    ["refresh_tokens", "next_token_id"],
+];
+
+/// The worst.
+const SECRET: [[&str; 2]; 40] = [
+    ["access_tokens", "token"],
+    ["account_data", "content"],
+    ["account_validity", "renewal_token"],
+    ["delayed_events", "content"],
+    ["device_federation_outbox", "messages_json"],
+    ["device_inbox", "message_json"],
+    ["device_lists_remote_cache", "content"],
+    ["devices", "display_name"],
+    ["devices", "ip"],
+    ["devices", "user_agent"],
+    ["e2e_cross_signing_keys", "keydata"],
+    ["e2e_device_keys_json", "key_json"],
+    ["e2e_fallback_keys_json", "key_json"],
+    ["e2e_one_time_keys_json", "key_json"],
+    ["e2e_room_keys", "session_data"],
+    ["e2e_room_keys_versions", "auth_data"],
+    ["event_json", "json"],
+    ["event_reports", "content"],
+    ["event_search", "vector"],
+    ["federation_inbound_events_staging", "event_json"],
+    ["login_tokens", "token"],
+    ["open_id_tokens", "token"],
+    ["profiles", "displayname"],
+    ["pushers", "access_token"],
+    ["pushers", "data"],
+    ["pushers", "pushkey"],
+    ["received_transactions", "response_json"],
+    ["refresh_tokens", "token"],
+    ["registration_tokens", "token"],
+    ["room_account_data", "content"],
+    ["sessions", "value"],
+    ["threepid_validation_session", "client_secret"],
+    ["threepid_validation_token", "token"],
+    ["ui_auth_sessions", "clientdict"],
+    ["ui_auth_sessions_ips", "ip"],
+    ["user_ips", "access_token"],
+    ["user_ips", "ip"],
+    ["user_ips", "user_agent"],
+    ["user_threepids", "address"],
+    ["users", "password_hash"],
+];
 
 /// What shows other sessions, or what they run.
 const OTHERS_SESSIONS: [&str; 6] = [

@@ -46,7 +46,13 @@ def synapse() -> dashboard.Dashboard:
         {"Is it well?": now(), "Does Synapse get on?": streams(), "How much work is it?": work()},
         {
             "Users, devices and rooms": people(),
+            "Who comes, how are they reached, can they encrypt?": care(),
+            "How much do files take?": files(),
+            "Rooms: who may join, and who is in them?": room_kinds(),
+            "Backlogs: what piles up?": backlogs(),
+            "Federation: do we hear others, and they us?": federation(),
             "Which tables grow?": tables(),
+            "Schema and storage": schema(),
             "Can this page be trusted? The exporter itself": exporter(),
         },
     )
@@ -326,6 +332,310 @@ def people() -> list:
     ]
 
 
+def care() -> list:
+    """What users need, and what administrators have to look after."""
+    return [
+        graph(
+            "How many people come?",
+            """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
+            30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
+            By the month: what max_mau_value limits, where Synapse counts it.""",
+            ("sum(synapse_db_users_active_yesterday{db})", "yesterday"),
+            ("sum(synapse_db_users_retained_30d{db})", "back after 30 days"),
+            ('sum(synapse_db_users_monthly_active{db, kind="native"})', "by the month"),
+            width=8,
+            runbook="SynapseMonthlyActiveUsersNearLimit",
+        ),
+        graph(
+            "Do notifications arrive?",
+            """Pushers of phones, and those whose last notification was not taken. A few fail for
+            ever, of apps that are gone. A jump is a gateway that is down, or a way out that is
+            closed.""",
+            ('sum(synapse_db_pushers{db, kind="http"})', "phones"),
+            ('sum(synapse_db_pushers_failing{db, kind="http"})', "phones, failing"),
+            ('sum(synapse_db_pushers{db, kind="email"}) or 0 * sum(synapse_db_schema_version{db})', "mail"),
+            width=8,
+            runbook="SynapsePushersFailing",
+        ),
+        graph(
+            "Can others write to our devices?",
+            """Devices that encrypt, by the keys that others need to begin a session. On a fallback
+            key is no harm for a while. Exhausted ones are mostly forgotten devices and rise slowly;
+            a jump means that clients cannot upload keys.""",
+            ("sum(synapse_db_e2e_devices{db})", "all"),
+            ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
+            ("sum(synapse_db_e2e_devices_exhausted{db})", "exhausted"),
+            width=8,
+            runbook="SynapseEncryptionKeysExhausted",
+        ),
+        graph(
+            "How do users care for their keys?",
+            """Users with a backup of their keys, with keys for cross-signing, and with a dehydrated
+            device. Who has none of them loses old messages with the last device.""",
+            ("sum(synapse_db_users_with_key_backup{db})", "key backup"),
+            ("sum(synapse_db_users_cross_signing{db})", "cross-signing"),
+            ("sum(synapse_db_dehydrated_devices{db})", "dehydrated device"),
+            width=8,
+        ),
+        graph(
+            "What was reported?",
+            """Reports of messages, rooms and users that were not deleted. Synapse does not know which
+            are dealt with: look at what is new, and delete what is done.""",
+            ("sum by (kind) (synapse_db_reports{db})", "{{kind}}"),
+            width=8,
+        ),
+        graph(
+            "Who is about to come in?",
+            """Authentications in steps of the last 48 hours, most of them registrations, and
+            registrations by token that were begun. A jump of the first without accounts that follow is
+            a robot that tries.""",
+            ("sum(synapse_db_ui_auth_sessions{db})", "authentications"),
+            ("sum(synapse_db_registration_token_uses_pending{db})", "by token, pending"),
+            ("sum(synapse_db_users_registered_24h{db})", "accounts made within 24 hours"),
+            width=8,
+        ),
+        graph(
+            "How many tokens are there?",
+            """Access tokens, and those whose time is over, which stay until their device logs out or
+            renews them. Many more than devices are logins of bots that never log out.""",
+            ("sum(synapse_db_access_tokens{db})", "access tokens"),
+            ("sum(synapse_db_access_tokens_expired{db})", "expired"),
+            ("sum(synapse_db_refresh_tokens{db})", "refresh tokens"),
+            ("sum(synapse_db_access_tokens_puppeting{db})", "of administrators as somebody else"),
+            width=8,
+        ),
+        graph(
+            "By what else are users known?",
+            "Mail addresses, phone numbers (msisdn), and identities of each provider of single sign-on.",
+            ("sum by (medium) (synapse_db_user_threepids{db})", "{{medium}}"),
+            ("sum by (auth_provider) (synapse_db_user_external_ids{db})", "{{auth_provider}}"),
+            width=8,
+        ),
+        graph(
+            "How many clients use sliding sync?",
+            """Connections that clients may resume, of those who sync that way. Rooms to reckon are left
+            over from an upgrade and go to zero.""",
+            ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
+            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
+            width=8,
+        ),
+    ]
+
+
+def files() -> list:
+    """What people send, and what others' servers have sent."""
+    return [
+        graph(
+            "How much space do files take?",
+            """Files that were uploaded here (local) and copies of others' (remote), without
+            thumbnails. They are on Synapse's disk and not in the database.""",
+            ("sum by (origin) (synapse_db_media_bytes{db})", "{{origin}}"),
+            ("sum by (origin) (synapse_db_media_thumbnail_bytes{db})", "{{origin}} thumbnails"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How much of it does nobody look at?",
+            """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
+            fetched again: by media_retention in Synapse's configuration, or the admin API.""",
+            ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How many files are there?",
+            """Files by where they are from, those that administrators have put under quarantine, and
+            uploads that were announced and never came.""",
+            ("sum by (origin) (synapse_db_media_files{db})", "{{origin}}"),
+            ("sum(synapse_db_media_files_quarantined{db})", "quarantined"),
+            ("sum(synapse_db_media_uploads_pending{db})", "announced"),
+            ("sum(synapse_db_url_previews{db})", "previews of web pages"),
+            width=8,
+        ),
+    ]
+
+
+def room_kinds() -> list:
+    """What kind of rooms there are, and who is in them."""
+    return [
+        bars(
+            "Who may join the rooms?",
+            """Rooms by their join rule. Public ones are open to all servers; know why they are many.
+            Other is a rule that Synapse does not know.""",
+            "sum by (join_rule) (synapse_db_rooms_by_join_rule{db})",
+            "{{join_rule}}",
+        ),
+        bars(
+            "Who may read what was written before?",
+            """Rooms by history visibility. world_readable can be read by everybody, without joining:
+            it should be few, and on purpose.""",
+            "sum by (history_visibility) (synapse_db_rooms_by_history_visibility{db})",
+            "{{history_visibility}}",
+        ),
+        bars(
+            "What are our users in the rooms?",
+            """Users of this server by membership as it is now, each counted once per room. Many
+            invites that nobody answers are spam, as a rule.""",
+            "sum by (membership) (synapse_db_local_memberships{db})",
+            "{{membership}}",
+        ),
+        graph(
+            "Which rooms are ours?",
+            """Rooms that a user of this server has made, those that have users of this server, and
+            those that an administrator has blocked. The rest is what others have left behind here.""",
+            ("sum(synapse_db_rooms_created_here{db})", "made here"),
+            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
+            ("sum(synapse_db_rooms_encrypted_with_local_users{db})", "of these, encrypted"),
+            ("sum(synapse_db_rooms_blocked{db})", "blocked"),
+            width=24,
+        ),
+    ]
+
+
+def backlogs() -> list:
+    """What piles up before it hurts."""
+    return [
+        graph(
+            "How much waits for devices?",
+            """Messages that devices of this server have yet to fetch: keys of encryption, mostly. It
+            rises slowly for devices that never come back. What belongs to devices that are gone is
+            waste; a jump is a client or a bot that sends and never reads.""",
+            ("sum(synapse_db_device_inbox_messages{db})", "messages"),
+            ("sum(synapse_db_device_inbox_messages_orphaned{db})", "for devices that are gone"),
+            runbook="SynapseDeviceInboxGrowing",
+        ),
+        graph(
+            "Are changes of devices told to others?",
+            """Changes that are not yet queued for other servers: zero, or back to it within minutes.
+            Users of other servers whose devices are asked for again: back to zero within hours.""",
+            ("sum(synapse_db_device_list_changes_unconverted{db})", "not queued yet"),
+            ("sum(synapse_db_device_list_resyncs{db})", "users to ask for again"),
+            runbook="SynapseDeviceListsBehind",
+        ),
+        graph(
+            "What waits for bridges?",
+            """Transactions by application service. None is usual; a ramp is a bridge that does not
+            answer. It gets all of them, in order, when it is back.""",
+            ("sum by (as_id) (synapse_db_appservice_transactions_waiting{db})", "{{as_id}}"),
+            ("sum by (as_id) (synapse_db_appservice_down{db} > 0)", "{{as_id}} is down"),
+            none="nothing waits",
+            runbook="SynapseAppserviceDown",
+        ),
+        graph(
+            "Do scheduled tasks get done?",
+            """Purges, shutdowns of rooms and the like that wait, run or have failed; those that
+            failed stay for a week. Why, is in the table scheduled_tasks.""",
+            (
+                'sum by (action, status) (synapse_db_scheduled_tasks{db, status!="complete"})',
+                "{{action}} {{status}}",
+            ),
+            none="nothing waits or failed",
+            runbook="SynapseTaskFailed",
+        ),
+        graph(
+            "What is late?",
+            """Delayed events and vanishing messages whose time is over: zero. Above it, the main
+            process, or the one that runs background tasks, does not get to it.""",
+            ("sum(synapse_db_delayed_events_overdue{db})", "delayed events"),
+            ("sum(synapse_db_events_expiry_overdue{db})", "vanishing messages"),
+            runbook="SynapseDelayedEventsOverdue",
+        ),
+        graph(
+            "How broad are the graphs of rooms?",
+            """Events that no other event follows, in the room that has most, and rooms that have ten
+            or more. One is healthy; above fifty, each event in that room costs CPU and space.""",
+            ("max(synapse_db_forward_extremities_max{db})", "the room with most"),
+            ("sum(synapse_db_rooms_forward_extremities_10{db})", "rooms with ten or more"),
+            runbook="SynapseForwardExtremitiesMany",
+        ),
+        graph(
+            "What is to be cleared away?",
+            """Redactions whose event is still stored as it was, and state groups that nothing needs.
+            Both should come and go; a ramp is a job that does not run, or is configured not to.""",
+            ("sum(synapse_db_redactions_uncensored{db})", "redactions"),
+            ("sum(synapse_db_state_groups_pending_deletion{db})", "state groups"),
+        ),
+        graph(
+            "How long has it waited?",
+            """Age of the oldest. As Synapse comes: transactions of other servers below a day,
+            redactions below a week, changes of devices below a month, state groups below an
+            hour.""",
+            ("max(synapse_db_received_transactions_oldest_age_seconds{db})", "transactions"),
+            ("max(synapse_db_redactions_uncensored_oldest_age_seconds{db})", "redactions"),
+            ("max(synapse_db_device_list_changes_oldest_age_seconds{db})", "changes of devices"),
+            ("max(synapse_db_state_groups_pending_deletion_oldest_age_seconds{db})", "state groups"),
+            unit="s",
+            runbook="SynapseCleanupStalled",
+        ),
+    ]
+
+
+def federation() -> list:
+    """Whether we hear other servers, and they us."""
+    return [
+        graph(
+            "Can other servers be reached?",
+            """Of the servers that are known, those that could not be reached when last tried, and
+            those of them that began to fail within the last hour. Many are dead for good; many new
+            ones at once are our own network.""",
+            ("sum(synapse_db_federation_destinations{db})", "known"),
+            ("sum(synapse_db_federation_destinations_failing{db})", "failing"),
+            ("sum(synapse_db_federation_destinations_failing_since_1h{db})", "failing for less than an hour"),
+            ("sum(synapse_db_federation_destinations_backing_off{db})", "left alone for now"),
+            runbook="SynapseDestinationsFailing",
+        ),
+        graph(
+            "Which servers lack our events?",
+            """Servers that have not got the newest event of a room, and such rooms, once for each
+            server. They get it when they can be reached again. Counted once an hour.""",
+            ("sum(synapse_db_federation_destinations_behind{db})", "servers"),
+            ("sum(synapse_db_federation_destination_rooms_behind{db})", "rooms"),
+        ),
+        graph(
+            "Do events of others wait here?",
+            """Events that came from other servers and are not handled yet: a few, for seconds. A ramp
+            is a room whose state is dear to resolve, or a worker that hangs.""",
+            ("sum(synapse_db_federation_inbound_staged{db})", "events"),
+            unit="count:events",
+            runbook="SynapseFederationStagingStuck",
+        ),
+        graph(
+            "How long has the oldest waited?",
+            """What came in should be handled within minutes. What waits to go out may wait for a
+            server that is gone for good: only a change of its slope tells something.""",
+            ("max(synapse_db_federation_inbound_staged_oldest_age_seconds{db})", "events, in"),
+            ("max(synapse_db_device_outbox_oldest_age_seconds{db})", "messages to devices, out"),
+            ("max(synapse_db_device_list_pokes_oldest_age_seconds{db})", "changes of devices, out"),
+            unit="s",
+            runbook="SynapseFederationStagingStuck",
+        ),
+        graph(
+            "How much waits for other servers?",
+            """Messages to devices, and changes of devices, that other servers have yet to get. For
+            dead servers it stays for ever. Counted once an hour.""",
+            ("sum(synapse_db_device_outbox_messages{db})", "messages to devices"),
+            ("sum(synapse_db_device_list_pokes{db})", "changes of devices"),
+        ),
+        graph(
+            "What did others not give?",
+            """Events that were asked for in vain within a day. Gaps in old rooms are usual; a jump is
+            a room whose servers have gone, or somebody who refers to events that do not exist.""",
+            ("sum(synapse_db_failed_pulls_24h{db})", "events"),
+            unit="count:events",
+        ),
+        graph(
+            "Which rooms are not complete yet?",
+            """Rooms that were joined quickly and whose state is still fetched: minutes, for a large
+            room an hour. Above a day no server gives the rest.""",
+            ("sum(synapse_db_rooms_partial_state{db})", "rooms"),
+            width=24,
+            runbook="SynapsePartialStateStuck",
+        ),
+    ]
+
+
 def tables() -> list:
     """Where the space goes."""
     return [
@@ -369,6 +679,94 @@ def tables() -> list:
             width=12,
             none="none: all are done",
             runbook="SynapseBackgroundUpdateStuck",
+        ),
+    ]
+
+
+def schema() -> list:
+    """Whether what lies under Synapse is sound, and what each part of it takes."""
+    return [
+        stat(
+            "Schema version",
+            """Of Synapse's tables. It rises with an upgrade; two copies of a database that differ in
+            it are no copies any more.""",
+            "max(synapse_db_schema_version{db})",
+            runbook="SynapseSchemaDiffers",
+        ),
+        stat(
+            "Rolls back to",
+            """The oldest version of the schema whose Synapse still runs on these tables. A release
+            that is older refuses to start: back to it leads only a restore.""",
+            "max(synapse_db_schema_compat_version{db})",
+        ),
+        stat(
+            "Locale",
+            """Synapse supports C alone: another one may sort otherwise after an upgrade of the
+            system, and then every index on text is corrupt. Changed means that it has happened.""",
+            "max(synapse_db_locale_unsafe{db}) + 2 * (max(synapse_db_locale_changed{db}) or vector(0))",
+            says={0: ("C", GREEN), 1: ("not C", ORANGE), 2: ("changed", RED), 3: ("changed", RED)},
+            runbook="SynapseLocaleUnsafe",
+        ),
+        stat(
+            "Writes that fail",
+            """Tables that are published for logical replication and have no replica identity:
+            each UPDATE and DELETE of them is refused. Drop the publication, or let it publish
+            inserts only.""",
+            "sum(pg_publication_tables_without_identity{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, RED)),
+            runbook="PostgresReplicaIdentityMissing",
+        ),
+        stat(
+            "Invalid indexes",
+            """Indexes that cost every write and serve no query. One that is being built is among
+            them; one that stays has failed: drop it, and build it again.""",
+            "sum(pg_indexes_invalid{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+        ),
+        stat(
+            "Grants missing",
+            """Columns that exist here and that the exporter may not read, as after an upgrade of
+            Synapse. Run again what `matrix-postgres-exporter grants` prints.""",
+            "sum(pg_exporter_grants_missing{db})",
+            says={0: ("none", GREEN)},
+            steps=((None, GREEN), (1, ORANGE)),
+            runbook="PostgresExporterPrivilegeMissing",
+        ),
+        graph(
+            "What takes the space?",
+            """By families of tables, with indexes, as the last vacuum or analyse found them. What is
+            usual: state_groups, events and search rule. What is not: device_lists, caches or
+            federation among the first.""",
+            ("max by (family) (synapse_db_table_estimated_bytes{db})", "{{family}}"),
+            unit="bytes",
+            stack=True,
+            runbook="SynapseTablesGrowing",
+        ),
+        graph(
+            "How much does each part grow in a day?",
+            """At the rate of the last six hours. It moves in steps, since sizes are known when a
+            table is vacuumed or analysed.""",
+            ("max by (family) (deriv(synapse_db_table_estimated_bytes{db}[6h])) * 86400", "{{family}}"),
+            unit="bytes",
+            soft_min=0,
+            many=True,
+            runbook="SynapseTablesGrowing",
+        ),
+        table(
+            "How many rows has each part?",
+            """Estimates of the planner. Rows of state_groups that grow faster than those of events
+            are a matter for synapse_compress_state.""",
+            {"family": "Tables of"},
+            ("Rows", "max by (family) (synapse_db_table_estimated_rows{db})", "short"),
+            ("Size", "max by (family) (synapse_db_table_estimated_bytes{db})", "bytes"),
+            (
+                "Growth",
+                "max by (family) (delta(synapse_db_table_estimated_bytes{db}[$__range]))",
+                "bytes",
+            ),
+            sort="Size",
         ),
     ]
 

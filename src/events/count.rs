@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::buckets::{Buckets, Counts, KINDS, Moment, ORIGINS, Task, What};
 use super::keep;
 use super::served::Served;
-use super::survey::{Estimate, Header, Survey, Tails};
+use super::survey::{Estimate, Event, Header, Survey, Tails};
 use crate::config::Events;
 use crate::query::message::timeout_step;
 use crate::query::{QueryError, Reason};
@@ -37,15 +37,14 @@ const REST: Duration = Duration::from_millis(100);
 /// How often the count is written to its file.
 const SAVE: Duration = Duration::from_secs(300);
 
-/// How long a fingerprint is kept before a newer event gives one.
-const FINGERPRINT: u64 = 60_000;
-
 /// The count of one database, for scrapes and for the work behind them.
 #[derive(Debug)]
 pub struct Count {
     pub(super) database: String,
     settings: Events,
     path: Option<PathBuf>,
+    /// An answer is taken in before the next question is asked.
+    turn: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -90,18 +89,11 @@ struct Identity {
     lsn: u64,
     deleted: u64,
     stats_reset: Option<String>,
-    fingerprint: Option<Fingerprint>,
-    /// A newer event that is to give the next one.
+    /// An event that was counted for good: in another history another one is there.
+    fingerprint: Option<Event>,
+    /// The position of a newer one.
     #[serde(skip)]
     candidate: Option<u64>,
-}
-
-/// An event that was frozen: the same position of another history has another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Fingerprint {
-    position: u64,
-    received: i64,
-    taken: u64,
 }
 
 /// What is served while not all is counted.
@@ -136,6 +128,7 @@ impl Count {
             database: database.to_owned(),
             path: folder.map(|folder| keep::path(folder, server, database)),
             settings: settings.clone(),
+            turn: tokio::sync::Mutex::default(),
             inner: Mutex::new(Inner {
                 state: None,
                 look: true,
@@ -164,17 +157,18 @@ impl Count {
         survey: &mut Survey<'_>,
         system: &str,
     ) -> Result<Served, QueryError> {
+        let _turn = self.turn.lock().await;
         self.load();
         survey.timeout = timeout_step(survey.timeout.min(HARD_STOP));
         loop {
-            let (look, fingerprint, pieces) = self.inner().question();
+            let (look, events, pieces) = self.inner().question();
             if look {
-                let (header, estimate) = survey.look(fingerprint).await?;
+                let (header, estimate) = survey.look(events).await?;
                 self.inner()
                     .looked(system, &header, estimate, &self.settings);
                 continue;
             }
-            let found = survey.tails(fingerprint, &pieces).await;
+            let found = survey.tails(events, &pieces).await;
             let mut inner = self.inner();
             match found {
                 Ok((header, tails)) => {
@@ -292,16 +286,16 @@ impl Count {
 }
 
 impl Inner {
-    /// Whether to look first, which event to ask for, and where the pieces of the tails begin.
-    fn question(&self) -> (bool, Option<u64>, [Vec<u64>; 2]) {
+    /// Whether to look first, which events to ask for, and where the pieces of the tails begin.
+    fn question(&self) -> (bool, [Option<u64>; 2], [Vec<u64>; 2]) {
         let Some(state) = &self.state else {
-            return (true, None, [Vec::new(), Vec::new()]);
+            return (true, [None; 2], Default::default());
         };
         let kept = state.identity.fingerprint.map(|kept| kept.position);
         let pieces = |origin| state.buckets.line(origin).segments().collect();
         (
             self.look,
-            state.identity.candidate.or(kept),
+            [kept, state.identity.candidate],
             ORIGINS.map(pieces),
         )
     }
@@ -342,7 +336,7 @@ impl Inner {
         self.rows += tail.map(|(_, counts, _)| counts.events()).sum::<u64>();
         let state = self.state.as_mut()?;
         if let Some(newest) = state.buckets.take(tails, header.ends, &at) {
-            state.identity.propose(newest, at.now);
+            state.identity.candidate = Some(newest);
         }
         self.unsaved = true;
         let served = self.serve(settings)?;
@@ -358,7 +352,7 @@ impl Inner {
             self.begin(system, header, planner(estimate), at);
             return false;
         };
-        let mut verdict = state.identity.judge(system, header, at.now);
+        let mut verdict = state.identity.judge(system, header);
         if matches!(verdict, Verdict::Same | Verdict::Dirty) && state.buckets.is_beyond(header.ends)
         {
             verdict = Verdict::Diverged("the stream of events ends earlier than it did");
@@ -459,7 +453,7 @@ impl Inner {
             && state.identity.fingerprint.is_none()
             && let Some(newest) = newest
         {
-            state.identity.propose(newest, begun);
+            state.identity.candidate = Some(newest);
         }
     }
 
@@ -525,7 +519,7 @@ impl State {
 
 impl Identity {
     /// Compares what is known with what is true now, and takes it in.
-    fn judge(&mut self, system: &str, header: &Header, now: u64) -> Verdict {
+    fn judge(&mut self, system: &str, header: &Header) -> Verdict {
         let same = (self.system.as_str(), self.database, self.relation)
             == (system, header.database, header.relation);
         if !same {
@@ -538,53 +532,22 @@ impl Identity {
             return Verdict::Diverged("the server is at an earlier position of its WAL");
         }
         let deleted = self.deleted != header.deleted || self.stats_reset != header.stats_reset;
-        let gone = match self.compare(header.fingerprint, now) {
-            Verdict::Same => false,
-            Verdict::Dirty => true,
-            other => return other,
-        };
+        let mut gone = false;
+        if let Some(known) = self.fingerprint {
+            gone = header.events[0].is_none();
+            if header.events[0].is_some_and(|event| event != known) {
+                return Verdict::Diverged("another event is where one was counted");
+            }
+        }
+        if gone || header.events[1].is_some() {
+            self.fingerprint = header.events[1];
+        }
         self.lsn = header.lsn;
         self.deleted = header.deleted;
         self.stats_reset.clone_from(&header.stats_reset);
         match deleted || gone {
             true => Verdict::Dirty,
             false => Verdict::Same,
-        }
-    }
-
-    /// Compares the event that was asked for.
-    fn compare(&mut self, found: Option<(u64, Option<i64>)>, now: u64) -> Verdict {
-        let Some((position, received)) = found else {
-            return Verdict::Same;
-        };
-        if self.candidate == Some(position) {
-            self.candidate = None;
-            if let Some(received) = received {
-                self.fingerprint = Some(Fingerprint {
-                    position,
-                    received,
-                    taken: now,
-                });
-            }
-            return Verdict::Same;
-        }
-        let known = self.fingerprint.filter(|known| known.position == position);
-        match (known, received) {
-            (None, _) => Verdict::Same,
-            (Some(known), Some(received)) if known.received == received => Verdict::Same,
-            (Some(_), Some(_)) => Verdict::Diverged("another event is where one was counted"),
-            (Some(_), None) => {
-                self.fingerprint = None;
-                Verdict::Dirty
-            }
-        }
-    }
-
-    /// A newer event for the fingerprint, once that is old.
-    fn propose(&mut self, position: u64, now: u64) {
-        let old = |known: Fingerprint| now.saturating_sub(known.taken) >= FINGERPRINT;
-        if self.fingerprint.is_none_or(old) {
-            self.candidate = Some(position);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use super::buckets::{Counts, End, KINDS, ORIGINS, Origin};
@@ -54,7 +55,8 @@ SELECT d.oid,
        p.live_finished, p.live_reached, p.backfill_finished, p.backfill_reached,
        (SELECT max(stream_ordering) FROM {schema}.events),
        (SELECT min(stream_ordering) FROM {schema}.events),
-       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = $fingerprint)
+       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = $first),
+       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = $second)
   FROM pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_database AS d ON d.datname = current_database()
@@ -65,6 +67,9 @@ SELECT d.oid,
                     -min(stream_id) FILTER (WHERE stream_name = 'backfill') AS backfill_reached
                FROM {schema}.stream_positions) AS p
  WHERE n.nspname = $schema AND c.relname = 'events'";
+
+/// Read once more after the rows: what is in them had begun by then.
+const XMAX: &str = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
 
 /// What the planner knows of the table: a guess at what is not counted yet.
 const ESTIMATE: &str = "
@@ -91,6 +96,15 @@ WITH s AS (
      WHERE s.attname = 'type'
 )";
 
+/// An event, told apart from another one at the same position by when it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its position among live events.
+    pub position: u64,
+    /// In milliseconds since 1970.
+    pub received: i64,
+}
+
 /// What is true of the database before its rows are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
@@ -115,8 +129,8 @@ pub struct Header {
     pub xmax: u64,
     /// How far the ends have grown.
     pub ends: [End; 2],
-    /// The position that was asked for, and when the event there was received, in milliseconds.
-    pub fingerprint: Option<(u64, Option<i64>)>,
+    /// The events that were asked for, as far as they are there.
+    pub events: [Option<Event>; 2],
 }
 
 /// What the planner thinks of the table, as far as it thinks at all.
@@ -161,13 +175,13 @@ impl<'a> Survey<'a> {
     /// Fails as the server does.
     pub async fn look(
         &mut self,
-        fingerprint: Option<u64>,
+        events: [Option<u64>; 2],
     ) -> Result<(Header, Estimate), QueryError> {
-        let sql = format!("{}; {STATISTICS}{ESTIMATE}", header(fingerprint));
+        let sql = format!("{}; {STATISTICS}{ESTIMATE}", header(events));
         let mut found = (Header::default(), Estimate::default());
         self.send(&sql, 2, |select, cells| {
             match select {
-                0 => found.0 = read_header(cells, fingerprint)?,
+                0 => found.0 = read_header(cells, events)?,
                 _ => found.1 = read_estimate(cells)?,
             }
             Ok(())
@@ -183,22 +197,18 @@ impl<'a> Survey<'a> {
     /// Fails as the server does.
     pub async fn tails(
         &mut self,
-        fingerprint: Option<u64>,
+        events: [Option<u64>; 2],
         pieces: &[Vec<u64>; 2],
     ) -> Result<(Header, Tails), QueryError> {
         let [live, backfill] = ORIGINS.map(|origin| tail(origin, &pieces[origin as usize]));
-        let sql = format!("{}; {live}; {backfill}", header(fingerprint));
+        let sql = format!("{}; {live}; {backfill}; {XMAX}", header(events));
         let mut found = (Header::default(), Tails::default());
-        self.send(&sql, 3, |select, cells| {
-            if select == 0 {
-                found.0 = read_header(cells, fingerprint)?;
-                return Ok(());
+        self.send(&sql, 4, |select, cells| {
+            match select {
+                0 => found.0 = read_header(cells, events)?,
+                1 | 2 => found.1[select - 1].push(read_piece(cells)?),
+                _ => found.0.xmax = required(cells, 0)?,
             }
-            let piece: usize = required(cells, 0)?;
-            let newest: i64 = required(cells, 1)?;
-            let counts = read_counts(cells, 2)?;
-            let row = (piece.saturating_sub(1), counts, newest.unsigned_abs());
-            found.1[select - 1].push(row);
             Ok(())
         })
         .await?;
@@ -282,9 +292,10 @@ impl<'a> Survey<'a> {
     }
 }
 
-fn header(fingerprint: Option<u64>) -> String {
-    let position = fingerprint.map_or("NULL".to_owned(), |position| position.to_string());
-    HEADER.replace("$fingerprint", &position)
+fn header(events: [Option<u64>; 2]) -> String {
+    let [first, second] =
+        events.map(|position| position.map_or("NULL".to_owned(), |position| position.to_string()));
+    HEADER.replace("$first", &first).replace("$second", &second)
 }
 
 fn tail(origin: Origin, pieces: &[u64]) -> String {
@@ -310,7 +321,7 @@ fn within(origin: Origin, from: u64, to: u64) -> String {
     }
 }
 
-fn read_header(cells: Cells<'_>, asked: Option<u64>) -> Result<Header, QueryError> {
+fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, QueryError> {
     let newest: Option<i64> = optional(cells, 13)?;
     let oldest: Option<i64> = optional(cells, 14)?;
     let beyond = |position: Option<i64>| {
@@ -324,6 +335,11 @@ fn read_header(cells: Cells<'_>, asked: Option<u64>) -> Result<Header, QueryErro
             finished: beyond(optional(cells, finished)?),
             reached: reached.unwrap_or(0).max(lowest.lowest()),
         })
+    };
+    let event = |column, asked: Option<u64>| -> Result<Option<Event>, QueryError> {
+        let received = optional(cells, column)?;
+        let event = asked.zip(received);
+        Ok(event.map(|(position, received)| Event { position, received }))
     };
     Ok(Header {
         database: required(cells, 0)?,
@@ -339,10 +355,7 @@ fn read_header(cells: Cells<'_>, asked: Option<u64>) -> Result<Header, QueryErro
             end(9, 10, newest, Origin::Live)?,
             end(11, 12, oldest.map(|oldest| -oldest), Origin::Backfill)?,
         ],
-        fingerprint: match asked {
-            None => None,
-            Some(position) => Some((position, optional(cells, 15)?)),
-        },
+        events: [event(15, asked[0])?, event(16, asked[1])?],
     })
 }
 
@@ -354,6 +367,13 @@ fn read_estimate(cells: Cells<'_>) -> Result<Estimate, QueryError> {
     // A table that was never analyzed has no rows, as the planner says, or less than none.
     let rows = cells.number(0, "reltuples")?.filter(|rows| *rows > 0.0);
     Ok(Estimate { rows, shares })
+}
+
+fn read_piece(cells: Cells<'_>) -> Result<(usize, Counts, u64), QueryError> {
+    let number: usize = required(cells, 0)?;
+    let newest: i64 = required(cells, 1)?;
+    let counts = read_counts(cells, 2)?;
+    Ok((number.saturating_sub(1), counts, newest.unsigned_abs()))
 }
 
 fn read_counts(cells: Cells<'_>, first: usize) -> Result<Counts, QueryError> {
@@ -383,4 +403,41 @@ fn required<T: std::str::FromStr>(cells: Cells<'_>, position: usize) -> Result<T
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_declared_and_no_more() {
+        let tails = ORIGINS.map(|origin| tail(origin, &[7]));
+        let sql = format!("{HEADER} {STATISTICS}{ESTIMATE} {}", tails.concat());
+        for (table, columns) in READS {
+            assert!(sql.contains(&format!("{{schema}}.{table}")), "{table}");
+            for column in columns {
+                assert!(
+                    sql.contains(column),
+                    "{table}.{column} is granted, and never read"
+                );
+            }
+        }
+        for rest in sql.split("{schema}.").skip(1) {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let table = &rest[..end.unwrap_or(rest.len())];
+            assert!(READS.iter().any(|(known, _)| *known == table), "{table}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_both_ends_hold_the_same_positions() {
+        assert_eq!(
+            within(Origin::Live, 3, 7),
+            "stream_ordering >= 3 AND stream_ordering < 7"
+        );
+        assert_eq!(
+            within(Origin::Backfill, 3, 7),
+            "stream_ordering <= -3 AND stream_ordering > -7"
+        );
+    }
 }

@@ -12,10 +12,9 @@ pub type Columns = BTreeMap<String, BTreeSet<String>>;
 pub struct Tables {
     /// Their schema.
     pub schema: String,
-    /// Whether only a part of the application lives here. What reads another part has no business
-    /// here.
-    pub partial: bool,
-    /// Columns that are not there.
+    /// Columns of a part of the application that lives in another database.
+    pub elsewhere: Columns,
+    /// Columns that this version of the application does not have.
     pub absent: Columns,
     /// Columns that are there, and that the role may not read.
     pub unreadable: Columns,
@@ -26,7 +25,7 @@ pub struct Tables {
 impl Tables {
     /// Whether what the query reads is to be expected here.
     pub fn concern(&self, query: &Query) -> bool {
-        !self.partial || of(&self.absent, query).is_empty()
+        of(&self.elsewhere, query).is_empty()
     }
 
     /// Says beforehand what the server would only say to a statement, and write into its log.
@@ -117,7 +116,7 @@ mod tests {
         tables.absent = columns("devices", &["hidden"]);
         assert_eq!(check(&tables).0, Reason::UnsupportedVersion);
         assert!(tables.concern(&query));
-        tables.partial = true;
+        tables.elsewhere = columns("devices", &["hidden"]);
         assert!(!tables.concern(&query));
         assert!(tables.concern(&Query::new("synapse_db").reads("users", &["name"])));
     }

@@ -73,8 +73,8 @@ impl Application {
                 let text = |position| -> Result<String, QueryError> {
                     Ok(cells.raw(position)?.unwrap_or_default().to_owned())
                 };
+                let (main, state) = (cells.truth(1)?, cells.truth(2)?);
                 if found.is_none() {
-                    let (main, state) = (cells.truth(1)?, cells.truth(2)?);
                     found = Some(Self {
                         name: match (main, state) {
                             (true, true) => "Synapse",
@@ -83,7 +83,6 @@ impl Application {
                         },
                         tables: Tables {
                             schema: text(0)?,
-                            partial: !main,
                             ..Tables::default()
                         },
                         writable: cells.truth(3)?,
@@ -92,6 +91,11 @@ impl Application {
                 let Some(Self { tables, .. }) = &mut found else {
                     return Ok(());
                 };
+                let (table, column) = (text(4)?, text(5)?);
+                let part_is_here = match table.starts_with("state_group") {
+                    true => state,
+                    false => main,
+                };
                 let (present, readable) = (cells.truth(6)?, cells.truth(7)?);
                 let columns = match (present, readable) {
                     (true, true) => {
@@ -99,9 +103,10 @@ impl Application {
                         return Ok(());
                     }
                     (true, false) => &mut tables.unreadable,
-                    (false, _) => &mut tables.absent,
+                    (false, _) if part_is_here => &mut tables.absent,
+                    (false, _) => &mut tables.elsewhere,
                 };
-                columns.entry(text(4)?).or_default().insert(text(5)?);
+                columns.entry(table).or_default().insert(column);
                 Ok(())
             })
             .await?;

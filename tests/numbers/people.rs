@@ -2,22 +2,44 @@
 
 use super::{ByLabel, Left};
 
-/// Rows as Synapse leaves them, and what is served of them.
+/// Rows as Synapse leaves them, and what is served of them and of what the traffic has made.
 pub const LEFT: &[Left] = &[
     // media
     (
         "INSERT INTO remote_media_cache
                 (media_origin, media_id, media_type, created_ts, media_length, filesystem_id,
-                 quarantined_by)
-         VALUES ('well.example', 'one', 'image/png', pg_temp.ago(9), 2000000000, 'one', NULL),
-                ('well.example', 'two', 'image/png', pg_temp.ago(9), 2000000000, 'two', 'admin');
-         INSERT INTO local_media_repository (media_id, media_length, created_ts)
-         VALUES ('announced', NULL, pg_temp.ago(9));
+                 last_access_ts, quarantined_by)
+         VALUES ('well.example', 'one', '', pg_temp.ago(9), 2000000000, 'one',
+                 pg_temp.ago(9), NULL),
+                ('well.example', 'two', '', pg_temp.ago(9), 2000000000, 'two',
+                 pg_temp.ago(86400 * 91), 'admin'),
+                ('well.example', 'six', '', pg_temp.ago(86400 * 99), 2000000000, 'six',
+                 pg_temp.ago(86400 * 91), NULL),
+                ('well.example', 'ten', '', pg_temp.ago(86400 * 99), 2000000000, 'ten',
+                 pg_temp.ago(86400 * 89), NULL);
+         INSERT INTO local_media_repository
+                (media_id, media_length, created_ts, last_access_ts, safe_from_quarantine)
+         VALUES ('announced', NULL, pg_temp.ago(86400 * 91), NULL, false),
+                ('never seen', 70, pg_temp.ago(86400 * 91), NULL, true),
+                ('seen', 700, pg_temp.ago(86400 * 91), pg_temp.ago(86400 * 89), false);
+         INSERT INTO local_media_repository_thumbnails
+                (media_id, thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method,
+                 thumbnail_length)
+         VALUES ('seen', 32, 32, '', 'crop', 2000000000), ('seen', 96, 96, '', 'crop', 2000000000);
+         INSERT INTO remote_media_cache_thumbnails
+                (media_origin, media_id, thumbnail_width, thumbnail_height, thumbnail_method,
+                 thumbnail_type, thumbnail_length, filesystem_id)
+         VALUES ('well.example', 'one', 32, 32, 'crop', '', 5, 'one');
          INSERT INTO local_media_repository_url_cache (url, download_ts, expires_ts)
-         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-9))",
+         VALUES ('https://well.example', pg_temp.ago(9), pg_temp.ago(-900)),
+                ('https://old.example', pg_temp.ago(9000), pg_temp.ago(9))",
         &[
-            ("synapse_db_media_files", &[("origin", "remote")], 2.0),
-            ("synapse_db_media_bytes", &[("origin", "remote")], 4e9),
+            ("synapse_db_media_files", &[("origin", "remote")], 4.0),
+            ("synapse_db_media_bytes", &[("origin", "remote")], 8e9),
+            ("synapse_db_media_files_unused_90d", &[("origin", "remote")], 2.0),
+            ("synapse_db_media_bytes_unused_90d", &[("origin", "remote")], 4e9),
+            ("synapse_db_media_files_unused_90d", &[("origin", "local")], 1.0),
+            ("synapse_db_media_bytes_unused_90d", &[("origin", "local")], 70.0),
             (
                 "synapse_db_media_files_quarantined",
                 &[("origin", "remote")],
@@ -28,7 +50,14 @@ pub const LEFT: &[Left] = &[
                 &[("origin", "local")],
                 0.0,
             ),
-            ("synapse_db_url_previews", &[], 1.0),
+            ("synapse_db_media_uploads_pending", &[], 1.0),
+            ("synapse_db_media_files_protected", &[], 1.0),
+            ("synapse_db_media_thumbnails", &[("origin", "local")], 2.0),
+            ("synapse_db_media_thumbnail_bytes", &[("origin", "local")], 4e9),
+            ("synapse_db_media_thumbnails", &[("origin", "remote")], 1.0),
+            ("synapse_db_media_thumbnail_bytes", &[("origin", "remote")], 5.0),
+            ("synapse_db_url_previews", &[], 2.0),
+            ("synapse_db_url_previews_expired", &[], 1.0),
         ],
     ),
     // users
@@ -77,7 +106,8 @@ pub const LEFT: &[Left] = &[
     (
         "INSERT INTO monthly_active_users (user_id, timestamp)
          SELECT name, 0 FROM users WHERE name LIKE '@person%' OR name LIKE '@bridged%'
-         UNION ALL VALUES ('@gone:demo.test', 0)",
+         UNION ALL VALUES ('@gone:demo.test', 0)
+         ON CONFLICT DO NOTHING",
         &[
             ("synapse_db_users_monthly_active", &[("kind", "native")], 13.0),
             ("synapse_db_users_monthly_active", &[("kind", "bridged")], 1.0),
@@ -102,11 +132,11 @@ pub const LEFT: &[Left] = &[
                 ('two', pg_temp.ago(-600), 'two')",
         &[
             ("synapse_db_access_tokens_expired", &[], 2.0),
-            ("synapse_db_access_tokens_puppeting", &[], 2.0),
+            ("synapse_db_access_tokens_puppeting", &[], 3.0),
             ("synapse_db_refresh_tokens", &[], 3.0),
             ("synapse_db_refresh_tokens_unused", &[], 2.0),
             ("synapse_db_login_tokens_valid", &[], 1.0),
-            ("synapse_db_openid_tokens_valid", &[], 2.0),
+            ("synapse_db_openid_tokens_valid", &[], 3.0),
         ],
     ),
     // registration
@@ -119,8 +149,8 @@ pub const LEFT: &[Left] = &[
                 (session_id, creation_time, serverdict, clientdict, uri, method, description)
          VALUES ('one', pg_temp.ago(9), '', '', '', '', ''), ('two', pg_temp.ago(9), '', '', '', '', '')",
         &[
-            ("synapse_db_registration_tokens", &[], 5.0),
-            ("synapse_db_registration_tokens_valid", &[], 3.0),
+            ("synapse_db_registration_tokens", &[], 6.0),
+            ("synapse_db_registration_tokens_valid", &[], 4.0),
             ("synapse_db_registration_token_uses_pending", &[], 3.0),
             ("synapse_db_registration_token_uses_completed", &[], 7.0),
             ("synapse_db_ui_auth_sessions", &[], 2.0),
@@ -138,7 +168,7 @@ pub const LEFT: &[Left] = &[
                         (1006, 'email', NULL, true), (1007, 'odd', NULL, true))
                 AS p (id, kind, failing_since, enabled)",
         &[
-            ("synapse_db_pushers", &[("kind", "http")], 5.0),
+            ("synapse_db_pushers", &[("kind", "http")], 6.0),
             ("synapse_db_pushers", &[("kind", "email")], 1.0),
             ("synapse_db_pushers", &[("kind", "other")], 1.0),
             ("synapse_db_pushers_disabled", &[("kind", "http")], 1.0),
@@ -162,15 +192,15 @@ pub const LEFT: &[Left] = &[
          VALUES ('one', 'email', 'a', 0, 0), ('one', 'email', 'b', 0, 0),
                 ('two', 'msisdn', 'c', 0, 0), ('two', 'odd', 'd', 0, 0);
          INSERT INTO user_external_ids (auth_provider, external_id, user_id)
-         VALUES ('oidc-here', 'a', 'one'), ('oidc-here', 'b', 'two'), ('saml', 'a', 'two')",
+         VALUES ('oidc-demo', 'a', 'one'), ('oidc-demo', 'b', 'two'), ('saml', 'a', 'two')",
         &[
-            ("synapse_db_user_threepids", &[("medium", "email")], 2.0),
+            ("synapse_db_user_threepids", &[("medium", "email")], 3.0),
             ("synapse_db_user_threepids", &[("medium", "msisdn")], 1.0),
             ("synapse_db_user_threepids", &[("medium", "other")], 1.0),
             (
                 "synapse_db_user_external_ids",
-                &[("auth_provider", "oidc-here")],
-                2.0,
+                &[("auth_provider", "oidc-demo")],
+                3.0,
             ),
             (
                 "synapse_db_user_external_ids",
@@ -206,12 +236,12 @@ pub const LEFT: &[Left] = &[
                 ('@one:well.example', 'master', '', 1006);
          INSERT INTO dehydrated_devices (user_id, device_id, device_data) VALUES ('one', 'a', '')",
         &[
-            ("synapse_db_e2e_devices", &[], 4.0),
+            ("synapse_db_e2e_devices", &[], 5.0),
             ("synapse_db_e2e_devices_without_one_time_keys", &[], 3.0),
             ("synapse_db_e2e_devices_exhausted", &[], 2.0),
             ("synapse_db_users_cross_signing", &[], 1.0),
-            ("synapse_db_key_backups", &[], 3.0),
-            ("synapse_db_users_with_key_backup", &[], 2.0),
+            ("synapse_db_key_backups", &[], 4.0),
+            ("synapse_db_users_with_key_backup", &[], 3.0),
             ("synapse_db_dehydrated_devices", &[], 1.0),
         ],
     ),
@@ -237,12 +267,13 @@ pub const LEFT: &[Left] = &[
     ),
     // reports
     (
-        "INSERT INTO event_reports (id, received_ts, room_id, event_id, user_id)
+        "UPDATE event_reports SET received_ts = pg_temp.ago(900);
+         INSERT INTO event_reports (id, received_ts, room_id, event_id, user_id)
          VALUES (1001, pg_temp.ago(600), 'room', 'one', 'two'),
                 (1002, pg_temp.ago(300), 'room', 'one', 'three')",
         &[
-            ("synapse_db_reports", &[("kind", "event")], 2.0),
-            ("synapse_db_reports", &[("kind", "room")], 0.0),
+            ("synapse_db_reports", &[("kind", "event")], 3.0),
+            ("synapse_db_reports", &[("kind", "room")], 1.0),
             (
                 "synapse_db_reports_newest_age_seconds",
                 &[("kind", "event")],

@@ -16,6 +16,7 @@
 //! - [`large`]: a large Synapse without traffic
 //! - [`verdict`]: what a page says of the scrape that made it
 //! - [`watch`]: what can be seen of a server from outside
+//! - [`writers`]: writers of events, as Synapse's event persisters are
 
 // Two test programs share this module, and neither uses all of it.
 #![allow(dead_code)]
@@ -36,3 +37,4 @@ pub mod slow;
 pub mod synapse;
 pub mod verdict;
 pub mod watch;
+pub mod writers;

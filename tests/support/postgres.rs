@@ -158,6 +158,20 @@ impl Postgres {
         self.process = Some(process);
     }
 
+    /// Keeps a copy of everything, as a backup does that was made while the server was down; it
+    /// must not run.
+    pub fn back_up(&self) {
+        assert!(self.process.is_none(), "the server runs");
+        copy(&self.data_dir(), &self.dir.path().join("backup"));
+    }
+
+    /// Puts the copy in the place of what there is now; the server must not run.
+    pub fn restore(&self) {
+        assert!(self.process.is_none(), "the server runs");
+        fs::remove_dir_all(self.data_dir()).unwrap();
+        copy(&self.dir.path().join("backup"), &self.data_dir());
+    }
+
     /// Makes a standby a primary.
     pub async fn promote(&self) {
         self.sql("postgres", "SELECT pg_promote()").await;

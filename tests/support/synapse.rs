@@ -3,6 +3,7 @@
 //! `synapse/driver.py` runs it and sends the traffic; what was made is counted there and asked of
 //! Synapse's own admin API.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,12 +26,26 @@ pub struct Synapse {
     place: Place,
 }
 
-/// Where its database is.
+/// Where its database is, and its bridge.
 #[derive(Clone)]
 struct Place {
     host: PathBuf,
     port: u16,
     database: String,
+    state_database: String,
+    bridge: Option<String>,
+}
+
+impl Place {
+    fn new(postgres: &Postgres, database: &str, state_database: &str) -> Self {
+        Self {
+            host: postgres.socket_dir().to_owned(),
+            port: postgres.port(),
+            database: database.to_owned(),
+            state_database: state_database.to_owned(),
+            bridge: None,
+        }
+    }
 }
 
 /// What was made on a Synapse so far.
@@ -95,11 +110,27 @@ impl Synapse {
 
     /// Starts on a database of that name, which is made.
     pub async fn start_in(postgres: &Postgres, version: &str, database: &str) -> (Self, Made) {
+        let place = Place::new(postgres, database, "");
+        Self::run(version, place, Arc::new(scratch())).await
+    }
+
+    /// Starts with a bridge at this address, which is told of what concerns its users,
+    /// `@bridged_...`.
+    pub async fn start_with_bridge(
+        postgres: &Postgres,
+        version: &str,
+        bridge: SocketAddr,
+    ) -> (Self, Made) {
         let place = Place {
-            host: postgres.socket_dir().to_owned(),
-            port: postgres.port(),
-            database: database.to_owned(),
+            bridge: Some(format!("http://{bridge}")),
+            ..Place::new(postgres, "synapse", "")
         };
+        Self::run(version, place, Arc::new(scratch())).await
+    }
+
+    /// Starts with the state of rooms in a database of its own, `state`.
+    pub async fn start_split(postgres: &Postgres, version: &str) -> (Self, Made) {
+        let place = Place::new(postgres, "synapse", "state");
         Self::run(version, place, Arc::new(scratch())).await
     }
 
@@ -123,7 +154,11 @@ impl Synapse {
         command.arg("--host").arg(&place.host);
         command.arg("--port").arg(place.port.to_string());
         command.arg("--database").arg(&place.database);
+        command.arg("--state-database").arg(&place.state_database);
         command.arg("--folder").arg(folder.path());
+        if let Some(bridge) = &place.bridge {
+            command.arg("--bridge-url").arg(bridge);
+        }
         let synapse = Self {
             process: Process::start(command),
             folder,
@@ -141,6 +176,11 @@ impl Synapse {
     /// Sends no more messages; what was made until then.
     pub async fn hush(&self) -> Made {
         self.tell(Signal::USR2).await
+    }
+
+    /// Deletes a room and purges its history; what is left.
+    pub async fn purge(&self) -> Made {
+        self.tell(Signal::HUP).await
     }
 
     async fn tell(&self, signal: Signal) -> Made {

@@ -2,10 +2,11 @@
 
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// From `local_media_repository`, `remote_media_cache` and `local_media_repository_url_cache`.
+/// From `local_media_repository`, `remote_media_cache`, the thumbnails of both and
+/// `local_media_repository_url_cache`.
 ///
 /// Local files hold the pictures of URL previews too: what tells them apart is the URL, which
-/// somebody wrote in a message. Thumbnails are not counted.
+/// somebody wrote in a message.
 pub fn collector() -> Collector {
     Collector::new("synapse_media", "Files that Synapse keeps, and their size")
         .ttl(3600)
@@ -21,26 +22,32 @@ pub fn collector() -> Collector {
             "media_origin, media_id",
             ["media_origin", "media_id"]
         ))
-        .query(
-            Query::new("synapse_db")
-                .scope(Scope::Synapse)
-                .reads("local_media_repository_url_cache", &["expires_ts"])
-                .sql(
-                    ALL,
-                    "SELECT current_database() AS datname, count(expires_ts) AS url_previews
-                       FROM {schema}.local_media_repository_url_cache",
-                )
-                .label("datname")
-                .gauge("url_previews", "Previews of web pages that are kept"),
-        )
+        .query(uploads())
+        .query(thumbnails!(
+            "local",
+            "local_media_repository_thumbnails",
+            "media_id",
+            ["media_id"]
+        ))
+        .query(thumbnails!(
+            "remote",
+            "remote_media_cache_thumbnails",
+            "media_origin, media_id",
+            ["media_origin", "media_id"]
+        ))
+        .query(previews())
 }
 
-/// An upload that was announced and never came has no length, and is no file.
+/// An upload that was announced and never came has no length, and is no file. One that nobody ever
+/// looked at is as old as itself, as it is to Synapse when it deletes what is not used.
 macro_rules! media {
     ($origin:literal, $table:literal, $key:literal, [$($column:literal),+]) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads($table, &[$($column),+, "media_length", "quarantined_by"])
+            .reads(
+                $table,
+                &[$($column),+, "media_length", "quarantined_by", "last_access_ts", "created_ts"],
+            )
             .in_pieces($table, $key)
             .sql(
                 ALL,
@@ -49,10 +56,17 @@ macro_rules! media {
                     $origin,
                     "' AS origin, count(media_length) AS media_files,
                             coalesce(sum(media_length), 0) AS media_bytes,
+                            count(media_length) FILTER (WHERE unused) AS media_files_unused_90d,
+                            coalesce(sum(media_length) FILTER (WHERE unused), 0)
+                                AS media_bytes_unused_90d,
                             count(quarantined_by) AS media_files_quarantined
-                       FROM {schema}.",
+                       FROM (SELECT media_length, quarantined_by,
+                                    coalesce(last_access_ts, created_ts)
+                                    < (SELECT (extract(epoch FROM now())::bigint - 7776000) * 1000)
+                                    AS unused
+                               FROM {schema}.",
                     $table,
-                    " WHERE {piece}"
+                    "         WHERE {piece}) AS m"
                 ),
             )
             .label("datname")
@@ -63,9 +77,93 @@ macro_rules! media {
             )
             .gauge("media_bytes", "Size of these files, without thumbnails")
             .gauge(
+                "media_files_unused_90d",
+                "Such files that nobody has looked at for 90 days",
+            )
+            .gauge(
+                "media_bytes_unused_90d",
+                "Size of the files that nobody has looked at for 90 days, without thumbnails",
+            )
+            .gauge(
                 "media_files_quarantined",
                 "Files that an administrator has put under quarantine",
             )
     };
 }
 use media;
+
+fn uploads() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "local_media_repository",
+            &["media_id", "media_length", "safe_from_quarantine"],
+        )
+        .in_pieces("local_media_repository", "media_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) FILTER (WHERE media_length IS NULL) AS media_uploads_pending,
+                    count(*) FILTER (WHERE safe_from_quarantine) AS media_files_protected
+               FROM {schema}.local_media_repository
+              WHERE {piece}",
+        )
+        .label("datname")
+        .gauge(
+            "media_uploads_pending",
+            "Uploads that were announced and never came, or are still to come",
+        )
+        .gauge(
+            "media_files_protected",
+            "Files uploaded here that an administrator has protected from quarantine",
+        )
+}
+
+macro_rules! thumbnails {
+    ($origin:literal, $table:literal, $key:literal, [$($column:literal),+]) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads($table, &[$($column),+, "thumbnail_length"])
+            .in_pieces($table, $key)
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname, '",
+                    $origin,
+                    "' AS origin, count(*) AS media_thumbnails,
+                            coalesce(sum(thumbnail_length), 0) AS media_thumbnail_bytes
+                       FROM {schema}.",
+                    $table,
+                    " WHERE {piece}"
+                ),
+            )
+            .label("datname")
+            .label("origin")
+            .gauge("media_thumbnails", "Thumbnails, of which a picture has several")
+            .gauge("media_thumbnail_bytes", "Size of these thumbnails")
+    };
+}
+use thumbnails;
+
+fn previews() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("local_media_repository_url_cache", &["expires_ts"])
+        .in_pieces("local_media_repository_url_cache", "expires_ts")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS url_previews,
+                    count(*) FILTER (
+                        WHERE expires_ts < (SELECT extract(epoch FROM now())::bigint * 1000))
+                        AS url_previews_expired
+               FROM {schema}.local_media_repository_url_cache
+              WHERE {piece}",
+        )
+        .label("datname")
+        .gauge("url_previews", "Previews of web pages that are kept")
+        .gauge(
+            "url_previews_expired",
+            "Such previews whose time is over; Synapse clears them away as it goes",
+        )
+}

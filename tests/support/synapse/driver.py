@@ -6,6 +6,7 @@ JSON, and again after each signal that it obeys:
 
     SIGUSR1  sends messages until told otherwise
     SIGUSR2  sends no more of them
+    SIGHUP   deletes a room and purges its history
     SIGTERM, SIGQUIT, SIGINT  ends, and Synapse with it
 """
 
@@ -27,12 +28,16 @@ def main():
     parser.add_argument("--host", required=True, help="PostgreSQL's address, or the folder of its socket")
     parser.add_argument("--port", required=True, type=int, help="PostgreSQL's port")
     parser.add_argument("--database", default="synapse", help="the database to make")
+    parser.add_argument("--state-database", default="", help="one more, for the state of rooms")
     parser.add_argument("--folder", required=True, type=Path, help="for Synapse's files, given to it")
+    parser.add_argument("--bridge-url", help="where Synapse sends what is for its bridge; nowhere by default")
     arguments = parser.parse_args()
     for end in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
         signal.signal(end, lambda *_: sys.exit(0))
 
-    with Homeserver(Postgres(arguments.host, arguments.port), arguments.folder, arguments.database) as homeserver:
+    postgres = Postgres(arguments.host, arguments.port)
+    databases = (arguments.database, arguments.state_database)
+    with Homeserver(postgres, arguments.folder, *databases, arguments.bridge_url) as homeserver:
         obey(Traffic(homeserver))
 
 
@@ -41,6 +46,7 @@ def obey(traffic: Traffic):
     commands = SimpleQueue()
     signal.signal(signal.SIGUSR1, lambda *_: commands.put(traffic.talk))
     signal.signal(signal.SIGUSR2, lambda *_: commands.put(traffic.hush))
+    signal.signal(signal.SIGHUP, lambda *_: commands.put(traffic.purge))
     try:
         while True:
             print(json.dumps(traffic.summary()), flush=True)

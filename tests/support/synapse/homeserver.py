@@ -57,9 +57,19 @@ class Homeserver:
     """A running Synapse. Where the folder and the database are those of an earlier one, perhaps of
     another version, it goes on with them."""
 
-    def __init__(self, postgres: Postgres, folder: Path, database: str = "synapse"):
+    def __init__(
+        self,
+        postgres: Postgres,
+        folder: Path,
+        database: str = "synapse",
+        state: str = "",
+        bridge_url: str | None = None,
+    ):
         self.folder = folder
         self.database = database
+        # The database of the rooms' state, where that has one of its own.
+        self._state = state
+        self._bridge_url = bridge_url
         known = folder / "secrets.json"
         if known.exists():
             self._secrets = json.loads(known.read_text())
@@ -67,7 +77,8 @@ class Homeserver:
             self._secrets = {name: secrets.token_hex(16) for name in SECRETS}
             seed = base64.b64encode(os.urandom(32)).decode().rstrip("=")
             (folder / "signing.key").write_text(f"ed25519 a_demo {seed}\n")
-            create_database(postgres, database)
+            for name in filter(None, (database, state)):
+                create_database(postgres, name)
             known.write_text(json.dumps(self._secrets))
         self.shared_secret = self._secrets["registration_shared_secret"]
         self.bridge_token = self._secrets["as_token"]
@@ -113,7 +124,7 @@ class Homeserver:
         """Writes what Synapse reads at its start, and returns the path of homeserver.yaml."""
         bridge = {
             "id": "bridge",
-            "url": None,
+            "url": self._bridge_url,
             "as_token": self.bridge_token,
             "hs_token": self._secrets["hs_token"],
             "sender_localpart": "bridgebot",
@@ -132,18 +143,7 @@ class Homeserver:
                     "resources": [{"names": ["client"]}],
                 }
             ],
-            "database": {
-                "name": "psycopg2",
-                "args": {
-                    "host": postgres.host,
-                    "port": postgres.port,
-                    "user": ROLE,
-                    "dbname": self.database,
-                    "application_name": "synapse",
-                    "cp_min": 1,
-                    "cp_max": 5,
-                },
-            },
+            **self._databases(postgres),
             "log_config": str(folder / "log.yaml"),
             "media_store_path": str(folder / "media"),
             "signing_key_path": str(folder / "signing.key"),
@@ -155,9 +155,11 @@ class Homeserver:
             "allow_guest_access": True,
             "room_list_publication_rules": [{"action": "allow"}],
             "report_stats": False,
-            # Needs no network, reaches none.
+            # Counts who is active by the month, without a limit.
+            "mau_stats_only": True,
+            # Needs no network, reaches none; the one server that is allowed does not exist.
             "trusted_key_servers": [],
-            "federation_domain_whitelist": [],
+            "federation_domain_whitelist": ["gone.invalid"],
             # A new database has background updates to do; without pauses they take seconds.
             "background_updates": {"sleep_enabled": False},
             "rc_message": UNLIMITED,
@@ -175,6 +177,30 @@ class Homeserver:
         (folder / "media").mkdir(exist_ok=True)
         give_to_nobody(folder, *folder.iterdir())
         return folder / "homeserver.yaml"
+
+    def _databases(self, postgres: Postgres) -> dict:
+        """One database, or two, as Synapse's configuration has them."""
+
+        def connection(database: str) -> dict:
+            arguments = {
+                "host": postgres.host,
+                "port": postgres.port,
+                "user": ROLE,
+                "dbname": database,
+                "application_name": "synapse",
+                "cp_min": 1,
+                "cp_max": 5,
+            }
+            return {"name": "psycopg2", "args": arguments}
+
+        if not self._state:
+            return {"database": connection(self.database)}
+        return {
+            "databases": {
+                "main": connection(self.database) | {"data_stores": ["main"]},
+                "state": connection(self._state) | {"data_stores": ["state"]},
+            }
+        }
 
 
 def create_database(postgres: Postgres, database: str):

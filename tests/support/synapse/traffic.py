@@ -50,6 +50,7 @@ class Traffic:
             self._rooms = list(pool.map(self._create_room, range(ROOMS)))
             list(pool.map(self._fill_room, range(ROOMS)))
         self._admin.post("/_matrix/media/v3/upload?filename=a.txt", b"some media", "text/plain")
+        self._use_everything_else_once()
         # One room is encrypted.
         self._messages = (ROOMS - 1) * MESSAGES_IN_EACH
 
@@ -78,7 +79,7 @@ class Traffic:
                 "admins": 1,
                 "deactivated": 1,
             },
-            "rooms": {"total": ROOMS, "published": 1, "encrypted": 1},
+            "rooms": {"total": len(self._rooms), "published": 1, "encrypted": 1},
             "devices": len(self._devices),
         }
         self._wait_until_synapse_says(asked)
@@ -108,6 +109,18 @@ class Traffic:
         if self._talker:
             self._talker.join()
             self._talker = None
+
+    def purge(self, seconds: float = 30):
+        """Deletes the room that was made last, with all that was written there."""
+        room = self._rooms.pop()
+        self._messages -= MESSAGES_IN_EACH
+        path = "/_synapse/admin/v2/rooms/"
+        purge = self._admin.call("DELETE", f"{path}{room}", {"purge": True})["delete_id"]
+        deadline = time.monotonic() + seconds
+        while (status := self._admin.get(f"{path}delete_status/{purge}")["status"]) != "complete":
+            if status == "failed" or time.monotonic() > deadline:
+                raise Failed(f"the purge of {room} is {status}")
+            time.sleep(0.1)
 
     def _keep_talking(self):
         while not self._hush.is_set():
@@ -179,12 +192,53 @@ class Traffic:
         for member in itertools.islice(members, MESSAGES_IN_EACH):
             self._send(member, self._rooms[number], kind, content)
 
+    def _use_everything_else_once(self):
+        """One of each thing that is only counted; nothing is ever sent to the pusher, of one who is in
+        no room."""
+        person, loner, room = self._people[1], self._people[-1], self._rooms[0]
+        reported = self._send(self._admin, room, "m.reaction", {})
+        client, admin = "/_matrix/client/v3", "/_synapse/admin"
+        person.post(f"{client}/rooms/{room}/report/{reported['event_id']}", {"reason": MARKER})
+        person.post(f"{client}/rooms/{room}/report", {"reason": MARKER})
+        person.post(f"{client}/user/{person.user}/openid/request_token", {})
+        self._admin.post(f"{admin}/v1/registration_tokens/new", {"uses_allowed": 3})
+        self._admin.post(f"{admin}/v1/users/{person.user}/login", {})
+        others = {
+            "threepids": [{"medium": "email", "address": "person1@demo.test"}],
+            "external_ids": [{"auth_provider": "oidc-demo", "external_id": "person1"}],
+        }
+        self._admin.put(f"{admin}/v2/users/{person.user}", others)
+        gateway = {"url": "https://push.demo.test/_matrix/push/v1/notify"}
+        names = {name: "demo" for name in ("app_id", "app_display_name", "device_display_name", "pushkey", "lang")}
+        loner.post(f"{client}/pushers/set", names | {"kind": "http", "data": gateway})
+        self._upload_keys(person)
+
+    def _upload_keys(self, person: "Client"):
+        """Synapse believes what clients say of keys."""
+        client = "/_matrix/client/v3"
+        device = person.get(f"{client}/account/whoami")["device_id"]
+        key = {"key": "AAAA", "signatures": {person.user: {f"ed25519:{device}": "AAAA"}}}
+        keys = {
+            "device_keys": {
+                "user_id": person.user,
+                "device_id": device,
+                "algorithms": ["m.megolm.v1.aes-sha2"],
+                "keys": {f"curve25519:{device}": "AAAA", f"ed25519:{device}": "AAAA"},
+                "signatures": key["signatures"],
+            },
+            "one_time_keys": {f"signed_curve25519:AAA{number}": key for number in range(3)},
+            "fallback_keys": {"signed_curve25519:AAAA": key | {"fallback": True}},
+        }
+        person.post(f"{client}/keys/upload", keys)
+        backup = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "AAAA"}}
+        person.post(f"{client}/room_keys/version", backup)
+
     def _members(self, number: int) -> list["Client"]:
         return [self._people[(number + place) % PEOPLE] for place in range(3)]
 
-    def _send(self, sender: "Client", room: str, kind: str, content: dict):
+    def _send(self, sender: "Client", room: str, kind: str, content: dict) -> dict:
         transaction = next(self._transactions)
-        sender.put(f"/_matrix/client/v3/rooms/{room}/send/{kind}/{transaction}", content)
+        return sender.put(f"/_matrix/client/v3/rooms/{room}/send/{kind}/{transaction}", content)
 
     def _wait_until_synapse_says(self, wanted: dict, seconds: float = 30):
         """Its room statistics follow a moment behind the rooms."""
@@ -229,6 +283,10 @@ class Client:
     def put(self, path: str, body: dict) -> dict:
         """The answer to a PUT."""
         return self._call("PUT", path, json.dumps(body).encode(), "application/json")
+
+    def call(self, method: str, path: str, body: dict) -> dict:
+        """The answer to another method."""
+        return self._call(method, path, json.dumps(body).encode(), "application/json")
 
     def post(self, path: str, body: dict | bytes, content_type: str = "application/json") -> dict:
         """The answer to a POST."""

@@ -1,0 +1,115 @@
+//! A Synapse that keeps the state of rooms in a database of its own.
+
+use std::collections::BTreeSet;
+
+use super::support::exporter::{Exporter, exporter_command};
+use super::support::postgres::Postgres;
+use super::support::process::wait_for;
+use super::support::roles::Role;
+use super::support::synapse::{NEW, OLD, Synapse};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_is_known_on_13() {
+    each_part_is_known(13, OLD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_is_known_on_18() {
+    each_part_is_known(18, NEW).await;
+}
+
+async fn each_part_is_known(major: u32, version: &str) {
+    let server = Postgres::start(major).await;
+    let (synapse, made) = Synapse::start_split(&server, version).await;
+    drop(synapse);
+    Role::Strict
+        .create(&server, "exporter", &["synapse", "state"])
+        .await;
+    let begun = "INSERT INTO background_updates (update_name, progress_json) VALUES ('one', '{}')";
+    server.sql("state", begun).await;
+    for database in ["synapse", "state"] {
+        server.sql(database, "ANALYZE").await;
+    }
+    let dsn = server.dsn("synapse", "exporter");
+    let exporter = Exporter::watch(&dsn, &[]).await;
+    wait_for("everything has been read", || async {
+        let page = exporter.scrape().await;
+        let skipped = page.skipped();
+        !skipped.iter().any(|(_, reason, _)| *reason == "deadline")
+    })
+    .await;
+    let page = exporter.scrape().await;
+    assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
+
+    let parts: BTreeSet<_> = page
+        .samples("synapse_db_part_info")
+        .map(|sample| {
+            (
+                sample.labels["datname"].as_str(),
+                sample.labels["part"].as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        parts,
+        BTreeSet::from([("synapse", "main"), ("state", "state")])
+    );
+    let rooms = page.value("synapse_db_rooms", &[("datname", "synapse")]);
+    assert_eq!(rooms, Some(made.rooms.total as f64));
+    for database in ["synapse", "state"] {
+        let schema = "SELECT version FROM schema_version";
+        let wanted = server.value(database, schema).await.unwrap().parse().ok();
+        let found = page.value("synapse_db_schema_version", &[("datname", database)]);
+        assert_eq!(found, wanted, "{database}");
+    }
+    let pending = [("datname", "state"), ("update_name", "one")];
+    assert_eq!(
+        page.value("synapse_db_background_update_pending", &pending),
+        Some(1.0)
+    );
+    let rows = |database| {
+        let labels = [("datname", database), ("family", "state_groups")];
+        page.value("synapse_db_table_estimated_rows", &labels)
+    };
+    let count =
+        "SELECT (SELECT count(*) FROM state_groups) + (SELECT count(*) FROM state_groups_state)
+                        + (SELECT count(*) FROM state_group_edges)";
+    let count = server.value("state", count).await.unwrap().parse().ok();
+    assert_eq!(rows("state"), count);
+
+    // What lives elsewhere is not missed.
+    let about_state: BTreeSet<_> = page
+        .readings()
+        .into_iter()
+        .filter(|name| name.starts_with("synapse_db_"))
+        .filter(|name| {
+            page.samples(name)
+                .any(|sample| sample.labels["datname"] == "state")
+        })
+        .map(|name| name.trim_start_matches("synapse_db_"))
+        .collect();
+    assert!(!about_state.contains("users"), "{about_state:?}");
+    let skipped = page.skipped().into_iter();
+    let missed: Vec<_> = skipped
+        // The old one lacks some tables, whichever part they are of.
+        .filter(|(_, reason, _)| version == NEW || *reason != "unsupported_version")
+        .filter(|(.., database)| ["synapse", "state"].contains(database))
+        .collect();
+    assert_eq!(missed, []);
+    for database in ["synapse", "state"] {
+        let missing = page.value("pg_exporter_grants_missing", &[("datname", database)]);
+        assert_eq!(missing, Some(0.0), "{database}");
+    }
+
+    let output = exporter_command(&["check", "--dsn", &dsn])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let landing = exporter.get("/").await;
+    for (database, part) in [("synapse", "Synapse (main)"), ("state", "Synapse (state)")] {
+        let line = format!("Database {database} is watched; {part} lives there.");
+        assert!(said.contains(&line), "{said}");
+        assert!(landing.text().contains(part), "{}", landing.text());
+    }
+}
