@@ -10,6 +10,7 @@ use matrix_postgres_exporter::query::{ColumnKind, Query, Version};
 use super::support::exporter::{Exporter, failures};
 use super::support::large;
 use super::support::postgres::{Postgres, rows};
+use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 
@@ -125,10 +126,6 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
             .map(|column| format!("q.{}", column.name))
             .collect();
         let named = format!("SELECT {} FROM ({sql}) AS q", columns.join(", "));
-        // An older Synapse has not every table.
-        if client.prepare(&named).await.is_err() {
-            continue;
-        }
         for row in rows(&client, &named).await {
             for (metric, labels, value) in samples(&query, &row) {
                 whole.insert((metric, labels), value);
