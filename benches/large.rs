@@ -223,7 +223,8 @@ struct Cost {
 
 async fn cost(server: &Postgres, role: &str, like: &str) -> Cost {
     let sql = format!(
-        "SELECT coalesce(sum(calls), 0), coalesce(max(max_exec_time), 0),
+        "SELECT coalesce(sum(calls) FILTER (WHERE query NOT LIKE 'SET %'), 0),
+                coalesce(max(max_exec_time), 0),
                 coalesce(sum(total_exec_time), 0)
            FROM pg_stat_statements
           WHERE userid = '{role}'::regrole AND query LIKE '{like}'"
