@@ -1,16 +1,13 @@
 //! What a scrape costs the server: few connections, short statements, nothing left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use super::support::roles::Role;
-
-const OURS: &str = "application_name = 'matrix-postgres-exporter'";
+use super::support::watch::Watcher;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warm_scrape_opens_no_connection_and_prepares_nothing() {
@@ -257,45 +254,4 @@ fn complaints(log: &str) -> BTreeMap<&str, u32> {
         }
     }
     complaints
-}
-
-/// Looks at our sessions, over and over.
-struct Watcher {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    most: u64,
-    idle_with_snapshot: u64,
-}
-
-impl Watcher {
-    async fn start(server: &Postgres) -> Self {
-        let client = server.client("postgres", "postgres").await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let look = format!(
-            "SELECT count(*), count(*) FILTER (WHERE state LIKE 'idle%' AND \
-                    (backend_xmin IS NOT NULL OR xact_start IS NOT NULL)) \
-             FROM pg_stat_activity WHERE {OURS}"
-        );
-        let task = tokio::spawn(async move {
-            let mut seen = Seen::default();
-            while !stopped.load(Ordering::Relaxed) {
-                let row = rows(&client, &look).await.remove(0);
-                let [all, idle] = [0, 1].map(|n| row[n].as_ref().unwrap().parse::<u64>().unwrap());
-                seen.most = seen.most.max(all);
-                seen.idle_with_snapshot += idle;
-            }
-            seen
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.unwrap()
-    }
 }

@@ -1,5 +1,6 @@
 //! Tests of what is in `deploy/`: by the checkers that `make deps-deploy` installs, and, as far as
-//! that goes without containers, by running it. `make test-deploy` runs them.
+//! that goes without containers, by running it; and what needs PostgreSQL's own tools, which come
+//! along. `make test-deploy` runs them.
 
 // A broken expectation is a failed test, in helpers too.
 #![allow(clippy::panic, clippy::unwrap_used)]
@@ -8,6 +9,7 @@ mod compose;
 mod image;
 mod kubernetes;
 mod monitoring_role;
+mod restore;
 mod support;
 mod systemd;
 

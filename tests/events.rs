@@ -9,6 +9,7 @@ use super::support::postgres::Postgres;
 use super::support::process::{PATIENCE, scratch, wait_for};
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
+use super::support::watch::Watcher;
 use super::support::writers::{ROOMS, Writers, insert, make_history};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +34,15 @@ async fn synapses_events_are_counted(major: u32, version: &str) {
         scrape(&exporter).await;
     }
     synapse.hush().await;
-    assert_exact(&exporter, &server).await;
+    let before = assert_exact(&exporter, &server).await;
+
+    // Retention, spam, or a room that nobody needs any more.
+    synapse.purge().await;
+    let after = assert_exact(&exporter, &server).await;
+    let live = [("datname", "synapse"), ("origin", "live")];
+    let events = |page: &Page| page.value("synapse_db_events", &live).unwrap();
+    assert!(events(&after) < events(&before) - 10.0);
+    assert!(added(&after) >= added(&before));
 }
 
 /// Freezes early, and works a lot.
@@ -83,6 +92,74 @@ async fn writers_and_purges_do_not_confuse_the_count(major: u32) {
     }
     assert!(writers.stop().await > 0);
     assert_exact(&exporter, &server).await;
+}
+
+/// The first count works in short statements and holds nothing between them; after that, a scrape
+/// costs what the new events cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_costs_the_same_however_many_events_there_are() {
+    let server = synapses_schema(18).await;
+    server
+        .sql("synapse", "CREATE EXTENSION pg_stat_statements")
+        .await;
+    server.sql("synapse", DROP_INDEXES).await;
+    make_history(&server, 1_000_000).await;
+    let watcher = Watcher::start(&server).await;
+    let yaml = "events: { share: 100% }";
+    let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
+    assert_exact(&exporter, &server).await;
+    let once = work_of_a_scrape(&server, &exporter).await;
+
+    make_history(&server, 1_000_000).await;
+    assert_exact(&exporter, &server).await;
+    let twice = work_of_a_scrape(&server, &exporter).await;
+    assert!(
+        twice.0 < once.0 * 1.05 + 5.0 && [once.1, twice.1] == [10.0; 2],
+        "blocks and rows: {once:?}, then {twice:?}"
+    );
+    assert!(once.0 < 500.0, "{once:?}");
+
+    let seen = watcher.stop().await;
+    assert_eq!(seen.idle_with_snapshot, 0, "{seen:?}");
+    assert!(seen.looks > 100 && seen.longest < 1.5, "{seen:?}");
+    let longest = "SELECT max(max_exec_time) FROM pg_stat_statements
+                    WHERE userid = 'exporter'::regrole";
+    let longest: f64 = server
+        .value("synapse", longest)
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(longest < 1000.0, "{longest} ms");
+}
+
+/// Those that are of no use here, and that two million rows would wait for.
+const DROP_INDEXES: &str = "
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT indexrelid::regclass::text FROM pg_index
+                     WHERE indrelid = 'events'::regclass AND NOT indisunique LOOP
+            EXECUTE 'DROP INDEX ' || name;
+        END LOOP;
+    END $$";
+
+/// Blocks that a scrape reads, and rows that it counts, when ten events have come.
+async fn work_of_a_scrape(server: &Postgres, exporter: &Exporter) -> (f64, f64) {
+    const SCRAPES: u32 = 20;
+    let blocks = "SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)
+                    FROM pg_stat_statements WHERE userid = 'exporter'::regrole";
+    let measure = async || -> (f64, f64) {
+        let page = scrape(exporter).await;
+        let blocks = server.value("synapse", blocks).await.unwrap();
+        (blocks.parse().unwrap(), rows_counted(&page))
+    };
+    insert_ten(server).await;
+    let before = measure().await;
+    for _ in 0..SCRAPES {
+        scrape(exporter).await;
+    }
+    let after = measure().await;
+    let each = f64::from(SCRAPES + 1);
+    ((after.0 - before.0) / each, (after.1 - before.1) / each)
 }
 
 /// The count goes on over a restart of the exporter, and is right after whatever happens to the
@@ -229,7 +306,7 @@ fn rows_counted(page: &Page) -> f64 {
 
 /// A database as Synapse makes it, and a role for the exporter.
 async fn synapses_schema(major: u32) -> Postgres {
-    let server = Postgres::start(major).await;
+    let server = Postgres::builder(major).pg_stat_statements().start().await;
     let (synapse, _) = Synapse::start(&server, if major < 15 { OLD } else { NEW }).await;
     drop(synapse);
     Role::Strict.create(&server, "exporter", &["synapse"]).await;

@@ -146,8 +146,12 @@ async fn only_what_is_declared_can_be_read(server: &Postgres, version: &str) {
     let harmless = HARMLESS.map(|names| names.map(str::to_owned));
     let told = readable
         .iter()
-        .find(|names| speaks(names) && !harmless.contains(names));
-    assert_eq!(told, None, "what its name says must not be read");
+        .filter(|names| speaks(names) && !harmless.contains(names));
+    let told: Vec<_> = told.collect();
+    assert!(
+        told.is_empty(),
+        "what its name says must not be read: {told:?}"
+    );
     for names in SECRET {
         let names = names.map(str::to_owned);
         assert!(!readable.contains(&names), "{names:?} is read");
@@ -165,8 +169,12 @@ const TELLING: [&str; 16] = [
     "password", "reason", "secret", "token", "topic", "url", "vector",
 ];
 
-/// Called so, and holds how far a background update is.
-const HARMLESS: [[&str; 2]; 1] = [["background_updates", "progress_json"]];
+/// Called so, and holds how far a background update is, a word of Synapse's own, a number.
+const HARMLESS: [[&str; 2]; 3] = [
+    ["background_updates", "progress_json"],
+    ["events", "rejection_reason"],
+    ["refresh_tokens", "next_token_id"],
+];
 
 /// The worst.
 const SECRET: [[&str; 2]; 40] = [

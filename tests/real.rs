@@ -17,6 +17,7 @@ mod grants;
 mod limits;
 mod names;
 mod numbers;
+mod people;
 mod pgbouncer;
 mod pieces;
 mod privacy;

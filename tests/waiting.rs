@@ -21,7 +21,7 @@ use super::support::synapse::{Made, NEW, OLD, Synapse};
 
 /// All is read again in each scrape, or nearly so.
 const FRESH: &str = "collectors: { synapse_to_device: { ttl: 1ms }, synapse_queues: { ttl: 1ms }, \
-                     synapse_device_lists: { ttl: 1ms } }";
+                     synapse_device_lists: { ttl: 1ms }, synapse_cleanup: { ttl: 1ms } }";
 
 /// Of everybody in the traffic.
 const PASSWORD: &str = "correct horse battery staple";
@@ -47,6 +47,8 @@ async fn what_waits_is_seen(major: u32, version: &str) {
 
     a_message_waits_for_its_device(&exporter, &one, &two).await;
     a_change_that_is_converted_does_not_wait(&exporter, &server).await;
+    a_redaction_waits_to_be_cleared_away(&exporter, &one).await;
+    a_server_cannot_be_reached(&exporter, &one).await;
     a_bridge_is_down(&exporter, &one, &bridge).await;
 }
 
@@ -81,6 +83,43 @@ async fn a_change_that_is_converted_does_not_wait(exporter: &Exporter, server: &
     })
     .await;
     waits(exporter, "synapse_db_device_list_changes_unconverted", 0.0).await;
+}
+
+async fn a_redaction_waits_to_be_cleared_away(exporter: &Exporter, person: &Person) {
+    waits(exporter, "synapse_db_redactions_uncensored", 0.0).await;
+    let rooms = "/_matrix/client/v3";
+    let room = person
+        .asks("POST", &format!("{rooms}/createRoom"), &json!({}))
+        .await;
+    let room = format!("{rooms}/rooms/{}", room["room_id"].as_str().unwrap());
+    let text = json!({ "msgtype": "m.text", "body": "regretted" });
+    let sent = person
+        .asks("PUT", &format!("{room}/send/m.room.message/1"), &text)
+        .await;
+    let sent = sent["event_id"].as_str().unwrap();
+    person
+        .asks("PUT", &format!("{room}/redact/{sent}/2"), &json!({}))
+        .await;
+    waits(exporter, "synapse_db_redactions_uncensored", 1.0).await;
+}
+
+/// The keys of somebody there are asked for in vain.
+async fn a_server_cannot_be_reached(exporter: &Exporter, person: &Person) {
+    let failing = [
+        "synapse_db_federation_destinations_failing",
+        "synapse_db_federation_destinations_failing_since_1h",
+        "synapse_db_federation_destinations_backing_off",
+    ];
+    for metric in failing {
+        waits(exporter, metric, 0.0).await;
+    }
+    let asked = json!({ "device_keys": { "@somebody:gone.invalid": [] } });
+    person
+        .asks("POST", "/_matrix/client/v3/keys/query", &asked)
+        .await;
+    for metric in failing {
+        waits(exporter, metric, 1.0).await;
+    }
 }
 
 async fn a_bridge_is_down(exporter: &Exporter, person: &Person, bridge: &Bridge) {

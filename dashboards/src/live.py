@@ -24,6 +24,9 @@ MAY_BE_EMPTY = {
     ("instance", "Which tables are largest, and are they kept clean?", "D"): SMALL,
     ("synapse", "Which tables are largest, and which grow?", "E"): SMALL,
     ("synapse", "Which background updates are left?", "A"): "a fresh Synapse is done in seconds",
+    ("synapse", "What waits for bridges?", "A"): "the bridge here wants nothing",
+    ("synapse", "What waits for bridges?", "B"): "the bridge here wants nothing",
+    ("synapse", "Do scheduled tasks get done?", "A"): "nobody purges anything",
     ("synapse", "What could the exporter not see, and why?", "A"): "here it sees everything",
 }
 

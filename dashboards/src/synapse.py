@@ -48,6 +48,9 @@ def synapse() -> dashboard.Dashboard:
             "Users, devices and rooms": people(),
             "Who comes, how are they reached, can they encrypt?": care(),
             "How much do files take?": files(),
+            "Rooms: who may join, and who is in them?": room_kinds(),
+            "Backlogs: what piles up?": backlogs(),
+            "Federation: do we hear others, and they us?": federation(),
             "Which tables grow?": tables(),
             "Schema and storage": schema(),
             "Can this page be trusted? The exporter itself": exporter(),
@@ -450,6 +453,185 @@ def files() -> list:
             ("sum(synapse_db_media_uploads_pending{db})", "announced"),
             ("sum(synapse_db_url_previews{db})", "previews of web pages"),
             width=8,
+        ),
+    ]
+
+
+def room_kinds() -> list:
+    """What kind of rooms there are, and who is in them."""
+    return [
+        bars(
+            "Who may join the rooms?",
+            """Rooms by their join rule. Public ones are open to all servers; know why they are many.
+            Other is a rule that Synapse does not know.""",
+            "sum by (join_rule) (synapse_db_rooms_by_join_rule{db})",
+            "{{join_rule}}",
+        ),
+        bars(
+            "Who may read what was written before?",
+            """Rooms by history visibility. world_readable can be read by everybody, without joining:
+            it should be few, and on purpose.""",
+            "sum by (history_visibility) (synapse_db_rooms_by_history_visibility{db})",
+            "{{history_visibility}}",
+        ),
+        bars(
+            "What are our users in the rooms?",
+            """Users of this server by membership as it is now, each counted once per room. Many
+            invites that nobody answers are spam, as a rule.""",
+            "sum by (membership) (synapse_db_local_memberships{db})",
+            "{{membership}}",
+        ),
+        graph(
+            "Which rooms are ours?",
+            """Rooms that a user of this server has made, those that have users of this server, and
+            those that an administrator has blocked. The rest is what others have left behind here.""",
+            ("sum(synapse_db_rooms_created_here{db})", "made here"),
+            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
+            ("sum(synapse_db_rooms_encrypted_with_local_users{db})", "of these, encrypted"),
+            ("sum(synapse_db_rooms_blocked{db})", "blocked"),
+            width=24,
+        ),
+    ]
+
+
+def backlogs() -> list:
+    """What piles up before it hurts."""
+    return [
+        graph(
+            "How much waits for devices?",
+            """Messages that devices of this server have yet to fetch: keys of encryption, mostly. It
+            rises slowly for devices that never come back. What belongs to devices that are gone is
+            waste; a jump is a client or a bot that sends and never reads.""",
+            ("sum(synapse_db_device_inbox_messages{db})", "messages"),
+            ("sum(synapse_db_device_inbox_messages_orphaned{db})", "for devices that are gone"),
+            runbook="SynapseDeviceInboxGrowing",
+        ),
+        graph(
+            "Are changes of devices told to others?",
+            """Changes that are not yet queued for other servers: zero, or back to it within minutes.
+            Users of other servers whose devices are asked for again: back to zero within hours.""",
+            ("sum(synapse_db_device_list_changes_unconverted{db})", "not queued yet"),
+            ("sum(synapse_db_device_list_resyncs{db})", "users to ask for again"),
+            runbook="SynapseDeviceListsBehind",
+        ),
+        graph(
+            "What waits for bridges?",
+            """Transactions by application service. None is usual; a ramp is a bridge that does not
+            answer. It gets all of them, in order, when it is back.""",
+            ("sum by (as_id) (synapse_db_appservice_transactions_waiting{db})", "{{as_id}}"),
+            ("sum by (as_id) (synapse_db_appservice_down{db} > 0)", "{{as_id}} is down"),
+            none="nothing waits",
+            runbook="SynapseAppserviceDown",
+        ),
+        graph(
+            "Do scheduled tasks get done?",
+            """Purges, shutdowns of rooms and the like that wait, run or have failed; those that
+            failed stay for a week. Why, is in the table scheduled_tasks.""",
+            (
+                'sum by (action, status) (synapse_db_scheduled_tasks{db, status!="complete"})',
+                "{{action}} {{status}}",
+            ),
+            none="nothing waits or failed",
+            runbook="SynapseTaskFailed",
+        ),
+        graph(
+            "What is late?",
+            """Delayed events and vanishing messages whose time is over: zero. Above it, the main
+            process, or the one that runs background tasks, does not get to it.""",
+            ("sum(synapse_db_delayed_events_overdue{db})", "delayed events"),
+            ("sum(synapse_db_events_expiry_overdue{db})", "vanishing messages"),
+            runbook="SynapseDelayedEventsOverdue",
+        ),
+        graph(
+            "How broad are the graphs of rooms?",
+            """Events that no other event follows, in the room that has most, and rooms that have ten
+            or more. One is healthy; above fifty, each event in that room costs CPU and space.""",
+            ("max(synapse_db_forward_extremities_max{db})", "the room with most"),
+            ("sum(synapse_db_rooms_forward_extremities_10{db})", "rooms with ten or more"),
+            runbook="SynapseForwardExtremitiesMany",
+        ),
+        graph(
+            "What is to be cleared away?",
+            """Redactions whose event is still stored as it was, and state groups that nothing needs.
+            Both should come and go; a ramp is a job that does not run, or is configured not to.""",
+            ("sum(synapse_db_redactions_uncensored{db})", "redactions"),
+            ("sum(synapse_db_state_groups_pending_deletion{db})", "state groups"),
+        ),
+        graph(
+            "How long has it waited?",
+            """Age of the oldest. As Synapse comes: transactions of other servers below a day,
+            redactions below a week, changes of devices below a month, state groups below an
+            hour.""",
+            ("max(synapse_db_received_transactions_oldest_age_seconds{db})", "transactions"),
+            ("max(synapse_db_redactions_uncensored_oldest_age_seconds{db})", "redactions"),
+            ("max(synapse_db_device_list_changes_oldest_age_seconds{db})", "changes of devices"),
+            ("max(synapse_db_state_groups_pending_deletion_oldest_age_seconds{db})", "state groups"),
+            unit="s",
+            runbook="SynapseCleanupStalled",
+        ),
+    ]
+
+
+def federation() -> list:
+    """Whether we hear other servers, and they us."""
+    return [
+        graph(
+            "Can other servers be reached?",
+            """Of the servers that are known, those that could not be reached when last tried, and
+            those of them that began to fail within the last hour. Many are dead for good; many new
+            ones at once are our own network.""",
+            ("sum(synapse_db_federation_destinations{db})", "known"),
+            ("sum(synapse_db_federation_destinations_failing{db})", "failing"),
+            ("sum(synapse_db_federation_destinations_failing_since_1h{db})", "failing for less than an hour"),
+            ("sum(synapse_db_federation_destinations_backing_off{db})", "left alone for now"),
+            runbook="SynapseDestinationsFailing",
+        ),
+        graph(
+            "Which servers lack our events?",
+            """Servers that have not got the newest event of a room, and such rooms, once for each
+            server. They get it when they can be reached again. Counted once an hour.""",
+            ("sum(synapse_db_federation_destinations_behind{db})", "servers"),
+            ("sum(synapse_db_federation_destination_rooms_behind{db})", "rooms"),
+        ),
+        graph(
+            "Do events of others wait here?",
+            """Events that came from other servers and are not handled yet: a few, for seconds. A ramp
+            is a room whose state is dear to resolve, or a worker that hangs.""",
+            ("sum(synapse_db_federation_inbound_staged{db})", "events"),
+            unit="count:events",
+            runbook="SynapseFederationStagingStuck",
+        ),
+        graph(
+            "How long has the oldest waited?",
+            """What came in should be handled within minutes. What waits to go out may wait for a
+            server that is gone for good: only a change of its slope tells something.""",
+            ("max(synapse_db_federation_inbound_staged_oldest_age_seconds{db})", "events, in"),
+            ("max(synapse_db_device_outbox_oldest_age_seconds{db})", "messages to devices, out"),
+            ("max(synapse_db_device_list_pokes_oldest_age_seconds{db})", "changes of devices, out"),
+            unit="s",
+            runbook="SynapseFederationStagingStuck",
+        ),
+        graph(
+            "How much waits for other servers?",
+            """Messages to devices, and changes of devices, that other servers have yet to get. For
+            dead servers it stays for ever. Counted once an hour.""",
+            ("sum(synapse_db_device_outbox_messages{db})", "messages to devices"),
+            ("sum(synapse_db_device_list_pokes{db})", "changes of devices"),
+        ),
+        graph(
+            "What did others not give?",
+            """Events that were asked for in vain within a day. Gaps in old rooms are usual; a jump is
+            a room whose servers have gone, or somebody who refers to events that do not exist.""",
+            ("sum(synapse_db_failed_pulls_24h{db})", "events"),
+            unit="count:events",
+        ),
+        graph(
+            "Which rooms are not complete yet?",
+            """Rooms that were joined quickly and whose state is still fetched: minutes, for a large
+            room an hour. Above a day no server gives the rest.""",
+            ("sum(synapse_db_rooms_partial_state{db})", "rooms"),
+            width=24,
+            runbook="SynapsePartialStateStuck",
         ),
     ]
 

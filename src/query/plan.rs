@@ -180,10 +180,13 @@ impl Plan {
         queries.any(|query| query.pieces.is_some())
     }
 
-    /// Whether any of what it asks is to be expected among these tables.
+    /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
     pub fn concerns(&self, tables: &Tables) -> bool {
         let mut queries = self.collector.queries.iter();
-        queries.any(|query| tables.concern(query))
+        match self.collector.counted {
+            true => queries.all(|query| tables.concern(query)),
+            false => queries.any(|query| tables.concern(query)),
+        }
     }
 
     /// Adds a sample of a column, with these values for the labels of its query in their order.

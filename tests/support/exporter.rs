@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use matrix_postgres_exporter::collectors;
 use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
@@ -30,6 +31,18 @@ impl Exporter {
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, yaml).unwrap();
         Self::watch(dsn, &["--config.file", &file.display().to_string()]).await
+    }
+
+    /// Starts one that serves nothing from memory, and looks at every database each second.
+    pub async fn without_memory(dsn: &str) -> Self {
+        let collectors = collectors::all().into_iter();
+        let collectors = collectors.filter(|collector| !collector.ttl.is_zero());
+        let ttls = collectors.map(|collector| format!("{}: {{ ttl: 0s }}", collector.name));
+        let yaml = format!(
+            "{{ servers: {{ main: {{ databases: {{ interval: 1s }} }} }}, collectors: {{ {} }} }}",
+            ttls.collect::<Vec<_>>().join(", ")
+        );
+        Self::configured(dsn, &yaml).await
     }
 
     /// Starts one with these flags and variables, and no others.

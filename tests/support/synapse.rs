@@ -178,6 +178,11 @@ impl Synapse {
         self.tell(Signal::USR2).await
     }
 
+    /// Deletes a room and purges its history; what is left.
+    pub async fn purge(&self) -> Made {
+        self.tell(Signal::HUP).await
+    }
+
     async fn tell(&self, signal: Signal) -> Made {
         let said = summaries(&self.process.output()).count();
         self.process.signal(signal);

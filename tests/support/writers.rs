@@ -139,17 +139,17 @@ pub async fn insert(client: &Client, events: &str) {
 pub async fn make_history(server: &Postgres, events: u64) {
     let client = server.client("synapse", "postgres").await;
     let make = format!(
-        "ALTER TABLE events DISABLE TRIGGER ALL;
+        "SET session_replication_role = replica;
          INSERT INTO events (stream_ordering, type, room_id, state_key, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
-         SELECT nextval('events_stream_seq'),
-                CASE n % 10 WHEN 0 THEN 'm.room.member' WHEN 1 THEN 'm.room.message'
-                            ELSE 'm.room.encrypted' END,
-                '!' || n % {ROOMS} || ':made', CASE n % 10 WHEN 0 THEN '@a:b' END,
-                gen_random_uuid(), n, n, true, false,
+         SELECT id,
+                CASE id % 10 WHEN 0 THEN 'm.room.member' WHEN 1 THEN 'm.room.message'
+                             ELSE 'm.room.encrypted' END,
+                '!' || id % {ROOMS} || ':made', CASE id % 10 WHEN 0 THEN '@a:b' END,
+                'made' || id, id, id, true, false,
                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-           FROM generate_series(1, {events}) AS n;
-         ALTER TABLE events ENABLE TRIGGER ALL;
+           FROM (SELECT nextval('events_stream_seq') AS id
+                   FROM generate_series(1, {events})) AS ids;
          INSERT INTO stream_positions (stream_name, instance_name, stream_id)
          SELECT 'events', 'master', max(stream_ordering) FROM events
          ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;

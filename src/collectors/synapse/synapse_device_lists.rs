@@ -110,16 +110,17 @@ fn oldest_change() -> Query {
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    extract(epoch FROM now()) - c.inserted_ts / 1000.0
-                        AS device_list_changes_oldest_age_seconds
-               FROM {schema}.device_lists_changes_in_room AS c
-              ORDER BY c.stream_id LIMIT 1",
+                    CASE WHEN count(*) = 0 THEN 0
+                         ELSE extract(epoch FROM now()) - min(c.inserted_ts) / 1000.0
+                     END AS device_list_changes_oldest_age_seconds
+               FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
+                      ORDER BY stream_id LIMIT 1) AS c",
         )
         .label("datname")
         .gauge(
             "device_list_changes_oldest_age_seconds",
             "Age of the oldest change of a device that is kept, converted or not; Synapse removes \
-             them after 30 days",
+             them after 30 days; 0 while there is none",
         )
 }
 

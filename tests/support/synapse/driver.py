@@ -6,6 +6,7 @@ JSON, and again after each signal that it obeys:
 
     SIGUSR1  sends messages until told otherwise
     SIGUSR2  sends no more of them
+    SIGHUP   deletes a room and purges its history
     SIGTERM, SIGQUIT, SIGINT  ends, and Synapse with it
 """
 
@@ -45,6 +46,7 @@ def obey(traffic: Traffic):
     commands = SimpleQueue()
     signal.signal(signal.SIGUSR1, lambda *_: commands.put(traffic.talk))
     signal.signal(signal.SIGUSR2, lambda *_: commands.put(traffic.hush))
+    signal.signal(signal.SIGHUP, lambda *_: commands.put(traffic.purge))
     try:
         while True:
             print(json.dumps(traffic.summary()), flush=True)

@@ -157,9 +157,9 @@ class Homeserver:
             "report_stats": False,
             # Counts who is active by the month, without a limit.
             "mau_stats_only": True,
-            # Needs no network, reaches none.
+            # Needs no network, reaches none; the one server that is allowed does not exist.
             "trusted_key_servers": [],
-            "federation_domain_whitelist": [],
+            "federation_domain_whitelist": ["gone.invalid"],
             # A new database has background updates to do; without pauses they take seconds.
             "background_updates": {"sleep_enabled": False},
             "rc_message": UNLIMITED,

@@ -79,7 +79,7 @@ class Traffic:
                 "admins": 1,
                 "deactivated": 1,
             },
-            "rooms": {"total": ROOMS, "published": 1, "encrypted": 1},
+            "rooms": {"total": len(self._rooms), "published": 1, "encrypted": 1},
             "devices": len(self._devices),
         }
         self._wait_until_synapse_says(asked)
@@ -109,6 +109,18 @@ class Traffic:
         if self._talker:
             self._talker.join()
             self._talker = None
+
+    def purge(self, seconds: float = 30):
+        """Deletes the room that was made last, with all that was written there."""
+        room = self._rooms.pop()
+        self._messages -= MESSAGES_IN_EACH
+        path = "/_synapse/admin/v2/rooms/"
+        purge = self._admin.call("DELETE", f"{path}{room}", {"purge": True})["delete_id"]
+        deadline = time.monotonic() + seconds
+        while (status := self._admin.get(f"{path}delete_status/{purge}")["status"]) != "complete":
+            if status == "failed" or time.monotonic() > deadline:
+                raise Failed(f"the purge of {room} is {status}")
+            time.sleep(0.1)
 
     def _keep_talking(self):
         while not self._hush.is_set():
@@ -271,6 +283,10 @@ class Client:
     def put(self, path: str, body: dict) -> dict:
         """The answer to a PUT."""
         return self._call("PUT", path, json.dumps(body).encode(), "application/json")
+
+    def call(self, method: str, path: str, body: dict) -> dict:
+        """The answer to another method."""
+        return self._call(method, path, json.dumps(body).encode(), "application/json")
 
     def post(self, path: str, body: dict | bytes, content_type: str = "application/json") -> dict:
         """The answer to a POST."""

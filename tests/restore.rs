@@ -1,0 +1,130 @@
+//! The owner of Synapse's database dumps it and restores it into itself, by the tools of PostgreSQL
+//! and under constant scraping: nothing of the exporter is in the way.
+
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::support::exporter::Exporter;
+use super::support::postgres::Postgres;
+use super::support::process::{scratch, wait_for};
+use super::support::roles::{Role, grant};
+use super::support::synapse::{Made, NEW, Synapse};
+use super::tool;
+
+/// A statement of ours takes a second at most; the rest is for a machine with much else to do.
+const BOUND: Duration = Duration::from_secs(3);
+
+const MISSING: &str = "pg_exporter_grants_missing";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_is_restored_while_the_exporter_looks() {
+    // No newer server than the tools know.
+    let server = Postgres::start(major_of_tools().clamp(14, 18)).await;
+    let (synapse, made) = Synapse::start(&server, NEW).await;
+    drop(synapse);
+    Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    nothing_depends_on_us(&server).await;
+    let exporter = Exporter::without_memory(&server.dsn("synapse", "exporter")).await;
+    seen(&exporter, &made).await;
+
+    let folder = scratch();
+    let dump = folder.path().join("synapse.dump").display().to_string();
+    let restore = [
+        "--clean",
+        "--if-exists",
+        "--exit-on-error",
+        "--single-transaction",
+        "-d",
+        "synapse",
+    ];
+    let over = AtomicBool::new(false);
+    let owner = async {
+        let as_owner = async |name: &'static str, args: &[&str]| {
+            let mut command = of_owner(name, &server, &made);
+            command.args(args).arg(&dump);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+            succeeded(name, &output.await.unwrap());
+        };
+        as_owner("pg_dump", &["-Fc", "synapse", "-f"]).await;
+        as_owner("pg_restore", &restore).await;
+        // Its privileges were in the dump.
+        seen(&exporter, &made).await;
+        as_owner("pg_restore", &[&restore[..], &["--no-privileges"]].concat()).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    let scrapes = async {
+        while !over.load(Ordering::Relaxed) {
+            let page = exporter.scrape_within(Duration::from_secs(10)).await;
+            assert_eq!(page.value("pg_up", &[]), Some(1.0));
+        }
+    };
+    let ((), (), longest) =
+        tokio::join!(owner, scrapes, server.longest_wait_for_us("synapse", &over));
+    assert!(longest < BOUND, "somebody waited {longest:?} for us");
+    for harm in ["canceling autovacuum", "deadlock"] {
+        assert!(!server.log().contains(harm), "{}", server.log());
+    }
+
+    wait_for("what was not restored is missing", || async {
+        let page = exporter.scrape().await;
+        page.value(MISSING, &[("datname", "synapse")]) > Some(100.0)
+    })
+    .await;
+    grant(&server, "exporter", &["synapse"], &[]).await;
+    seen(&exporter, &made).await;
+    nothing_depends_on_us(&server).await;
+}
+
+/// Waits until everything is seen as it was made.
+async fn seen(exporter: &Exporter, made: &Made) {
+    wait_for("Synapse is seen", || async {
+        let page = exporter.scrape().await;
+        let users = page.samples("synapse_db_users").map(|sample| sample.value);
+        page.value(MISSING, &[("datname", "synapse")]) == Some(0.0)
+            && users.sum::<f64>() == made.users.total as f64
+            && page.value("synapse_db_rooms", &[]) == Some(made.rooms.total as f64)
+    })
+    .await;
+}
+
+/// In the application's database the roles of ours own nothing, and nothing needs them but what
+/// they may read.
+async fn nothing_depends_on_us(server: &Postgres) {
+    let dependencies = "
+        SELECT DISTINCT d.deptype, d.classid::regclass
+          FROM pg_shdepend d
+          JOIN pg_roles r ON r.oid = d.refobjid AND r.rolname ~ 'exporter'
+         WHERE d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+         ORDER BY 2";
+    let found = server.sql("synapse", dependencies).await;
+    let found: Vec<Vec<_>> = found
+        .iter()
+        .map(|row| row.iter().flatten().map(String::as_str).collect())
+        .collect();
+    assert_eq!(found, [["a", "pg_class"], ["a", "pg_namespace"]]);
+}
+
+/// A tool of PostgreSQL, run as the owner of the database.
+fn of_owner(name: &str, server: &Postgres, made: &Made) -> Command {
+    let mut command = tool(name);
+    command
+        .env("PGHOST", server.socket_dir())
+        .env("PGPORT", server.port().to_string())
+        .env("PGUSER", &made.role);
+    command
+}
+
+fn major_of_tools() -> u32 {
+    let output = tool("pg_dump").arg("--version").output().unwrap();
+    succeeded("pg_dump", &output);
+    let said = String::from_utf8(output.stdout).unwrap();
+    let version = said.split_whitespace().nth(2).unwrap();
+    version.split('.').next().unwrap().parse().unwrap()
+}
+
+fn succeeded(name: &str, output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    assert!(!said.contains("error"), "{name}: {said}");
+}
