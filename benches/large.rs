@@ -302,7 +302,8 @@ struct Cost {
 
 async fn cost(server: &Postgres, role: &str, like: &str) -> Cost {
     let sql = format!(
-        "SELECT coalesce(sum(calls), 0), coalesce(max(max_exec_time), 0),
+        "SELECT coalesce(sum(calls) FILTER (WHERE query NOT LIKE 'SET %'), 0),
+                coalesce(max(max_exec_time), 0),
                 coalesce(sum(total_exec_time), 0),
                 coalesce(sum(shared_blks_hit + shared_blks_read), 0)
            FROM pg_stat_statements
