@@ -255,7 +255,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores() {
 async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
     let mut primary = synapses_schema(18).await;
     make_history(&primary, 20_000).await;
-    let standby = primary.standby().start().await;
+    let mut standby = primary.standby().start().await;
     let folder = scratch();
     let state = format!("state_dir: {}", folder.path().display());
     let yaml = format!("{EAGER}\n{state}");
@@ -269,6 +269,12 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
     assert_exact(&on_standby, &primary).await;
     assert_exact(&before, &primary).await;
     before.stop().await;
+
+    // It replays again what it had replayed.
+    standby.stop_immediate().await;
+    standby.restart().await;
+    assert_exact(&on_standby, &primary).await;
+    assert!(!on_standby.output().contains("counted anew"));
 
     primary.stop().await;
     standby.promote().await;
