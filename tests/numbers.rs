@@ -1,4 +1,15 @@
 //! What is served of Synapse is what Synapse and its database say.
+//!
+//! - [`asked`]: of what real traffic has made, what the database says when asked otherwise
+//! - [`people`], [`backlog`], [`health`]: rows as Synapse leaves them, where traffic makes none
+//!
+//! What the driver of the traffic has counted, Synapse's admin API says too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matrix_postgres_exporter::catalogue::{self, Format};
+use matrix_postgres_exporter::collectors;
+use serde_json::Value;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
@@ -7,57 +18,81 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
 
+mod asked;
 mod backlog;
+mod health;
 mod people;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn synapses_numbers_are_right_on_13() {
-    synapses_numbers_are_right(13, OLD).await;
+async fn numbers_of_the_old_synapse_are_right_on_13() {
+    numbers_are_right(13, OLD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn synapses_numbers_are_right_on_18() {
-    synapses_numbers_are_right(18, NEW).await;
+async fn numbers_of_the_old_synapse_are_right_on_16() {
+    numbers_are_right(16, OLD).await;
 }
 
-/// In the schema public, in another one in a copy of the database, and on a standby.
-async fn synapses_numbers_are_right(major: u32, version: &str) {
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_the_new_synapse_are_right_on_14() {
+    numbers_are_right(14, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_the_new_synapse_are_right_on_16() {
+    numbers_are_right(16, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_the_new_synapse_are_right_on_18() {
+    numbers_are_right(18, NEW).await;
+}
+
+/// On a primary and on its standby: of a database as Synapse has made it, of one with further rows,
+/// and of copies of both with another schema.
+async fn numbers_are_right(major: u32, version: &str) {
     let server = Postgres::start(major).await;
     let (synapse, made) = Synapse::start(&server, version).await;
     drop(synapse);
-    let begun = "INSERT INTO background_updates (update_name, progress_json) \
-                 VALUES ('one', '{}'), ('two', '{}')";
-    server.sql("synapse", begun).await;
-    for (what_is_left, _) in left(version) {
-        server
-            .sql("synapse", &format!("{AGO}; {what_is_left}"))
-            .await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";
+    wait_for("nobody uses the database", || async {
+        number(&server, "postgres", sessions).await == 0.0
+    })
+    .await;
+    copy(&server, "synapse", "left").await;
+    leave(&server, "left", version).await;
+    for (database, elsewhere) in [("synapse", "made_elsewhere"), ("left", "left_elsewhere")] {
+        copy(&server, database, elsewhere).await;
+        let rename = format!("ALTER SCHEMA public RENAME TO \"{ELSEWHERE}\"; CREATE SCHEMA public");
+        server.sql(elsewhere, &rename).await;
     }
-    copy_to_another_schema(&server).await;
-    Role::Strict
-        .create(&server, "exporter", &["synapse", "copy"])
-        .await;
+    let databases = DATABASES.map(|(database, _)| database);
+    Role::Strict.create(&server, "exporter", &databases).await;
     let standby = server.standby().start().await;
 
-    let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
-    let page = exporter.complete().await;
-    for (database, schema) in [("synapse", "public"), ("copy", "other schema")] {
-        are_what_was_made(&page, database, &made);
-        are_what_the_tables_hold(&page, database, schema, &server).await;
-        are_what_is_left(&page, database, version);
-        assert_eq!(behind(&page, database), []);
+    let (exporter, on_standby) = tokio::join!(watch(&server), watch(&standby));
+    let pages = tokio::join!(complete(&exporter), complete(&on_standby));
+    for (page, server) in [(&pages.0, &server), (&pages.1, &standby)] {
+        for (database, schema) in &DATABASES[..2] {
+            are_what_was_made(page, database, &made);
+            are_what_the_database_says(page, database, schema, server).await;
+        }
+        for (database, _) in &DATABASES[2..] {
+            are_what_is_left(page, database, &left(version));
+        }
     }
-
-    let page = Exporter::watch(&standby.dsn("synapse", "exporter"), &[])
-        .await
-        .complete()
-        .await;
-    are_what_was_made(&page, "synapse", &made);
-    assert_eq!(page.samples("synapse_db_sequence_behind").count(), 0);
-    let reasons = reasons(&page, "synapse_streams", "synapse");
-    assert!(reasons.contains(&"wrong_role"), "{reasons:?}");
-    let reasons = self::reasons(&page, "synapse_locks", "synapse");
-    assert_eq!(reasons, ["wrong_role"]);
+    for (database, _) in &DATABASES[2..] {
+        are_what_is_left(&pages.0, database, health::LEFT_UNLOGGED);
+    }
+    for database in databases {
+        assert_eq!(behind(&pages.0, database), []);
+        let skipped = only_on_a_primary(&pages.1, database);
+        assert_eq!(skipped, ["synapse_locks", "synapse_streams"].into());
+    }
+    let primary: BTreeSet<_> = served(&pages.0).collect();
+    let standby: BTreeSet<_> = served(&pages.1).collect();
+    let missing: Vec<_> = primary.difference(&standby).collect();
+    assert_eq!(missing, [&"synapse_db_sequence_behind"]);
 
     // As after a restore: Synapse would not start any more.
     let newest = "SELECT max(stream_id) FROM stream_positions WHERE stream_name = 'events'";
@@ -68,21 +103,114 @@ async fn synapses_numbers_are_right(major: u32, version: &str) {
     let page = exporter.scrape().await;
     let events = ("events_stream_seq".to_owned(), newest - 3.0);
     assert_eq!(behind(&page, "synapse"), [events]);
-    assert_eq!(behind(&page, "copy"), []);
+    assert_eq!(behind(&page, "made_elsewhere"), []);
 }
 
-/// A restored copy beside the original, its tables elsewhere.
-async fn copy_to_another_schema(server: &Postgres) {
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";
-    wait_for("nobody uses the database", || async {
-        server.value("postgres", sessions).await.as_deref() == Some("0")
+#[test]
+fn every_metric_of_synapse_is_compared_with_something() {
+    let list: Value = serde_json::from_str(&catalogue::render(Format::Json)).unwrap();
+    let collectors = list["collectors"].as_array().unwrap().iter();
+    let metrics = collectors.flat_map(|collector| collector["metrics"].as_array().unwrap());
+    let metrics = metrics.map(|metric| metric["name"].as_str().unwrap());
+    let metrics: BTreeSet<_> = metrics.filter(|name| name.starts_with(PREFIX)).collect();
+
+    let left = [left(NEW).as_slice(), health::LEFT_UNLOGGED].concat();
+    let of_rows = left.iter().flat_map(|(_, _, served)| *served);
+    let compared: BTreeSet<_> = of_rows
+        .map(|(metric, _, _)| *metric)
+        .chain(asked::ASKED.iter().map(|(metric, _, _)| *metric))
+        .collect();
+    let elsewhere: BTreeSet<_> = PROVEN_ELSEWHERE
+        .iter()
+        .flat_map(|(metrics, _)| metrics.iter().copied())
+        .collect();
+    for (metrics, file) in PROVEN_ELSEWHERE {
+        for metric in *metrics {
+            assert!(file.contains(metric), "{metric} is not where it should be");
+        }
+    }
+    assert_eq!(compared.intersection(&elsewhere).next(), None);
+    let known: BTreeSet<_> = compared.union(&elsewhere).copied().collect();
+    let unproven: Vec<_> = metrics.difference(&known).collect();
+    let unknown: Vec<_> = known.difference(&metrics).collect();
+    assert!(
+        unproven.is_empty() && unknown.is_empty(),
+        "{unproven:#?} {unknown:#?}"
+    );
+}
+
+/// Metrics that are compared with something in another file, and the file.
+const PROVEN_ELSEWHERE: &[(&[&str], &str)] = &[
+    (
+        &[
+            "synapse_db_events_added_total",
+            "synapse_db_events_buckets",
+            "synapse_db_events_rows_counted_total",
+            "synapse_db_events_verified_timestamp_seconds",
+        ],
+        include_str!("events.rs"),
+    ),
+    (
+        &[
+            "synapse_db_locale_unsafe",
+            "synapse_db_locale_changed",
+            "synapse_db_table_estimated_bytes",
+            "synapse_db_table_estimated_rows",
+        ],
+        include_str!("schema.rs"),
+    ),
+    (&["synapse_db_part_info"], include_str!("split.rs")),
+    (&["synapse_db_sequence_behind"], include_str!("numbers.rs")),
+];
+
+const PREFIX: &str = "synapse_db_";
+
+const ELSEWHERE: &str = "other schema";
+
+/// Two databases as Synapse has made them, two with further rows, and their schemas.
+const DATABASES: [(&str, &str); 4] = [
+    ("synapse", "public"),
+    ("made_elsewhere", ELSEWHERE),
+    ("left", "public"),
+    ("left_elsewhere", ELSEWHERE),
+];
+
+async fn copy(server: &Postgres, database: &str, name: &str) {
+    let copy = format!("CREATE DATABASE \"{name}\" TEMPLATE \"{database}\"");
+    server.sql("postgres", &copy).await;
+}
+
+/// Puts rows into a database in which nothing else tells of the same.
+async fn leave(server: &Postgres, database: &str, version: &str) {
+    let tables = health::EMPTIED
+        .iter()
+        .map(|table| format!("DELETE FROM {table};"));
+    server.sql(database, &tables.collect::<String>()).await;
+    for (_, rows, _) in left(version).iter().chain(health::LEFT_UNLOGGED) {
+        server.sql(database, &format!("{AGO}; {rows}")).await;
+    }
+}
+
+/// Reads nothing but what Synapse's collectors tell.
+async fn watch(server: &Postgres) -> Exporter {
+    let others = collectors::postgres::all().into_iter();
+    let off: Vec<_> = others
+        .map(|other| format!("--no-collector.{}", other.name))
+        .collect();
+    let off: Vec<_> = off.iter().map(String::as_str).collect();
+    Exporter::watch(&server.dsn("synapse", "exporter"), &off).await
+}
+
+/// A page with everything that is read or counted behind the scrapes.
+async fn complete(exporter: &Exporter) -> Page {
+    exporter.complete().await;
+    wait_for("the events are counted", || async {
+        let page = exporter.scrape().await;
+        let exact = page.samples("synapse_db_events_exact");
+        exact.filter(|sample| sample.value == 1.0).count() == DATABASES.len()
     })
     .await;
-    server
-        .sql("postgres", "CREATE DATABASE copy TEMPLATE synapse")
-        .await;
-    let rename = "ALTER SCHEMA public RENAME TO \"other schema\"; CREATE SCHEMA public";
-    server.sql("copy", rename).await;
+    exporter.scrape().await
 }
 
 fn are_what_was_made(page: &Page, database: &str, made: &Made) {
@@ -118,82 +246,56 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
-fn are_what_is_left(page: &Page, database: &str, version: &str) {
-    for (metric, labels, wanted) in left(version).into_iter().flat_map(|(_, served)| served) {
-        let labels = [&[("datname", database)], *labels].concat();
-        let found = page.value(metric, &labels);
-        let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
-            // The rows grow older while the test runs.
-            true => (*wanted..wanted + 120.0).contains(&found),
-            false => found == *wanted,
-        };
-        assert!(
-            found.is_some_and(right),
-            "{metric} {labels:?}: {found:?}, not {wanted}"
-        );
-    }
-}
-
-async fn are_what_the_tables_hold(page: &Page, database: &str, schema: &str, server: &Postgres) {
-    let labels = [("datname", database)];
-    for (metric, sql) in [
-        (
-            "synapse_db_schema_version",
-            "SELECT version FROM schema_version",
-        ),
-        (
-            "synapse_db_schema_compat_version",
-            "SELECT compat_version FROM schema_compat_version",
-        ),
-        (
-            "synapse_db_background_updates_pending",
-            "SELECT count(*) FROM background_updates",
-        ),
-        (
-            "synapse_db_users_registered_24h",
-            "SELECT count(*) FROM users
-              WHERE to_timestamp(creation_ts) > now() - interval '1 day'",
-        ),
-    ] {
-        let wanted = number(server, database, &in_schema(schema, sql)).await;
-        assert_eq!(
-            page.value(metric, &labels),
-            Some(wanted),
-            "{database} {metric}"
-        );
-    }
-    for update in ["one", "two"] {
-        let labels = [("datname", database), ("update_name", update)];
-        let pending = page.value("synapse_db_background_update_pending", &labels);
-        assert_eq!(pending, Some(1.0), "{database} {update}");
-    }
-    for (metric, label, sql) in by_label() {
-        let rows = server.sql(database, &in_schema(schema, sql)).await;
-        assert!(!rows.is_empty(), "{database} {metric}");
-        for row in rows {
-            let [value, wanted] = [0, 1].map(|column| row[column].clone().unwrap());
-            let labels = [("datname", database), (label, value.as_str())];
+fn are_what_is_left(page: &Page, database: &str, left: &[Left]) {
+    for (what, _, served) in left {
+        for (metric, labels, wanted) in *served {
+            let labels = [&[("datname", database)], *labels].concat();
             let found = page.value(metric, &labels);
-            assert_eq!(found, wanted.parse().ok(), "{database} {metric} {value}");
+            let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
+                // The rows grow older while the test runs.
+                true => (*wanted..wanted + 120.0).contains(&found),
+                false => found == *wanted,
+            };
+            assert!(
+                found.is_some_and(right),
+                "{what}: {metric} {labels:?}: {found:?}, not {wanted}"
+            );
         }
     }
-    let positions = "SELECT stream_name, max(stream_id) FROM stream_positions GROUP BY 1";
-    let positions = server.sql(database, &in_schema(schema, positions)).await;
-    assert!(positions.len() >= 3, "{positions:?}");
-    for row in positions {
-        let [stream, position] = [0, 1].map(|column| row[column].clone().unwrap());
-        let labels = [("datname", database), ("stream_name", stream.as_str())];
-        let found = page.value("synapse_db_stream_position", &labels);
-        assert_eq!(found, position.parse().ok(), "{database} {stream}");
-    }
 }
 
-fn in_schema(schema: &str, sql: &str) -> String {
-    format!("SET search_path = \"{schema}\"; {sql}")
+/// Of each series of these metrics, and of no other.
+async fn are_what_the_database_says(page: &Page, database: &str, schema: &str, server: &Postgres) {
+    for (metric, labels, sql) in asked::ASKED {
+        let sql = format!("SET search_path = \"{schema}\"; {sql}");
+        let rows = server.sql(database, &sql).await.into_iter();
+        let wanted: BTreeMap<_, _> = rows
+            .filter_map(|mut row| {
+                let value: f64 = row.pop()??.parse().unwrap();
+                let values: Vec<_> = row.into_iter().map(Option::unwrap_or_default).collect();
+                Some((values, value))
+            })
+            .collect();
+        let samples = page.samples(metric);
+        let samples = samples.filter(|sample| sample.labels["datname"] == database);
+        let found: BTreeMap<_, _> = samples
+            .map(|sample| {
+                let values: Vec<_> = labels.iter().map(|l| sample.labels[*l].clone()).collect();
+                (values, sample.value)
+            })
+            .collect();
+        assert_eq!(found, wanted, "{database} {metric}");
+    }
 }
 
 async fn number(server: &Postgres, database: &str, sql: &str) -> f64 {
     server.value(database, sql).await.unwrap().parse().unwrap()
+}
+
+/// The metrics of Synapse on a page.
+fn served(page: &Page) -> impl Iterator<Item = &str> {
+    let names = page.names().into_iter();
+    names.filter(|name| name.starts_with(PREFIX))
 }
 
 /// The sequences that are behind their stream, and how far.
@@ -209,11 +311,14 @@ fn behind(page: &Page, database: &str) -> Vec<(String, f64)> {
         .collect()
 }
 
-fn reasons<'a>(page: &'a Page, collector: &str, database: &str) -> Vec<&'a str> {
-    page.samples("pg_exporter_collector_skipped")
-        .filter(|sample| sample.labels["collector"] == collector)
-        .filter(|sample| sample.labels["datname"] == database)
-        .map(|sample| sample.labels["reason"].as_str())
+/// The collectors of Synapse that did not do all their work for want of a primary.
+fn only_on_a_primary<'a>(page: &'a Page, database: &str) -> BTreeSet<&'a str> {
+    let skipped = page.skipped().into_iter();
+    skipped
+        .filter(|(collector, reason, datname)| {
+            collector.starts_with("synapse_") && *reason == "wrong_role" && *datname == database
+        })
+        .map(|(collector, _, _)| collector)
         .collect()
 }
 
@@ -224,202 +329,16 @@ const AGO: &str = "CREATE FUNCTION pg_temp.ago(seconds numeric) RETURNS bigint
 /// A metric, some of its labels, and its value; an age is at least that.
 type Served = (&'static str, &'static [(&'static str, &'static str)], f64);
 
-/// Rows as Synapse leaves them, and what is served of them.
-type Left = (&'static str, &'static [Served]);
+/// What it is about, rows as Synapse leaves them, and what is served of them.
+type Left = (&'static str, &'static str, &'static [Served]);
 
-/// A metric with a label, and the query that gives the label's values and the metric's.
-type ByLabel = (&'static str, &'static str, &'static str);
+/// A metric, its labels but for `datname`, and a query that gives these and the value.
+type Asked = (&'static str, &'static [&'static str], &'static str);
 
 fn left(version: &str) -> Vec<Left> {
     let by_new = match version {
         NEW => [people::LEFT_BY_NEW, backlog::LEFT_BY_NEW].concat(),
         _ => Vec::new(),
     };
-    [LEFT, people::LEFT, backlog::LEFT, &by_new].concat()
+    [health::LEFT, people::LEFT, backlog::LEFT, &by_new].concat()
 }
-
-fn by_label() -> Vec<ByLabel> {
-    [BY_LABEL, people::BY_LABEL, backlog::BY_LABEL].concat()
-}
-
-const LEFT: &[Left] = &[
-    // tasks
-    (
-        "INSERT INTO scheduled_tasks (id, action, status, timestamp)
-         VALUES ('1', 'purge_room', 'active', pg_temp.ago(7200)),
-                ('2', 'purge_room', 'active', pg_temp.ago(30)),
-                ('3', 'purge_room', 'failed', pg_temp.ago(86400)),
-                ('4', 'purge_history', 'failed', pg_temp.ago(9)),
-                ('5', 'purge_history', 'failed', pg_temp.ago(8))",
-        &[
-            (
-                "synapse_db_scheduled_tasks",
-                &[("action", "purge_room"), ("status", "active")],
-                2.0,
-            ),
-            (
-                "synapse_db_scheduled_tasks",
-                &[("action", "purge_room"), ("status", "failed")],
-                1.0,
-            ),
-            (
-                "synapse_db_scheduled_tasks",
-                &[("action", "purge_history"), ("status", "failed")],
-                2.0,
-            ),
-            (
-                "synapse_db_scheduled_tasks_active_oldest_age_seconds",
-                &[("action", "purge_room")],
-                7200.0,
-            ),
-        ],
-    ),
-    // locks
-    (
-        "INSERT INTO worker_locks (lock_name, lock_key, instance_name, token, last_renewed_ts)
-         VALUES ('federation_inbound_pdu', 'one', 'master', 'a', pg_temp.ago(115)),
-                ('federation_inbound_pdu', 'two', 'master', 'b', pg_temp.ago(125)),
-                ('federation_inbound_pdu', 'three', 'master', 'c', pg_temp.ago(-60));
-         INSERT INTO worker_read_write_locks_mode (lock_name, lock_key, write_lock, token)
-         VALUES ('purge_pagination_lock', 'one', false, 'd'),
-                ('purge_pagination_lock', 'two', true, 'f');
-         INSERT INTO worker_read_write_locks
-                (lock_name, lock_key, instance_name, write_lock, token, last_renewed_ts)
-         VALUES ('purge_pagination_lock', 'one', 'master', false, 'd', pg_temp.ago(-60)),
-                ('purge_pagination_lock', 'one', 'worker', false, 'e', pg_temp.ago(-60)),
-                ('purge_pagination_lock', 'two', 'master', true, 'f', pg_temp.ago(300))",
-        &[
-            (
-                "synapse_db_worker_locks",
-                &[
-                    ("lock_name", "federation_inbound_pdu"),
-                    ("mode", "exclusive"),
-                ],
-                3.0,
-            ),
-            (
-                "synapse_db_worker_locks",
-                &[("lock_name", "purge_pagination_lock"), ("mode", "read")],
-                2.0,
-            ),
-            (
-                "synapse_db_worker_locks_stale",
-                &[("lock_name", "purge_pagination_lock"), ("mode", "read")],
-                0.0,
-            ),
-            (
-                "synapse_db_worker_locks_stale",
-                &[("lock_name", "purge_pagination_lock"), ("mode", "write")],
-                1.0,
-            ),
-        ],
-    ),
-    // federation
-    (
-        "INSERT INTO destinations (destination, retry_last_ts, retry_interval, failure_ts)
-         VALUES ('well.example', 0, 0, NULL), ('unknown.example', NULL, NULL, NULL),
-                ('old.example', pg_temp.ago(600), 60000, pg_temp.ago(700000)),
-                ('new.example', pg_temp.ago(60), 600000, pg_temp.ago(60)),
-                ('older.example', pg_temp.ago(60), 86400000, pg_temp.ago(4000));
-         INSERT INTO federation_inbound_events_staging
-                (origin, room_id, event_id, received_ts, event_json, internal_metadata)
-         VALUES ('well.example', 'room', 'one', pg_temp.ago(90), '{}', '{}'),
-                ('well.example', 'room', 'two', pg_temp.ago(5), '{}', '{}');
-         INSERT INTO partial_state_rooms (room_id) SELECT room_id FROM rooms LIMIT 1",
-        &[
-            ("synapse_db_federation_destinations", &[], 5.0),
-            ("synapse_db_federation_destinations_failing", &[], 3.0),
-            (
-                "synapse_db_federation_destinations_failing_since_1h",
-                &[],
-                1.0,
-            ),
-            ("synapse_db_federation_destinations_backing_off", &[], 2.0),
-            ("synapse_db_federation_inbound_staged", &[], 2.0),
-            (
-                "synapse_db_federation_inbound_staged_oldest_age_seconds",
-                &[],
-                90.0,
-            ),
-            ("synapse_db_rooms_partial_state", &[], 1.0),
-        ],
-    ),
-    // appservices
-    (
-        "INSERT INTO application_services_state (as_id, state)
-         VALUES ('tired', 'down'), ('fresh', 'up'), ('silent', NULL);
-         INSERT INTO application_services_txns (as_id, txn_id, event_ids)
-         VALUES ('tired', 1001, '[]'), ('tired', 1002, '[]')",
-        &[
-            ("synapse_db_appservice_down", &[("as_id", "tired")], 1.0),
-            ("synapse_db_appservice_down", &[("as_id", "fresh")], 0.0),
-            (
-                "synapse_db_appservice_transactions_waiting",
-                &[("as_id", "tired")],
-                2.0,
-            ),
-        ],
-    ),
-    // delayed events
-    (
-        "INSERT INTO delayed_events
-                (delay_id, user_localpart, delay, send_ts, room_id, event_type, content,
-                 is_processed)
-         VALUES ('1', 'one', 1000, pg_temp.ago(90), 'room', 'type', '', false),
-                ('2', 'one', 1000, pg_temp.ago(-900), 'room', 'type', '', false),
-                ('3', 'one', 1000, pg_temp.ago(90), 'room', 'type', '', true)",
-        &[
-            ("synapse_db_delayed_events", &[], 2.0),
-            ("synapse_db_delayed_events_overdue", &[], 1.0),
-        ],
-    ),
-    // push
-    (
-        "INSERT INTO event_push_actions_staging
-                (event_id, user_id, actions, notif, highlight, thread_id, unread)
-         VALUES ('one', 'one', '[]', 1, 0, 'main', 0);
-         INSERT INTO event_push_actions_staging
-                (event_id, user_id, actions, notif, highlight, thread_id, unread, inserted_ts)
-         VALUES ('two', 'one', '[]', 1, 0, 'main', 0, pg_temp.ago(40))",
-        &[
-            ("synapse_db_push_actions_staged", &[], 2.0),
-            (
-                "synapse_db_push_actions_staged_oldest_age_seconds",
-                &[],
-                40.0,
-            ),
-        ],
-    ),
-    // activity
-    (
-        "INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
-         VALUES ('away 50 minutes', '', '', '', '', pg_temp.ago(3000)),
-                ('away 5 hours', '', '', '', '', pg_temp.ago(18000)),
-                ('away 5 days', '', '', '', '', pg_temp.ago(432000)),
-                ('away 5 days', '', '', 'twice', '', pg_temp.ago(432000)),
-                ('away 9 days', '', '', '', '', pg_temp.ago(777600));
-         UPDATE users SET creation_ts = pg_temp.ago(90000) / 1000 WHERE admin = 1;
-         INSERT INTO presence_stream (user_id, state)
-         VALUES ('one', 'unavailable'), ('two', 'org.matrix.msc3026.busy'), ('three', 'odd'),
-                ('four', 'offline')",
-        &[
-            (
-                "synapse_db_users_present",
-                &[("presence", "unavailable")],
-                1.0,
-            ),
-            ("synapse_db_users_present", &[("presence", "busy")], 1.0),
-            ("synapse_db_users_present", &[("presence", "other")], 1.0),
-        ],
-    ),
-];
-
-const BY_LABEL: &[ByLabel] = &[(
-    "synapse_db_users_active",
-    "within",
-    "SELECT span, count(DISTINCT user_id)
-           FROM user_ips, (VALUES ('1h', interval '1 hour'), ('24h', '1 day'), ('7d', '7 days'))
-                           AS spans (span, length)
-          WHERE to_timestamp(last_seen / 1000.0) > now() - length
-          GROUP BY 1",
-)];

@@ -1,17 +1,25 @@
 //! Of what piles up: queues, other servers, rooms.
 
-use super::{ByLabel, Left};
+use super::Left;
 
 /// Rows as Synapse leaves them, and what is served of them.
 pub const LEFT: &[Left] = &[
-    // background updates
     (
+        "background updates, one of which waits for another",
         "INSERT INTO background_updates (update_name, progress_json, depends_on)
-         VALUES ('three', '{}', 'one'), ('four', '{}', 'long done')",
-        &[("synapse_db_background_updates_waiting", &[], 1.0)],
+         VALUES ('one', '{}', NULL), ('two', '{}', 'one'), ('three', '{}', 'long done')",
+        &[
+            ("synapse_db_background_updates_pending", &[], 3.0),
+            ("synapse_db_background_updates_waiting", &[], 1.0),
+            (
+                "synapse_db_background_update_pending",
+                &[("update_name", "two")],
+                1.0,
+            ),
+        ],
     ),
-    // appservices
     (
+        "application services that read streams",
         "INSERT INTO application_services_state (as_id, state, presence_stream_id)
          SELECT 'reader', 'up', max(stream_id) - 7 FROM stream_positions
           WHERE stream_name = 'presence_stream'",
@@ -21,8 +29,8 @@ pub const LEFT: &[Left] = &[
             7.0,
         )],
     ),
-    // device lists: what is not above the position is done, and so is what its flag says
     (
+        "the backlog of device lists: what is not above the position is done, whatever its flag says",
         "UPDATE device_lists_changes_converted_stream_position SET stream_id = 500, room_id = '!b';
          INSERT INTO device_lists_changes_in_room
                 (user_id, device_id, room_id, stream_id, converted_to_destinations)
@@ -54,13 +62,13 @@ pub const LEFT: &[Left] = &[
             ),
         ],
     ),
-    // to-device messages
     (
+        "messages between devices, some for a device that is gone",
         "SELECT setval('device_inbox_sequence', 1000);
          INSERT INTO stream_positions (stream_name, instance_name, stream_id)
          VALUES ('to_device', 'writer', 1000);
          INSERT INTO device_inbox (user_id, device_id, stream_id, message_json)
-         SELECT user_id, device_id, 991, '{}' FROM devices ORDER BY 1, 2 LIMIT 1;
+         VALUES ('one', 'a', 991, '{}');
          INSERT INTO device_inbox (user_id, device_id, stream_id, message_json)
          VALUES ('one', 'gone', 995, '{}'), ('one', 'gone', 996, '{}');
          INSERT INTO device_federation_outbox (destination, stream_id, queued_ts, messages_json)
@@ -68,6 +76,11 @@ pub const LEFT: &[Left] = &[
                 ('well.example', 997, pg_temp.ago(50), '{}'),
                 ('far.example', 998, pg_temp.ago(40), '{}')",
         &[
+            (
+                "synapse_db_stream_writer_position",
+                &[("stream_name", "to_device"), ("instance_name", "writer")],
+                1000.0,
+            ),
             ("synapse_db_device_inbox_oldest_behind", &[], 10.0),
             ("synapse_db_device_inbox_messages", &[], 3.0),
             ("synapse_db_device_inbox_messages_orphaned", &[], 2.0),
@@ -76,8 +89,8 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_device_outbox_destinations", &[], 2.0),
         ],
     ),
-    // event graph
     (
+        "graphs of events",
         "INSERT INTO event_forward_extremities (event_id, room_id)
          SELECT event_id, 'many' FROM events ORDER BY 1 LIMIT 12;
          INSERT INTO event_forward_extremities (event_id, room_id)
@@ -100,8 +113,8 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_auth_chains_to_calculate", &[], 2.0),
         ],
     ),
-    // what is to be cleared away
     (
+        "what is to be cleared away",
         "INSERT INTO redactions (event_id, redacts, have_censored, received_ts)
          VALUES ('done', 'one', true, pg_temp.ago(900000)),
                 ('old', 'two', false, pg_temp.ago(700000)),
@@ -127,8 +140,8 @@ pub const LEFT: &[Left] = &[
             ),
         ],
     ),
-    // other servers: one is up to date, one was never reached
     (
+        "servers to catch up: one is up to date, one was never reached",
         "UPDATE destinations SET last_successful_stream_ordering = 10
           WHERE destination IN ('well.example', 'new.example');
          UPDATE destinations SET last_successful_stream_ordering = 100
@@ -156,17 +169,39 @@ pub const LEFT: &[Left] = &[
             ),
         ],
     ),
-    // rooms: six were made here; of version 12, their ids do not say so
     (
+        "consumers that are behind",
+        "UPDATE stats_incremental_position
+            SET stream_id = (SELECT max(stream_id) - 4 FROM stream_positions
+                              WHERE stream_name = 'events');
+         INSERT INTO federation_stream_position (type, instance_name, stream_id)
+         SELECT kind, 'sender', max(stream_id) - 6
+           FROM stream_positions, (VALUES ('events'), ('federation')) AS kinds (kind)
+          WHERE stream_name = 'events'
+          GROUP BY 1",
+        &[
+            ("synapse_db_consumer_behind", &[("consumer", "stats")], 4.0),
+            (
+                "synapse_db_consumer_behind",
+                &[
+                    ("consumer", "federation_sender"),
+                    ("instance_name", "sender"),
+                ],
+                6.0,
+            ),
+        ],
+    ),
+    (
+        "who made a room: from version 12 on its id does not say so",
         "UPDATE rooms SET creator = '@one:not.demo.test'
-          WHERE room_id = (SELECT min(room_id) FROM rooms);
+          WHERE room_id <> (SELECT min(room_id) FROM rooms);
          INSERT INTO blocked_rooms (room_id, user_id) VALUES ('!one', 'admin'), ('!two', 'admin');
          UPDATE room_stats_state SET join_rules = 'odd', history_visibility = NULL
           WHERE room_id = (SELECT min(room_id) FROM rooms);
          UPDATE room_stats_current SET local_users_in_room = 0
           WHERE room_id = (SELECT room_id FROM room_stats_state WHERE encryption IS NOT NULL)",
         &[
-            ("synapse_db_rooms_created_here", &[], 5.0),
+            ("synapse_db_rooms_created_here", &[], 1.0),
             ("synapse_db_rooms_blocked", &[], 2.0),
             (
                 "synapse_db_rooms_by_join_rule",
@@ -185,6 +220,7 @@ pub const LEFT: &[Left] = &[
 
 /// The same, of a Synapse that has the tables and columns.
 pub const LEFT_BY_NEW: &[Left] = &[(
+    "times that the older Synapse does not note",
     "UPDATE device_lists_changes_in_room
         SET inserted_ts = pg_temp.ago(CASE stream_id WHEN 500 THEN 400 WHEN 501 THEN 50
                                       ELSE 90000 END);
@@ -209,33 +245,3 @@ pub const LEFT_BY_NEW: &[Left] = &[(
         ),
     ],
 )];
-
-/// Metrics with a label, and the queries that give the same.
-pub const BY_LABEL: &[ByLabel] = &[
-    (
-        "synapse_db_forward_extremities",
-        "datname",
-        "SELECT current_database(), count(*) FROM event_forward_extremities",
-    ),
-    // The last word in the history of each.
-    (
-        "synapse_db_local_memberships",
-        "membership",
-        "SELECT membership, count(*)
-           FROM (SELECT DISTINCT ON (user_id, room_id) membership FROM room_memberships
-                  WHERE user_id LIKE '%:demo.test'
-                  ORDER BY user_id, room_id, event_stream_ordering DESC) AS last
-          GROUP BY 1",
-    ),
-    (
-        "synapse_db_rooms_by_join_rule",
-        "join_rule",
-        "SELECT join_rules, count(*) FROM room_stats_state WHERE join_rules <> 'odd' GROUP BY 1",
-    ),
-    (
-        "synapse_db_rooms_by_history_visibility",
-        "history_visibility",
-        "SELECT history_visibility, count(*) FROM room_stats_state
-          WHERE history_visibility IS NOT NULL GROUP BY 1",
-    ),
-];

@@ -1,11 +1,11 @@
 //! Of users, what they have and what they send.
 
-use super::{ByLabel, Left};
+use super::Left;
 
-/// Rows as Synapse leaves them, and what is served of them and of what the traffic has made.
+/// Rows as Synapse leaves them, and what is served of them.
 pub const LEFT: &[Left] = &[
-    // media
     (
+        "media: more bytes than an integer holds, and an upload that never came",
         "INSERT INTO remote_media_cache
                 (media_origin, media_id, media_type, created_ts, media_length, filesystem_id,
                  last_access_ts, quarantined_by)
@@ -22,6 +22,7 @@ pub const LEFT: &[Left] = &[
          VALUES ('announced', NULL, pg_temp.ago(86400 * 91), NULL, false),
                 ('never seen', 70, pg_temp.ago(86400 * 91), NULL, true),
                 ('seen', 700, pg_temp.ago(86400 * 91), pg_temp.ago(86400 * 89), false);
+         UPDATE local_media_repository SET quarantined_by = 'admin' WHERE media_id = 'seen';
          INSERT INTO local_media_repository_thumbnails
                 (media_id, thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method,
                  thumbnail_length)
@@ -45,10 +46,12 @@ pub const LEFT: &[Left] = &[
                 &[("origin", "remote")],
                 1.0,
             ),
+            ("synapse_db_media_files", &[("origin", "local")], 2.0),
+            ("synapse_db_media_bytes", &[("origin", "local")], 770.0),
             (
                 "synapse_db_media_files_quarantined",
                 &[("origin", "local")],
-                0.0,
+                1.0,
             ),
             ("synapse_db_media_uploads_pending", &[], 1.0),
             ("synapse_db_media_files_protected", &[], 1.0),
@@ -60,8 +63,8 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_url_previews_expired", &[], 1.0),
         ],
     ),
-    // users
     (
+        "flags of users: smallint or boolean, some of them unknown",
         "UPDATE users SET appservice_id = '', shadow_banned = NULL, approved = NULL
           WHERE name LIKE '@person1:%';
          UPDATE users SET approved = false, locked = true
@@ -82,8 +85,28 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_users_expired", &[], 1.0),
         ],
     ),
-    // visits: two users on each day around this one, one of them with two devices
     (
+        "users are made in seconds, and not in milliseconds as everything else",
+        "UPDATE users SET creation_ts = pg_temp.ago(90000) / 1000;
+         UPDATE users SET creation_ts = pg_temp.ago(80000) / 1000 WHERE name LIKE '@person1:%'",
+        &[("synapse_db_users_registered_24h", &[], 1.0)],
+    ),
+    (
+        "hidden devices are nobody's, and are not active",
+        "DELETE FROM devices;
+         INSERT INTO devices (user_id, device_id, hidden, last_seen)
+         VALUES ('one', 'a', false, pg_temp.ago(86400 * 29)),
+                ('one', 'b', false, pg_temp.ago(86400 * 31)),
+                ('two', 'c', NULL, NULL), ('two', 'd', true, pg_temp.ago(9)),
+                ('two', 'e', true, NULL)",
+        &[
+            ("synapse_db_devices", &[], 3.0),
+            ("synapse_db_devices_hidden", &[], 2.0),
+            ("synapse_db_devices_active_30d", &[], 1.0),
+        ],
+    ),
+    (
+        "visits: two users on each day around this one, one of them with two devices",
         "INSERT INTO user_daily_visits (user_id, device_id, timestamp)
          SELECT visitor.user_id, visitor.device_id, extract(epoch FROM day) * 1000
            FROM (VALUES ('one', 'a'), ('one', 'b'), ('two', 'c')) AS visitor (user_id, device_id),
@@ -102,19 +125,18 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_users_retained_30d", &[], 1.0),
         ],
     ),
-    // the month: twelve people, one behind a bridge, one who is gone
     (
+        "the month: one who is here, one behind a bridge, one who is gone",
         "INSERT INTO monthly_active_users (user_id, timestamp)
-         SELECT name, 0 FROM users WHERE name LIKE '@person%' OR name LIKE '@bridged%'
-         UNION ALL VALUES ('@gone:demo.test', 0)
-         ON CONFLICT DO NOTHING",
+         SELECT name, 0 FROM users WHERE name LIKE '@person1:%' OR name LIKE '@bridged_one:%'
+         UNION ALL VALUES ('@gone:demo.test', 0)",
         &[
-            ("synapse_db_users_monthly_active", &[("kind", "native")], 13.0),
+            ("synapse_db_users_monthly_active", &[("kind", "native")], 2.0),
             ("synapse_db_users_monthly_active", &[("kind", "bridged")], 1.0),
         ],
     ),
-    // tokens
     (
+        "tokens that are used up, expired, exchanged",
         "INSERT INTO refresh_tokens (id, user_id, device_id, token, next_token_id)
          VALUES (1002, 'one', 'a', 'new', NULL), (1003, 'two', 'b', 'other', NULL),
                 (1001, 'one', 'a', 'old', 1002);
@@ -132,15 +154,15 @@ pub const LEFT: &[Left] = &[
                 ('two', pg_temp.ago(-600), 'two')",
         &[
             ("synapse_db_access_tokens_expired", &[], 2.0),
-            ("synapse_db_access_tokens_puppeting", &[], 3.0),
+            ("synapse_db_access_tokens_puppeting", &[], 2.0),
             ("synapse_db_refresh_tokens", &[], 3.0),
             ("synapse_db_refresh_tokens_unused", &[], 2.0),
             ("synapse_db_login_tokens_valid", &[], 1.0),
-            ("synapse_db_openid_tokens_valid", &[], 3.0),
+            ("synapse_db_openid_tokens_valid", &[], 2.0),
         ],
     ),
-    // registration
     (
+        "registration tokens, where no limit and no end may be 0 or unknown",
         "INSERT INTO registration_tokens (token, uses_allowed, pending, completed, expiry_time)
          VALUES ('unlimited', NULL, 1, 2, NULL), ('0 is unlimited', 0, 0, 1, 0),
                 ('1 is left', 4, 1, 2, pg_temp.ago(-600)), ('used up', 3, 1, 2, NULL),
@@ -149,15 +171,15 @@ pub const LEFT: &[Left] = &[
                 (session_id, creation_time, serverdict, clientdict, uri, method, description)
          VALUES ('one', pg_temp.ago(9), '', '', '', '', ''), ('two', pg_temp.ago(9), '', '', '', '', '')",
         &[
-            ("synapse_db_registration_tokens", &[], 6.0),
-            ("synapse_db_registration_tokens_valid", &[], 4.0),
+            ("synapse_db_registration_tokens", &[], 5.0),
+            ("synapse_db_registration_tokens_valid", &[], 3.0),
             ("synapse_db_registration_token_uses_pending", &[], 3.0),
             ("synapse_db_registration_token_uses_completed", &[], 7.0),
             ("synapse_db_ui_auth_sessions", &[], 2.0),
         ],
     ),
-    // pushers
     (
+        "pushers that fail, and disabled ones, which do not",
         "INSERT INTO pushers (id, user_name, profile_tag, kind, app_id, app_display_name,
                               device_display_name, pushkey, ts, failing_since, enabled)
          SELECT p.id, 'one', '', p.kind, 'app', '', '', p.id, 0, p.failing_since, p.enabled
@@ -168,7 +190,7 @@ pub const LEFT: &[Left] = &[
                         (1006, 'email', NULL, true), (1007, 'odd', NULL, true))
                 AS p (id, kind, failing_since, enabled)",
         &[
-            ("synapse_db_pushers", &[("kind", "http")], 6.0),
+            ("synapse_db_pushers", &[("kind", "http")], 5.0),
             ("synapse_db_pushers", &[("kind", "email")], 1.0),
             ("synapse_db_pushers", &[("kind", "other")], 1.0),
             ("synapse_db_pushers_disabled", &[("kind", "http")], 1.0),
@@ -186,21 +208,21 @@ pub const LEFT: &[Left] = &[
             ),
         ],
     ),
-    // identities
     (
+        "identities",
         "INSERT INTO user_threepids (user_id, medium, address, validated_at, added_at)
          VALUES ('one', 'email', 'a', 0, 0), ('one', 'email', 'b', 0, 0),
                 ('two', 'msisdn', 'c', 0, 0), ('two', 'odd', 'd', 0, 0);
          INSERT INTO user_external_ids (auth_provider, external_id, user_id)
          VALUES ('oidc-demo', 'a', 'one'), ('oidc-demo', 'b', 'two'), ('saml', 'a', 'two')",
         &[
-            ("synapse_db_user_threepids", &[("medium", "email")], 3.0),
+            ("synapse_db_user_threepids", &[("medium", "email")], 2.0),
             ("synapse_db_user_threepids", &[("medium", "msisdn")], 1.0),
             ("synapse_db_user_threepids", &[("medium", "other")], 1.0),
             (
                 "synapse_db_user_external_ids",
                 &[("auth_provider", "oidc-demo")],
-                3.0,
+                2.0,
             ),
             (
                 "synapse_db_user_external_ids",
@@ -209,8 +231,8 @@ pub const LEFT: &[Left] = &[
             ),
         ],
     ),
-    // encryption
     (
+        "keys for encryption, of which only one algorithm counts",
         "INSERT INTO e2e_device_keys_json (user_id, device_id, ts_added_ms, key_json)
          VALUES ('one', 'well', 0, ''), ('one', 'on fallback', 0, ''), ('two', 'exhausted', 0, ''),
                 ('two', 'other keys', 0, '');
@@ -236,17 +258,17 @@ pub const LEFT: &[Left] = &[
                 ('@one:well.example', 'master', '', 1006);
          INSERT INTO dehydrated_devices (user_id, device_id, device_data) VALUES ('one', 'a', '')",
         &[
-            ("synapse_db_e2e_devices", &[], 5.0),
+            ("synapse_db_e2e_devices", &[], 4.0),
             ("synapse_db_e2e_devices_without_one_time_keys", &[], 3.0),
             ("synapse_db_e2e_devices_exhausted", &[], 2.0),
             ("synapse_db_users_cross_signing", &[], 1.0),
-            ("synapse_db_key_backups", &[], 4.0),
-            ("synapse_db_users_with_key_backup", &[], 3.0),
+            ("synapse_db_key_backups", &[], 3.0),
+            ("synapse_db_users_with_key_backup", &[], 2.0),
             ("synapse_db_dehydrated_devices", &[], 1.0),
         ],
     ),
-    // sliding sync
     (
+        "sliding sync",
         "INSERT INTO sliding_sync_connections (user_id, effective_device_id, conn_id, created_ts)
          VALUES ('one', 'a', 'main', 0), ('one', 'a', 'encryption', 0);
          INSERT INTO sliding_sync_connection_positions (connection_key, created_ts)
@@ -258,22 +280,21 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_sliding_sync_rooms_to_recalculate", &[], 3.0),
         ],
     ),
-    // user directory
     (
+        "users of other servers in the directory",
         "INSERT INTO user_directory_stale_remote_users
                 (user_id, user_server_name, next_try_at_ts, retry_counter)
          VALUES ('@one:well.example', 'well.example', 0, 0)",
         &[("synapse_db_user_directory_stale_users", &[], 1.0)],
     ),
-    // reports
     (
-        "UPDATE event_reports SET received_ts = pg_temp.ago(900);
-         INSERT INTO event_reports (id, received_ts, room_id, event_id, user_id)
+        "reports of events",
+        "INSERT INTO event_reports (id, received_ts, room_id, event_id, user_id)
          VALUES (1001, pg_temp.ago(600), 'room', 'one', 'two'),
                 (1002, pg_temp.ago(300), 'room', 'one', 'three')",
         &[
-            ("synapse_db_reports", &[("kind", "event")], 3.0),
-            ("synapse_db_reports", &[("kind", "room")], 1.0),
+            ("synapse_db_reports", &[("kind", "event")], 2.0),
+            ("synapse_db_reports", &[("kind", "room")], 0.0),
             (
                 "synapse_db_reports_newest_age_seconds",
                 &[("kind", "event")],
@@ -285,6 +306,7 @@ pub const LEFT: &[Left] = &[
 
 /// What the older Synapse has no table for.
 pub const LEFT_BY_NEW: &[Left] = &[(
+    "reports of users",
     "INSERT INTO user_reports (id, received_ts, target_user_id, user_id, reason)
      VALUES (1001, pg_temp.ago(90), 'one', 'two', '')",
     &[
@@ -296,27 +318,3 @@ pub const LEFT_BY_NEW: &[Left] = &[(
         ),
     ],
 )];
-
-/// Metrics with a label, and the queries that give the same.
-pub const BY_LABEL: &[ByLabel] = &[
-    (
-        "synapse_db_media_files",
-        "origin",
-        "SELECT 'local', count(*) FROM local_media_repository WHERE media_length IS NOT NULL",
-    ),
-    (
-        "synapse_db_media_bytes",
-        "origin",
-        "SELECT 'local', sum(media_length) FROM local_media_repository",
-    ),
-    (
-        "synapse_db_access_tokens",
-        "datname",
-        "SELECT current_database(), count(*) FROM access_tokens",
-    ),
-    (
-        "synapse_db_user_directory_users",
-        "datname",
-        "SELECT current_database(), count(*) FROM user_directory",
-    ),
-];
