@@ -303,6 +303,7 @@ impl Inner {
     /// What is known goes on from here, or begins.
     fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Events) {
         self.look = false;
+        let all = std::mem::take(&mut self.shorten);
         let at = moment(header, settings);
         if !self.judge(system, header, estimate, &at) {
             return;
@@ -312,7 +313,6 @@ impl Inner {
             // No counter tells what was deleted while nobody looked.
             state.buckets.soil();
         }
-        let all = std::mem::take(&mut self.shorten);
         state.buckets.shorten(header.ends, &at, all);
         if let Guess::Planner { rows, shares } = &mut state.guess {
             (*rows, *shares) = (estimate.rows, estimate.shares);
