@@ -20,9 +20,11 @@ use matrix_postgres_exporter::query::{Collector, Version};
 use support::exporter::{Exporter, failures};
 use support::exposition::Page;
 use support::large;
-use support::postgres::Postgres;
+use support::postgres::{Postgres, rows};
+use support::process::wait_at_most;
 use support::roles::Role;
 use support::synapse::{NEW, Synapse};
+use support::writers::{insert_ten, make_history};
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
 
@@ -43,6 +45,7 @@ async fn main() {
     let mut results = head(&server, users).await;
     let longest = refreshes(&server, &mut results).await;
     warm_scrapes(&server, &mut results).await;
+    events(&server, users * 5, &mut results).await;
     fs::write(RESULTS, &results).unwrap();
     println!("{results}");
     assert!(
@@ -209,6 +212,81 @@ async fn warm_scrapes(server: &Postgres, results: &mut String) {
     .unwrap();
 }
 
+/// What it costs to know how many events there are, and what that costs with twice as many.
+async fn events(server: &Postgres, events: u64, results: &mut String) {
+    *results += "\n## The number of events\n\n\
+        As one plain statement; as the first count behind the scrapes, here with all of the time and \
+        not a tenth of it; and as a scrape after that, with ten events that are new.\n\n\
+        | events | plain | blocks | first count | statements | longest | in all | a scrape | blocks | rows |\n\
+        |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";
+    let client = server.client("synapse", "postgres").await;
+    for half in [true, false] {
+        if !half {
+            make_history(server, events).await;
+            server.sql("synapse", "VACUUM events").await;
+        }
+        reset(server).await;
+        let all = rows(&client, PLAIN_EVENTS)
+            .await
+            .remove(0)
+            .remove(0)
+            .unwrap();
+        let plain = cost(server, "postgres", "%FROM public.events%").await;
+
+        let others = collectors::all().into_iter();
+        let others: Vec<_> = others.map(|other| other.name).collect();
+        let others = others.join(", ").replace("synapse_events, ", "");
+        let yaml = format!("events: {{ share: 100% }}\ncollectors: {{ disable: [{others}] }}");
+        reset(server).await;
+        let started = Instant::now();
+        let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), &yaml).await;
+        let exact = [("datname", "synapse")];
+        wait_at_most(PATIENCE, "the events are counted", || async {
+            let page = exporter.scrape().await;
+            page.value("synapse_db_events_exact", &exact) == Some(1.0)
+        })
+        .await;
+        let counted_in = started.elapsed();
+        let ours = r#"%"public".events%"#;
+        let first = cost(server, "exporter", ours).await;
+
+        let counted = |page: &Page| {
+            page.value("synapse_db_events_rows_counted_total", &exact)
+                .unwrap()
+        };
+        insert_ten(server).await;
+        let before = counted(&exporter.scrape().await);
+        reset(server).await;
+        for _ in 1..WARM_SCRAPES {
+            exporter.scrape().await;
+        }
+        let after = counted(&exporter.scrape().await);
+        let each = f64::from(WARM_SCRAPES);
+        let scrapes = cost(server, "exporter", ours).await;
+        writeln!(
+            results,
+            "| {all} | {:.0} ms | {:.0} | {:.1} s | {} | {:.0} ms | {:.0} ms | {:.2} ms | {:.0} | {:.0} |",
+            plain.total,
+            plain.blocks,
+            counted_in.as_secs_f64(),
+            first.statements,
+            first.longest,
+            first.total,
+            scrapes.total / each,
+            scrapes.blocks / each,
+            (after - before) / each,
+        )
+        .unwrap();
+        eprintln!("{}", results.lines().next_back().unwrap());
+    }
+}
+
+const PLAIN_EVENTS: &str = "
+    SELECT count(*), count(*) FILTER (WHERE type = 'm.room.message'),
+           count(*) FILTER (WHERE type = 'm.room.encrypted'), count(state_key),
+           count(*) FILTER (WHERE type = 'm.room.redaction'), count(rejection_reason)
+      FROM public.events";
+
 fn series(page: &Page) -> usize {
     let names = page.names();
     names.iter().map(|name| page.samples(name).count()).sum()
@@ -219,22 +297,26 @@ struct Cost {
     /// Milliseconds.
     longest: f64,
     total: f64,
+    blocks: f64,
 }
 
 async fn cost(server: &Postgres, role: &str, like: &str) -> Cost {
     let sql = format!(
-        "SELECT coalesce(sum(calls), 0), coalesce(max(max_exec_time), 0),
-                coalesce(sum(total_exec_time), 0)
+        "SELECT coalesce(sum(calls) FILTER (WHERE query NOT LIKE 'SET %'), 0),
+                coalesce(max(max_exec_time), 0),
+                coalesce(sum(total_exec_time), 0),
+                coalesce(sum(shared_blks_hit + shared_blks_read), 0)
            FROM pg_stat_statements
           WHERE userid = '{role}'::regrole AND query LIKE '{like}'"
     );
     let row = server.sql("synapse", &sql).await.remove(0);
-    let [statements, longest, total] =
-        [0, 1, 2].map(|column| row[column].as_ref().unwrap().parse::<f64>().unwrap());
+    let [statements, longest, total, blocks] =
+        [0, 1, 2, 3].map(|column| row[column].as_ref().unwrap().parse::<f64>().unwrap());
     Cost {
         statements: statements as u64,
         longest,
         total,
+        blocks,
     }
 }
 

@@ -10,7 +10,7 @@ use super::support::process::{PATIENCE, scratch, wait_for};
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 use super::support::watch::Watcher;
-use super::support::writers::{ROOMS, Writers, insert, make_history};
+use super::support::writers::{ROOMS, Writers, insert_ten, make_history};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn synapses_events_are_counted_on_13() {
@@ -286,12 +286,6 @@ async fn frozen(exporter: &Exporter) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let verified = now.as_secs_f64() - is("synapse_db_events_verified_timestamp_seconds");
     assert!((0.0..600.0).contains(&verified), "{verified}");
-}
-
-async fn insert_ten(server: &Postgres) {
-    let client = server.client("synapse", "postgres").await;
-    let event = "(nextval('events_stream_seq'), 'm.room.message', '!99:made', NULL, NULL)";
-    insert(&client, &[event; 10].join(", ")).await;
 }
 
 fn purge(room: u64) -> String {

@@ -55,7 +55,8 @@ async fn faults_page_and_repairs_resolve() {
     fs::write(&broken, "").unwrap();
     let clients = crowd(&crowded.postgres).await;
     let stick = "INSERT INTO background_updates (update_name, progress_json) \
-                 VALUES ('sticks', '{\"at\": 5}')";
+                 VALUES ('sticks', '{\"at\": 5}'); \
+                 INSERT INTO application_services_state (as_id, state) VALUES ('telegram', 'down')";
     homeserver.postgres.sql("synapse", stick).await;
 
     let expected = [
@@ -92,6 +93,16 @@ async fn faults_page_and_repairs_resolve() {
                 ("datname", "synapse"),
             ]),
         ),
+        (
+            "ticket",
+            homeserver.alert(&[
+                ("alertname", "SynapseAppserviceDown"),
+                ("severity", "warning"),
+                ("component", "synapse"),
+                ("datname", "synapse"),
+                ("as_id", "telegram"),
+            ]),
+        ),
     ];
     let told = async |status: &str, since: usize| {
         let alerts = inbox.alerts();
@@ -106,7 +117,8 @@ async fn faults_page_and_repairs_resolve() {
     killed.postgres.restart().await;
     fs::remove_file(broken).unwrap();
     drop(clients);
-    let unstick = "DELETE FROM background_updates";
+    let unstick = "DELETE FROM background_updates; \
+                   UPDATE application_services_state SET state = 'up'";
     homeserver.postgres.sql("synapse", unstick).await;
     wait_at_most(PATIENCE, "every repair is told", || {
         told("resolved", before)

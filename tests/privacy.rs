@@ -177,10 +177,11 @@ const HARMLESS: [[&str; 2]; 3] = [
 ];
 
 /// The worst.
-const SECRET: [[&str; 2]; 40] = [
+const SECRET: [[&str; 2]; 43] = [
     ["access_tokens", "token"],
     ["account_data", "content"],
     ["account_validity", "renewal_token"],
+    ["dehydrated_devices", "device_data"],
     ["delayed_events", "content"],
     ["device_federation_outbox", "messages_json"],
     ["device_inbox", "message_json"],
@@ -212,7 +213,9 @@ const SECRET: [[&str; 2]; 40] = [
     ["threepid_validation_session", "client_secret"],
     ["threepid_validation_token", "token"],
     ["ui_auth_sessions", "clientdict"],
+    ["ui_auth_sessions", "session_id"],
     ["ui_auth_sessions_ips", "ip"],
+    ["user_external_ids", "external_id"],
     ["user_ips", "access_token"],
     ["user_ips", "ip"],
     ["user_ips", "user_agent"],

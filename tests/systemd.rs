@@ -35,6 +35,7 @@ async fn its_configuration_is_enough() {
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let secrets = scratch();
     fs::write(secrets.path().join("password"), password("exporter")).unwrap();
+    let state = scratch();
     let credentials = format!("/run/credentials/{UNIT}");
     let address = format!("host=localhost hostaddr=127.0.0.1 port={}", server.port());
     assert_sees_everything(&moved(
@@ -42,6 +43,10 @@ async fn its_configuration_is_enough() {
         &[
             ("host=localhost", &address),
             (&credentials, &secrets.path().display().to_string()),
+            (
+                "/var/lib/matrix-postgres-exporter",
+                &state.path().display().to_string(),
+            ),
         ],
     ));
 }

@@ -45,6 +45,7 @@ def synapse() -> dashboard.Dashboard:
         board,
         {"Is it well?": now(), "Does Synapse get on?": streams(), "How much work is it?": work()},
         {
+            "How many events are there?": events(),
             "Users, devices and rooms": people(),
             "Who comes, how are they reached, can they encrypt?": care(),
             "How much do files take?": files(),
@@ -267,6 +268,55 @@ def work() -> list:
             ),
             unit="count:rows/s",
             many=True,
+        ),
+    ]
+
+
+def events() -> list:
+    """What people write, and what it adds up to."""
+    return [
+        graph(
+            "How much is written a day?",
+            """Events of the last 24 hours at each moment, from here and from other servers. Encrypted
+            ones are messages, reactions and edits alike. Purges do not lower it.""",
+            (
+                """sum by (kind) (increase(synapse_db_events_added_total{db, origin="live",
+                   kind=~"message|encrypted|state"}[1d]))""",
+                "{{kind}}",
+            ),
+            unit="count:events",
+        ),
+        graph(
+            "How many events are kept?",
+            """All events of the database, by what they are; they overlap. A fall is a purge or
+            retention at work. Steep lines of state are joins and leaves: of a bridge, or of spam.""",
+            ("sum(synapse_db_events{db})", "all"),
+            ("sum(synapse_db_events_messages{db})", "messages"),
+            ("sum(synapse_db_events_encrypted{db})", "encrypted"),
+            ("sum(synapse_db_events_state{db})", "state"),
+            ('sum(synapse_db_events{db, origin="backfill"})', "fetched by backfill"),
+            unit="count:events",
+        ),
+        graph(
+            "Are these numbers exact?",
+            """Part of the events that is counted, and part of the counted ranges that holds since the
+            last purge. Both at 100 % is exact. Below, the numbers are estimates, or still hold what was
+            deleted.""",
+            ("min(synapse_db_events_counted_ratio{db})", "counted"),
+            (
+                """1 - max(synapse_db_events_dirty_buckets{db}
+                         / (synapse_db_events_buckets{db} > 0) or 0 * synapse_db_events_buckets{db})""",
+                "verified",
+            ),
+            unit="percentunit",
+            runbook="PostgresExporterEventsInexact",
+        ),
+        graph(
+            "When was everything verified last?",
+            """Age of the range of events that was verified longest ago. Everything is counted anew
+            within a day, a little at a time; more than that, and the share of the time is too small.""",
+            ("time() - min(synapse_db_events_verified_timestamp_seconds{db})", "oldest"),
+            unit="s",
         ),
     ]
 

@@ -51,6 +51,14 @@ impl Count {
             harvest.skipped.push(skip);
             return harvest;
         }
+        let queries = &plan.collector.queries;
+        let refused = context
+            .tables
+            .and_then(|tables| queries.iter().find_map(|query| tables.check(query).err()));
+        if let Some(refused) = refused {
+            harvest.skipped.push(holds.skip(0, &refused));
+            return harvest;
+        }
         let mut survey = Survey::new(client, context.schema(), context.timeout(Scope::Synapse));
         match self.scrape(&mut survey, system).await {
             Ok(served) => served.write(plan, &self.database, &mut harvest.snapshot),

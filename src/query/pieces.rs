@@ -40,7 +40,7 @@ pub(super) struct Walk {
     /// When it was begun.
     pub begun: Instant,
     /// The key, as SQL, at which the last piece ended.
-    after: Option<String>,
+    after: Option<Vec<String>>,
     /// How many rows the next piece is to have.
     rows: u32,
     sums: Vec<(Arc<Metric>, BTreeMap<Labels, f64>)>,
@@ -105,7 +105,7 @@ impl Walk {
         harvest: &mut Harvest,
     ) -> Result<Piece, QueryError> {
         let from = match &self.after {
-            Some(after) => format!("({key}) > ({after})"),
+            Some(after) => compare(key, '>', after),
             None => "true".to_owned(),
         };
         let search = format!(
@@ -116,7 +116,7 @@ impl Walk {
         let end = search_end(client, &search, key, reader, harvest).await?;
         let searched = started.elapsed();
         let condition = match &end {
-            Some(end) => format!("({from} AND ({key}) <= ({end}))"),
+            Some(end) => format!("({from} AND {})", compare(key, '<', end)),
             None => from,
         };
         let statement = sql.replace(PLACEHOLDER, &condition);
@@ -168,8 +168,19 @@ impl Walk {
 
 /// Where a piece has ended, none at the end of the table, and its longest statement.
 struct Piece {
-    end: Option<String>,
+    end: Option<Vec<String>>,
     longest: Duration,
+}
+
+/// That the key is greater than this one, or no greater. How many rows that is, the planner knows
+/// of a single column only.
+fn compare(key: &str, than: char, values: &[String]) -> String {
+    let or_equal = if than == '<' { "=" } else { "" };
+    let whole = format!("({key}) {than}{or_equal} ({})", values.join(", "));
+    match key.split_once(',') {
+        Some((first, _)) => format!("{first} {than}= {} AND {whole}", values[0]),
+        None => whole,
+    }
 }
 
 /// The key that so many rows further on stands, as SQL.
@@ -179,7 +190,7 @@ async fn search_end(
     key: &'static str,
     reader: &Reader<'_>,
     harvest: &mut Harvest,
-) -> Result<Option<String>, QueryError> {
+) -> Result<Option<Vec<String>>, QueryError> {
     let mut end = None;
     harvest.cost.statements += 1;
     let context = reader.context;
@@ -194,7 +205,7 @@ async fn search_end(
                 let value = cells.raw(position)?;
                 values.push(literal(value.ok_or(QueryError::MissingColumn(key))?));
             }
-            end = Some(values.join(", "));
+            end = Some(values);
             harvest.cost.rows += 1;
             Ok(())
         })
@@ -210,6 +221,16 @@ fn literal(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_piece_lies_between_two_keys() {
+        let [one, two] = [["E'a'"].as_slice(), &["E'a'", "E'b'"]]
+            .map(|values| values.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(compare("id", '>', &one), "(id) > (E'a')");
+        assert_eq!(compare("id", '<', &one), "(id) <= (E'a')");
+        let whole = "user_id >= E'a' AND (user_id, id) > (E'a', E'b')";
+        assert_eq!(compare("user_id, id", '>', &two), whole);
+    }
 
     #[test]
     fn a_key_is_quoted_whatever_it_holds() {

@@ -124,7 +124,7 @@ async fn write(client: &Client, writer: u64, round: u64) -> u64 {
 }
 
 /// Inserts events: rows of stream ordering, type, room, state key and reason for a rejection.
-pub async fn insert(client: &Client, events: &str) {
+async fn insert(client: &Client, events: &str) {
     let insert = format!(
         "INSERT INTO events (stream_ordering, type, room_id, state_key, rejection_reason, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
@@ -133,6 +133,13 @@ pub async fn insert(client: &Client, events: &str) {
            FROM (VALUES {events}) AS e (id, type, room, state, rejection)"
     );
     rows(client, &insert).await;
+}
+
+/// Inserts ten messages.
+pub async fn insert_ten(server: &Postgres) {
+    let client = server.client("synapse", "postgres").await;
+    let event = "(nextval('events_stream_seq'), 'm.room.message', '!99:made', NULL, NULL)";
+    insert(&client, &[event; 10].join(", ")).await;
 }
 
 /// Makes so many live events, in one statement; they are what a server with a history has.

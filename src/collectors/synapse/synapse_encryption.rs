@@ -28,7 +28,7 @@ fn devices() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("e2e_device_keys_json", &["user_id", "device_id"])
-.in_pieces("e2e_device_keys_json", "user_id, device_id")
+        .in_pieces("e2e_device_keys_json", "user_id, device_id")
         .reads(
             "e2e_one_time_keys_json",
             &["user_id", "device_id", "algorithm"],
@@ -93,7 +93,7 @@ fn backups() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("e2e_room_keys_versions", &["user_id", "deleted"])
-.in_pieces("e2e_room_keys_versions", "user_id")
+        .in_pieces("e2e_room_keys_versions", "user_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname, count(*) AS key_backups,

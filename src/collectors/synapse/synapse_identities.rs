@@ -19,7 +19,7 @@ fn threepids() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_threepids", &["user_id", "medium"])
-.in_pieces("user_threepids", "user_id")
+        .in_pieces("user_threepids", "user_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -41,7 +41,7 @@ fn external() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_external_ids", &["user_id", "auth_provider"])
-.in_pieces("user_external_ids", "user_id")
+        .in_pieces("user_external_ids", "user_id")
         .sql(
             ALL,
             "SELECT current_database() AS datname, auth_provider,

@@ -13,7 +13,7 @@ pub fn collector() -> Collector {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
             .reads("pushers", &["id", "kind", "enabled", "failing_since"])
-.in_pieces("pushers", "id")
+        .in_pieces("pushers", "id")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,

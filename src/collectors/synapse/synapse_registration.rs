@@ -8,7 +8,7 @@ pub fn collector() -> Collector {
         "synapse_registration",
         "Registration tokens of Synapse, and authentications that are under way",
     )
-    .ttl(60)
+    .ttl(300)
     .query(tokens())
     .query(sessions())
 }

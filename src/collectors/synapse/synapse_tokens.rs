@@ -18,7 +18,7 @@ fn access() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("access_tokens", &["id", "valid_until_ms", "puppets_user_id"])
-.in_pieces("access_tokens", "id")
+        .in_pieces("access_tokens", "id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -46,7 +46,7 @@ fn refresh() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("refresh_tokens", &["id", "next_token_id"])
-.in_pieces("refresh_tokens", "id")
+        .in_pieces("refresh_tokens", "id")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
