@@ -80,14 +80,14 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     let (synapse, _) = Synapse::start(&server, NEW).await;
     drop(synapse);
     large::fill(&server, "synapse", 500).await;
-    large::slow_down(&server, "access_tokens", 0.0005).await;
+    large::slow_down(&server, "access_tokens", 0.002).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let count = "SELECT count(*) FROM access_tokens";
     let count = server.value("synapse", count).await.unwrap();
 
     let writer = Writer::start(&server).await;
     let dsn = server.dsn("synapse", "exporter");
-    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
+    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 250ms }").await;
     wait_for("the tokens are counted", || async {
         let page = exporter.scrape().await;
         page.samples("synapse_db_access_tokens").count() == 1

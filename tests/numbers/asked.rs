@@ -16,6 +16,36 @@ macro_rules! events {
     };
 }
 
+/// Of the memberships that are the last word in the history of each user in each room; all users
+/// are of this server.
+macro_rules! memberships {
+    ($values:literal, $rest:literal) => {
+        concat!(
+            "SELECT ",
+            $values,
+            " FROM (SELECT DISTINCT ON (user_id, room_id) room_id, membership
+                      FROM room_memberships
+                     ORDER BY user_id, room_id, event_stream_ordering DESC) AS last ",
+            $rest
+        )
+    };
+}
+
+/// Rooms by what their state of this type says; a room that everybody has left has none.
+macro_rules! state {
+    ($type:literal, $key:literal) => {
+        concat!(
+            "SELECT coalesce(json::json #>> '{content,",
+            $key,
+            "}', 'unset'), count(*)
+               FROM rooms
+               LEFT JOIN current_state_events AS s ON s.room_id = rooms.room_id AND type = '",
+            $type,
+            "' LEFT JOIN event_json USING (event_id) GROUP BY 1"
+        )
+    };
+}
+
 /// A metric that no row tells of has no series.
 pub const ASKED: &[Asked] = &[
     // the schema
@@ -199,74 +229,67 @@ pub const ASKED: &[Asked] = &[
     (
         "synapse_db_rooms_spaces",
         &[],
-        "SELECT count(*) FROM event_json JOIN events USING (event_id)
+        "SELECT count(*) FROM events JOIN event_json USING (event_id)
           WHERE type = 'm.room.create' AND json::json #>> '{content,type}' = 'm.space'",
     ),
     (
         "synapse_db_rooms_by_join_rule",
         &["join_rule"],
-        "SELECT json::json #>> '{content,join_rule}', count(*)
-           FROM current_state_events JOIN event_json USING (event_id)
-          WHERE type = 'm.room.join_rules'
-          GROUP BY 1",
+        state!("m.room.join_rules", "join_rule"),
     ),
     (
         "synapse_db_rooms_by_history_visibility",
         &["history_visibility"],
-        "SELECT json::json #>> '{content,history_visibility}', count(*)
-           FROM current_state_events JOIN event_json USING (event_id)
-          WHERE type = 'm.room.history_visibility'
-          GROUP BY 1",
+        state!("m.room.history_visibility", "history_visibility"),
     ),
     (
         "synapse_db_room_state_events",
         &[],
-        "SELECT count(*) FROM current_state_events",
+        "SELECT count(DISTINCT (room_id, type, state_key)) FROM events WHERE state_key IS NOT NULL",
     ),
     (
         "synapse_db_room_state_events_max",
         &[],
-        "SELECT count(*) FROM current_state_events GROUP BY room_id ORDER BY 1 DESC LIMIT 1",
+        "SELECT count(DISTINCT (type, state_key)) FROM events WHERE state_key IS NOT NULL
+          GROUP BY room_id ORDER BY 1 DESC LIMIT 1",
     ),
     (
         "synapse_db_rooms_with_local_users",
         &[],
-        "SELECT count(DISTINCT room_id) FROM current_state_events WHERE membership = 'join'",
+        memberships!(
+            "count(DISTINCT room_id) FILTER (WHERE membership = 'join')",
+            ""
+        ),
     ),
     (
         "synapse_db_room_local_users",
         &[],
-        "SELECT count(*) FROM current_state_events WHERE membership = 'join'",
+        memberships!("count(*) FILTER (WHERE membership = 'join')", ""),
     ),
     (
         "synapse_db_rooms_empty",
         &[],
-        "SELECT count(*) FROM rooms
-          WHERE room_id NOT IN (SELECT room_id FROM current_state_events
-                                 WHERE membership = 'join')",
+        memberships!(
+            "count(DISTINCT room_id) - count(DISTINCT room_id) FILTER (WHERE membership = 'join')",
+            ""
+        ),
     ),
     (
         "synapse_db_room_members",
         &["membership"],
-        "SELECT kind, count(event_id)
-           FROM (VALUES ('join'), ('invite'), ('knock'), ('leave'), ('ban')) AS kinds (kind)
-           LEFT JOIN current_state_events ON membership = kind AND type = 'm.room.member'
-          GROUP BY 1",
+        memberships!("membership, count(*)", "GROUP BY 1"),
     ),
-    // The last word in the history of each.
     (
         "synapse_db_local_memberships",
         &["membership"],
-        "SELECT membership, count(*)
-           FROM (SELECT DISTINCT ON (user_id, room_id) membership FROM room_memberships
-                  ORDER BY user_id, room_id, event_stream_ordering DESC) AS last
-          GROUP BY 1",
+        memberships!("membership, count(*)", "GROUP BY 1"),
     ),
     (
         "synapse_db_forward_extremities",
         &[],
         "SELECT count(*) FROM events AS e
-          WHERE NOT EXISTS (SELECT FROM event_edges AS n WHERE n.prev_event_id = e.event_id)",
+          WHERE NOT outlier
+            AND NOT EXISTS (SELECT FROM event_edges AS n WHERE n.prev_event_id = e.event_id)",
     ),
     (
         "synapse_db_forward_extremities_max",

@@ -196,7 +196,7 @@ pub const LEFT: &[Left] = &[
         "UPDATE rooms SET creator = '@one:not.demo.test'
           WHERE room_id <> (SELECT min(room_id) FROM rooms);
          INSERT INTO blocked_rooms (room_id, user_id) VALUES ('!one', 'admin'), ('!two', 'admin');
-         UPDATE room_stats_state SET join_rules = 'odd', history_visibility = NULL
+         UPDATE room_stats_state SET join_rules = 'odd'
           WHERE room_id = (SELECT min(room_id) FROM rooms);
          UPDATE room_stats_current SET local_users_in_room = 0
           WHERE room_id = (SELECT room_id FROM room_stats_state WHERE encryption IS NOT NULL)",
@@ -206,11 +206,6 @@ pub const LEFT: &[Left] = &[
             (
                 "synapse_db_rooms_by_join_rule",
                 &[("join_rule", "other")],
-                1.0,
-            ),
-            (
-                "synapse_db_rooms_by_history_visibility",
-                &[("history_visibility", "unset")],
                 1.0,
             ),
             ("synapse_db_rooms_encrypted_with_local_users", &[], 0.0),
@@ -224,6 +219,7 @@ pub const LEFT_BY_NEW: &[Left] = &[(
     "UPDATE device_lists_changes_in_room
         SET inserted_ts = pg_temp.ago(CASE stream_id WHEN 500 THEN 400 WHEN 501 THEN 50
                                       ELSE 90000 END);
+     DELETE FROM state_groups_pending_deletion;
      INSERT INTO state_groups_pending_deletion (state_group, insertion_ts)
      VALUES (1, pg_temp.ago(800)), (2, pg_temp.ago(80))",
     &[

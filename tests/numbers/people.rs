@@ -65,7 +65,8 @@ pub const LEFT: &[Left] = &[
     ),
     (
         "flags of users: smallint or boolean, some of them unknown",
-        "UPDATE users SET appservice_id = '', shadow_banned = NULL, approved = NULL
+        "UPDATE users SET locked = false, shadow_banned = false;
+         UPDATE users SET appservice_id = '', shadow_banned = NULL, approved = NULL
           WHERE name LIKE '@person1:%';
          UPDATE users SET approved = false, locked = true
           WHERE name LIKE '@person2:%';
@@ -79,6 +80,7 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_users", &[("kind", "bridged")], 1.0),
             ("synapse_db_users_flagged", &[("flag", "unapproved")], 1.0),
             ("synapse_db_users_flagged", &[("flag", "locked")], 1.0),
+            ("synapse_db_users_flagged", &[("flag", "shadow_banned")], 0.0),
             ("synapse_db_users_erased", &[], 2.0),
             ("synapse_db_users_pending_deactivation", &[], 1.0),
             ("synapse_db_users_expiring", &[], 3.0),

@@ -3,6 +3,7 @@
 //! `synapse/driver.py` runs it and sends the traffic; what was made is counted there and asked of
 //! Synapse's own admin API.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +74,20 @@ pub struct Made {
     pub encrypted_messages: u64,
     /// Uploaded files.
     pub media: u64,
+    /// More that [`Synapse::use_everything`] has made.
+    #[serde(default)]
+    pub numbers: Vec<Number>,
+}
+
+/// What Synapse's admin API says, or the traffic has counted, under the name by which it is served.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Number {
+    /// The metric, without its prefix.
+    pub metric: String,
+    /// Its labels, but for the database.
+    pub labels: BTreeMap<String, String>,
+    /// Its value.
+    pub value: u64,
 }
 
 /// How many users, and of what kind; one who is of no kind here is just a person.
@@ -181,6 +196,11 @@ impl Synapse {
     /// Deletes a room and purges its history; what is left.
     pub async fn purge(&self) -> Made {
         self.tell(Signal::HUP).await
+    }
+
+    /// Purges, bans, quarantines, and does whatever else leaves rows.
+    pub async fn use_everything(&self) -> Made {
+        self.tell(Signal::ALARM).await
     }
 
     async fn tell(&self, signal: Signal) -> Made {

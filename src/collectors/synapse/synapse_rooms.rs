@@ -17,14 +17,16 @@ pub fn collector() -> Collector {
             "join_rule",
             "join_rules",
             "'public', 'invite', 'knock', 'private', 'restricted', 'knock_restricted'",
-            "Rooms by who may join; other is a rule that Synapse does not know"
+            "Rooms by who may join; other is a rule that Synapse does not know, and unset are those \
+             that every user of this server has left, too"
         ))
         .query(by_attribute!(
             "rooms_by_history_visibility",
             "history_visibility",
             "history_visibility",
             "'invited', 'joined', 'shared', 'world_readable'",
-            "Rooms by who may read what was written before"
+            "Rooms by who may read what was written before; unset are those that every user of this \
+             server has left, too"
         ))
         .query(created_here())
         .query(blocked())
@@ -138,7 +140,11 @@ fn attributes() -> Query {
               WHERE {piece}",
         )
         .label("datname")
-        .gauge("rooms_encrypted", "Rooms that are encrypted")
+        .gauge(
+            "rooms_encrypted",
+            "Rooms that are encrypted; not those that every user of this server has left, as Synapse \
+             forgets their state",
+        )
         .gauge("rooms_spaces", "Rooms that are spaces")
 }
 

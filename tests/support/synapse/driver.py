@@ -7,6 +7,7 @@ JSON, and again after each signal that it obeys:
     SIGUSR1  sends messages until told otherwise
     SIGUSR2  sends no more of them
     SIGHUP   deletes a room and purges its history
+    SIGALRM  does everything else that leaves rows, once; from then on more numbers are printed
     SIGTERM, SIGQUIT, SIGINT  ends, and Synapse with it
 """
 
@@ -19,7 +20,7 @@ from queue import SimpleQueue
 
 from homeserver import Homeserver, Postgres
 from process import Failed
-from traffic import Traffic
+from thorough import Thorough
 
 
 def main():
@@ -38,15 +39,16 @@ def main():
     postgres = Postgres(arguments.host, arguments.port)
     databases = (arguments.database, arguments.state_database)
     with Homeserver(postgres, arguments.folder, *databases, arguments.bridge_url) as homeserver:
-        obey(Traffic(homeserver))
+        obey(Thorough(homeserver))
 
 
-def obey(traffic: Traffic):
+def obey(traffic: Thorough):
     """Answers signals until one ends it."""
     commands = SimpleQueue()
     signal.signal(signal.SIGUSR1, lambda *_: commands.put(traffic.talk))
     signal.signal(signal.SIGUSR2, lambda *_: commands.put(traffic.hush))
     signal.signal(signal.SIGHUP, lambda *_: commands.put(traffic.purge))
+    signal.signal(signal.SIGALRM, lambda *_: commands.put(traffic.use_everything))
     try:
         while True:
             print(json.dumps(traffic.summary()), flush=True)

@@ -155,6 +155,7 @@ class Homeserver:
             "allow_guest_access": True,
             "room_list_publication_rules": [{"action": "allow"}],
             "report_stats": False,
+            "max_event_delay_duration": "24h",
             # Counts who is active by the month, without a limit.
             "mau_stats_only": True,
             # Needs no network, reaches none; the one server that is allowed does not exist.

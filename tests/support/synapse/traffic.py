@@ -23,6 +23,7 @@ MESSAGES_IN_EACH = 10
 PASSWORD = "correct horse battery staple"
 # In every message: whatever shows it has read what people write.
 MARKER = "SECRET-MESSAGE-BODY"
+EVERYBODY = "guests=true&deactivated=true&locked=true&limit=1000"
 
 
 class Traffic:
@@ -53,12 +54,14 @@ class Traffic:
         self._use_everything_else_once()
         # One room is encrypted.
         self._messages = (ROOMS - 1) * MESSAGES_IN_EACH
+        self._media = 1
 
     def _recall(self):
         known = json.loads(self._file.read_text())
         self._people = [Client(self._homeserver, *login) for login in known["people"]]
         self._admin = self._people[0]
         self._rooms, self._devices, self._messages = known["rooms"], known["devices"], known["messages"]
+        self._media = known["media"]
 
     def _remember_all(self):
         known = {
@@ -66,6 +69,7 @@ class Traffic:
             "rooms": self._rooms,
             "devices": self._devices,
             "messages": self._messages,
+            "media": self._media,
         }
         self._file.write_text(json.dumps(known))
 
@@ -93,7 +97,7 @@ class Traffic:
             "marker": MARKER,
             "messages": self._messages,
             "encrypted_messages": MESSAGES_IN_EACH,
-            "media": 1,
+            "media": self._media,
         }
 
     def talk(self):
@@ -110,16 +114,19 @@ class Traffic:
             self._talker.join()
             self._talker = None
 
-    def purge(self, seconds: float = 30):
+    def purge(self):
         """Deletes the room that was made last, with all that was written there."""
         room = self._rooms.pop()
         self._messages -= MESSAGES_IN_EACH
         path = "/_synapse/admin/v2/rooms/"
         purge = self._admin.call("DELETE", f"{path}{room}", {"purge": True})["delete_id"]
+        self._wait_until_purged(f"{path}delete_status/{purge}")
+
+    def _wait_until_purged(self, path: str, seconds: float = 30):
         deadline = time.monotonic() + seconds
-        while (status := self._admin.get(f"{path}delete_status/{purge}")["status"]) != "complete":
+        while (status := self._admin.get(path)["status"]) != "complete":
             if status == "failed" or time.monotonic() > deadline:
-                raise Failed(f"the purge of {room} is {status}")
+                raise Failed(f"the purge is {status}: {path}")
             time.sleep(0.1)
 
     def _keep_talking(self):
@@ -249,7 +256,7 @@ class Traffic:
             time.sleep(0.1)
 
     def _ask_synapse(self) -> dict:
-        users = self._admin.get("/_synapse/admin/v2/users?guests=true&deactivated=true&limit=1000")
+        users = self._admin.get(f"/_synapse/admin/v2/users?{EVERYBODY}")
         rooms = self._admin.get("/_synapse/admin/v1/rooms?limit=1000")
         devices = [self._admin.get(f"/_synapse/admin/v2/users/{user['name']}/devices") for user in users["users"]]
         return {
