@@ -99,6 +99,20 @@ async fn what_could_not_be_counted_is_tried_again_soon() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_long_is_counted_less_often() {
+    let (server, _) = synapse().await;
+    large::fill(&server, "synapse", 100).await;
+    large::slow_down(&server, "users", 0.002).await;
+    let yaml = "collectors: { synapse_users: { ttl: 1s } }";
+    let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
+    exporter.complete_within(2 * SOON).await;
+    wait_for("they are not counted every second", || async {
+        age(&exporter.scrape().await) > 5.0
+    })
+    .await;
+}
+
 /// A Synapse with traffic that is over, and a role for the exporter.
 async fn synapse() -> (Postgres, Made) {
     let server = Postgres::start(18).await;

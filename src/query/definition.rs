@@ -47,7 +47,8 @@ impl Collector {
         self
     }
 
-    /// Served from memory for so many seconds, then refreshed behind a scrape.
+    /// Served from memory for so many seconds, then refreshed behind a scrape; later where that
+    /// takes long.
     pub fn ttl(mut self, seconds: u64) -> Self {
         self.ttl = Duration::from_secs(seconds);
         self

@@ -101,6 +101,8 @@ pub struct Harvest {
     pub answers: BTreeMap<usize, Answer>,
     /// Whether others have their turn, and the next run goes on with this one.
     pub paused: bool,
+    /// How long it took, and the runs that it went on with.
+    pub spent: Duration,
     /// How long it has rested between pieces.
     pub(super) rested: Duration,
 }
@@ -147,6 +149,7 @@ pub struct Holds {
 #[derive(Debug)]
 struct Paused {
     at: Instant,
+    spent: Duration,
     answers: BTreeMap<usize, Answer>,
     /// The query that goes on, and how far it is.
     index: usize,
@@ -222,6 +225,9 @@ impl Plan {
         let mut harvest = Harvest::empty();
         let paused = holds.paused.take();
         let paused = paused.filter(|paused| paused.at.elapsed() < PATIENCE);
+        let spent = paused
+            .as_ref()
+            .map_or(Duration::ZERO, |paused| paused.spent);
         let (mut answers, mut left) = match paused {
             Some(paused) => (paused.answers, Some((paused.index, paused.walk))),
             None => Default::default(),
@@ -254,6 +260,7 @@ impl Plan {
                     harvest.paused = true;
                     holds.paused = Some(Paused {
                         at: Instant::now(),
+                        spent,
                         answers: harvest.answers.clone(),
                         index,
                         walk,
@@ -287,6 +294,10 @@ impl Plan {
             });
         }
         harvest.cost.duration = started.elapsed().saturating_sub(harvest.rested);
+        harvest.spent = spent + harvest.cost.duration;
+        if let Some(paused) = &mut holds.paused {
+            paused.spent = harvest.spent;
+        }
         harvest.at = Instant::now();
         let kept = harvest.kept.values().map(|kept| kept.at);
         let answers = harvest.answers.values().map(|answer| answer.at);
@@ -307,6 +318,7 @@ impl Harvest {
             kept: BTreeMap::new(),
             answers: BTreeMap::new(),
             paused: false,
+            spent: Duration::ZERO,
             rested: Duration::ZERO,
         }
     }

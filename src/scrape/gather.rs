@@ -21,6 +21,11 @@ const STALE: u32 = 10;
 /// How long before a value that could not be refreshed is tried again, if its TTL is longer.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// What runs in pieces rests this many times as long as it took, so that it takes a fiftieth of
+/// the time at most; but no longer than this.
+const REST: u32 = 50;
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
 /// What a scrape has of one collector on one database.
 pub struct Gathered {
     pub collector: &'static str,
@@ -172,7 +177,7 @@ impl Target {
                 false if warm => ttl.min(RETRY),
                 false => ttl.min(RETRY.max(self.config.databases.interval)),
             };
-            at.elapsed() >= wait
+            at.elapsed() >= wait.max(rest(plan, &harvest))
         })
     }
 
@@ -323,10 +328,11 @@ impl Target {
                 let ttl = self.ttl(plan, warm).max(self.config.databases.interval);
                 let unit = self.units().get(&key).cloned();
                 let latest = unit.and_then(|unit| unit.cell.latest());
+                let fresh = |at: Instant, harvest: &Harvest| {
+                    at.elapsed() < (ttl * STALE).max(rest(plan, harvest) * 2)
+                };
                 let outcome = match (latest, &known.failure) {
-                    (Some((at, harvest)), _) if at.elapsed() < ttl * STALE => {
-                        Outcome::Remembered(harvest)
-                    }
+                    (Some((at, harvest)), _) if fresh(at, &harvest) => Outcome::Remembered(harvest),
                     (_, Some((reason, _))) => Outcome::Missing(*reason),
                     // It has been seen, only not with this collector: the next scrape has it.
                     (_, None) if known.visited.is_some() && !warm => continue,
@@ -355,5 +361,13 @@ impl Target {
             }
         }
         gathered
+    }
+}
+
+/// How long a collector rests after a run.
+fn rest(plan: &Plan, harvest: &Harvest) -> Duration {
+    match plan.in_pieces() {
+        true => (harvest.spent * REST).min(LONGEST_REST),
+        false => Duration::ZERO,
     }
 }
