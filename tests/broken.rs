@@ -29,7 +29,7 @@ async fn what_breaks_it_is_told(major: u32, version: &str) {
     let admin = Person::log_in(&made, "person0").await;
 
     a_background_update_stands_still(&server, &exporter, &admin).await;
-    a_purge_dies(&server, &exporter, &admin, &synapse).await;
+    its_work_is_left_half_done(&server, &exporter, admin, &synapse).await;
     a_sequence_is_set_back(&server, &exporter, synapse, version).await;
 }
 
@@ -60,18 +60,28 @@ async fn a_background_update_stands_still(server: &Postgres, exporter: &Exporter
     is(exporter, hash, &[], idle).await;
 }
 
-/// Synapse is killed in the midst of a purge: its task stays active, and its lock is held by nobody.
-async fn a_purge_dies(server: &Postgres, exporter: &Exporter, admin: &Person, synapse: &Synapse) {
+/// Synapse is killed in the midst of a purge and of a message: the task of the purge stays active, its
+/// lock is held by nobody, and notifications stay staged.
+async fn its_work_is_left_half_done(
+    server: &Postgres,
+    exporter: &Exporter,
+    admin: Person,
+    synapse: &Synapse,
+) {
     let purge = [("action", "purge_history"), ("status", "active")];
     let lock = [("lock_name", "purge_pagination_lock"), ("mode", "write")];
     let [tasks, locks, stale] = ["scheduled_tasks", "worker_locks", "worker_locks_stale"]
         .map(|name| format!("synapse_db_{name}"));
     is(exporter, &tasks, &purge, None).await;
     is(exporter, &locks, &lock, None).await;
-    let _holder = hold(server, "rejections").await;
-    let rooms = "/_synapse/admin/v1/rooms";
+    let _holders = [
+        hold(server, "rejections").await,
+        hold(server, "stream_ordering_to_exterm").await,
+    ];
+    // The admin is in the public one alone.
+    let rooms = "/_synapse/admin/v1/rooms?order_by=public&dir=b";
     let rooms = admin.asks("GET", rooms, &Value::Null).await;
-    let room = rooms["rooms"][0]["room_id"].as_str().unwrap();
+    let [public, other] = [0, 1].map(|at| rooms["rooms"][at]["room_id"].as_str().unwrap());
     let now = "SELECT (extract(epoch FROM now()) * 1000)::bigint";
     let now: u64 = server
         .value("postgres", now)
@@ -79,13 +89,22 @@ async fn a_purge_dies(server: &Postgres, exporter: &Exporter, admin: &Person, sy
         .unwrap()
         .parse()
         .unwrap();
-    let path = format!("/_synapse/admin/v1/purge_history/{room}");
+    let path = format!("/_synapse/admin/v1/purge_history/{other}");
     let all = json!({ "purge_up_to_ts": now, "delete_local_events": true });
     admin.asks("POST", &path, &all).await;
     somebody_waits_for(server, "rejections").await;
     is(exporter, &tasks, &purge, Some(1.0)).await;
     is(exporter, &locks, &lock, Some(1.0)).await;
     is(exporter, &stale, &lock, Some(0.0)).await;
+
+    let staged = "synapse_db_push_actions_staged";
+    is(exporter, staged, &[], Some(0.0)).await;
+    let path = format!("/_matrix/client/v3/rooms/{public}/send/m.room.message/1");
+    let message = json!({ "msgtype": "m.text", "body": "never sent" });
+    let sending = tokio::spawn(async move { admin.asks("PUT", &path, &message).await });
+    // Two others are in the room.
+    is(exporter, staged, &[], Some(2.0)).await;
+    sending.abort();
 
     synapse.kill();
     let gone = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'synapse_user' AND state <> 'active'";
@@ -98,6 +117,7 @@ async fn a_purge_dies(server: &Postgres, exporter: &Exporter, admin: &Person, sy
     server.sql("synapse", later).await;
     is(exporter, &stale, &lock, Some(1.0)).await;
     is(exporter, &tasks, &purge, Some(1.0)).await;
+    is(exporter, staged, &[], Some(2.0)).await;
     let age = "synapse_db_scheduled_tasks_active_oldest_age_seconds";
     assert!(value(exporter, age, &purge[..1]).await > Some(0.0));
 }
@@ -112,7 +132,8 @@ async fn a_sequence_is_set_back(
     let behind = "synapse_db_sequence_behind";
     let sequence = [("sequence_name", "events_stream_seq")];
     is(exporter, behind, &sequence, Some(0.0)).await;
-    let set_back = "SELECT setval('events_stream_seq', last_value - 5) FROM events_stream_seq";
+    let set_back = "SELECT setval('events_stream_seq', max(stream_id) - 5)
+                      FROM stream_positions WHERE stream_name = 'events'";
     server.sql("synapse", set_back).await;
     is(exporter, behind, &sequence, Some(5.0)).await;
     let said = synapse.restart_in_vain(version).await;
