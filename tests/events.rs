@@ -119,6 +119,15 @@ async fn a_scrape_costs_the_same_however_many_events_there_are() {
     );
     assert!(once.0 < 500.0, "{once:?}");
 
+    // As after a restore, before anybody has analyzed the table.
+    let forget = "DELETE FROM pg_statistic WHERE starelid = 'events'::regclass";
+    server.sql("synapse", forget).await;
+    let unknown = work_of_a_scrape(&server, &exporter).await;
+    assert!(
+        unknown.0 < once.0 * 1.2 + 10.0,
+        "blocks and rows: {once:?}, then {unknown:?}"
+    );
+
     let seen = watcher.stop().await;
     assert_eq!(seen.idle_with_snapshot, 0, "{seen:?}");
     assert!(seen.looks > 100 && seen.longest < 1.5, "{seen:?}");
@@ -246,7 +255,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores() {
 async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
     let mut primary = synapses_schema(18).await;
     make_history(&primary, 20_000).await;
-    let standby = primary.standby().start().await;
+    let mut standby = primary.standby().start().await;
     let folder = scratch();
     let state = format!("state_dir: {}", folder.path().display());
     let yaml = format!("{EAGER}\n{state}");
@@ -260,6 +269,12 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
     assert_exact(&on_standby, &primary).await;
     assert_exact(&before, &primary).await;
     before.stop().await;
+
+    // It replays again what it had replayed.
+    standby.stop_immediate().await;
+    standby.restart().await;
+    assert_exact(&on_standby, &primary).await;
+    assert!(!on_standby.output().contains("counted anew"));
 
     primary.stop().await;
     standby.promote().await;

@@ -164,14 +164,16 @@ impl Count {
             let (look, events, pieces) = self.inner().question();
             if look {
                 let (header, estimate) = survey.look(events).await?;
-                self.inner()
-                    .looked(system, &header, estimate, &self.settings);
+                let mut inner = self.inner();
+                inner.follow(system, &header)?;
+                inner.looked(system, &header, estimate, &self.settings);
                 continue;
             }
             let found = survey.tails(events, &pieces).await;
             let mut inner = self.inner();
             match found {
                 Ok((header, tails)) => {
+                    inner.follow(system, &header)?;
                     if let Some(served) = inner.take(system, &header, &tails, &self.settings) {
                         return Ok(served);
                     }
@@ -300,9 +302,29 @@ impl Inner {
         )
     }
 
+    /// Lets a standby catch up that was restarted, or that the exporter has come to from another
+    /// server: its history is the same.
+    fn follow(&self, system: &str, header: &Header) -> Result<(), QueryError> {
+        let identity = self.state.as_ref().map(|state| &state.identity);
+        let behind = identity.is_some_and(|known| {
+            known.is_of(system, header)
+                && known.timeline == header.timeline
+                && header.standby
+                && header.lsn < known.lsn
+        });
+        match behind {
+            false => Ok(()),
+            true => Err(QueryError::Unavailable(
+                Reason::RecoveryConflict,
+                "the standby has yet to replay what was counted before".to_owned(),
+            )),
+        }
+    }
+
     /// What is known goes on from here, or begins.
     fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Events) {
         self.look = false;
+        let all = std::mem::take(&mut self.shorten);
         let at = moment(header, settings);
         if !self.judge(system, header, estimate, &at) {
             return;
@@ -312,7 +334,6 @@ impl Inner {
             // No counter tells what was deleted while nobody looked.
             state.buckets.soil();
         }
-        let all = std::mem::take(&mut self.shorten);
         state.buckets.shorten(header.ends, &at, all);
         if let Guess::Planner { rows, shares } = &mut state.guess {
             (*rows, *shares) = (estimate.rows, estimate.shares);
@@ -518,11 +539,14 @@ impl State {
 }
 
 impl Identity {
+    fn is_of(&self, system: &str, header: &Header) -> bool {
+        (self.system.as_str(), self.database, self.relation)
+            == (system, header.database, header.relation)
+    }
+
     /// Compares what is known with what is true now, and takes it in.
     fn judge(&mut self, system: &str, header: &Header) -> Verdict {
-        let same = (self.system.as_str(), self.database, self.relation)
-            == (system, header.database, header.relation);
-        if !same {
+        if !self.is_of(system, header) {
             return Verdict::Other;
         }
         if self.timeline != header.timeline {

@@ -299,20 +299,24 @@ fn header(events: [Option<u64>; 2]) -> String {
 }
 
 fn tail(origin: Origin, pieces: &[u64]) -> String {
-    let (position, newest, order) = match origin {
-        Origin::Live => ("stream_ordering", "max(stream_ordering)", ">= "),
-        Origin::Backfill => ("-stream_ordering", "min(stream_ordering)", "<= -"),
+    let (position, newest) = match origin {
+        Origin::Live => ("stream_ordering", "max(stream_ordering)"),
+        Origin::Backfill => ("-stream_ordering", "min(stream_ordering)"),
     };
     let begins: Vec<_> = pieces.iter().map(u64::to_string).collect();
     format!(
         "SELECT width_bucket({position}, '{{{}}}'::bigint[]), {newest}, {COUNTS}
   FROM {{schema}}.events
- WHERE stream_ordering {order}{}
+ WHERE {}
  GROUP BY 1",
         begins.join(","),
-        pieces[0]
+        within(origin, pieces[0], END)
     )
 }
+
+/// Beyond every position. With both ends a range is taken for a small one where the planner knows
+/// nothing of the table, and read by the index.
+const END: u64 = i64::MAX as u64;
 
 fn within(origin: Origin, from: u64, to: u64) -> String {
     match origin {
