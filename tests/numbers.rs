@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
-use super::support::postgres::Postgres;
+use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
@@ -105,6 +105,46 @@ async fn numbers_are_right(major: u32, version: &str) {
     let events = ("events_stream_seq".to_owned(), newest - 3.0);
     assert_eq!(behind(&page, "synapse"), [events]);
     assert_eq!(behind(&page, "made_elsewhere"), []);
+}
+
+/// A column that is cast has no index. What is aggregated or served is no condition.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_are_compared_as_bigint_and_never_as_numeric() {
+    let server = Postgres::start(18).await;
+    let (_synapse, _) = Synapse::start(&server, NEW).await;
+    let client = server.client("synapse", "postgres").await;
+    // `(creation_ts)::numeric`
+    let casts_a_column = |line: &str| {
+        let casts = [")::numeric", ")::double precision"];
+        casts.iter().any(|cast| {
+            let mut before = line.split(cast).collect::<Vec<_>>();
+            before.pop();
+            before.iter().any(|text| {
+                let (_, name) = text.rsplit_once('(').unwrap();
+                name.chars()
+                    .all(|c| c.is_alphanumeric() || "_.\"".contains(c))
+            })
+        })
+    };
+    let naive = "SELECT FROM users WHERE creation_ts > extract(epoch FROM now())";
+    let plan = rows(&client, &format!("EXPLAIN {naive}")).await;
+    assert!(
+        plan.iter()
+            .flatten()
+            .flatten()
+            .any(|line| casts_a_column(line))
+    );
+    let queries = collectors::synapse::all()
+        .into_iter()
+        .flat_map(|one| one.queries);
+    let statements = queries.flat_map(|query| query.statements.into_iter().map(|(_, sql)| sql));
+    for sql in statements.filter(|sql| sql.contains("{schema}")) {
+        let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
+        let plan = rows(&client, &format!("EXPLAIN {sql}")).await;
+        for line in plan.iter().flatten().flatten() {
+            assert!(!casts_a_column(line), "{sql}: {line}");
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod support;
 
 mod bed;
+mod broken;
 mod budget;
 mod catalogue;
 mod cli;

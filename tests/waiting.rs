@@ -13,18 +13,15 @@ use tokio::task::JoinHandle;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
-use super::support::http::send;
+use super::support::person::Person;
 use super::support::postgres::Postgres;
 use super::support::process::wait_for;
 use super::support::roles::Role;
-use super::support::synapse::{Made, NEW, OLD, Synapse};
+use super::support::synapse::{NEW, OLD, Synapse};
 
 /// All is read again in each scrape, or nearly so.
 const FRESH: &str = "collectors: { synapse_to_device: { ttl: 1ms }, synapse_queues: { ttl: 1ms }, \
                      synapse_device_lists: { ttl: 1ms }, synapse_cleanup: { ttl: 1ms } }";
-
-/// Of everybody in the traffic.
-const PASSWORD: &str = "correct horse battery staple";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_seen_on_13() {
@@ -154,57 +151,6 @@ async fn waits(exporter: &Exporter, metric: &str, wanted: f64) {
         value(exporter.scrape().await) == Some(wanted)
     })
     .await;
-}
-
-/// A user, on one device.
-struct Person {
-    homeserver: SocketAddr,
-    name: String,
-    device: String,
-    token: String,
-}
-
-impl Person {
-    async fn log_in(made: &Made, name: &str) -> Self {
-        let homeserver = made.url.strip_prefix("http://").unwrap();
-        let nobody = Self {
-            homeserver: homeserver.parse().unwrap(),
-            name: String::new(),
-            device: String::new(),
-            token: String::new(),
-        };
-        let login = json!({
-            "type": "m.login.password",
-            "identifier": { "type": "m.id.user", "user": name },
-            "password": PASSWORD,
-        });
-        let login = nobody
-            .asks("POST", "/_matrix/client/v3/login", &login)
-            .await;
-        let [name, device, token] =
-            ["user_id", "device_id", "access_token"].map(|key| login[key].as_str().unwrap().into());
-        Self {
-            name,
-            device,
-            token,
-            ..nobody
-        }
-    }
-
-    async fn asks(&self, method: &str, path: &str, body: &Value) -> Value {
-        let token = format!("Bearer {}", self.token);
-        let mut headers = vec![("Content-Type", "application/json")];
-        if !self.token.is_empty() {
-            headers.push(("Authorization", &token));
-        }
-        let body = match body {
-            Value::Null => String::new(),
-            body => body.to_string(),
-        };
-        let answer = send(self.homeserver, method, path, &headers, &body).await;
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
-        serde_json::from_slice(&answer.body).unwrap()
-    }
 }
 
 /// A bridge that takes what Synapse sends, or refuses it.

@@ -192,6 +192,22 @@ pub const LEFT: &[Left] = &[
         ],
     ),
     (
+        "a membership is the last word, and not the history",
+        "INSERT INTO room_memberships
+                (event_id, user_id, sender, room_id, membership)
+         SELECT 'membership ' || n, '@one:demo.test', '@one:demo.test', '!one', membership
+           FROM (VALUES (1, 'invite'), (2, 'join'), (3, 'leave'), (4, 'join'))
+                AS history (n, membership);
+         DELETE FROM local_current_membership;
+         INSERT INTO local_current_membership (room_id, user_id, event_id, membership)
+         VALUES ('!one', '@one:demo.test', 'membership 4', 'join')",
+        &[(
+            "synapse_db_local_memberships",
+            &[("membership", "join")],
+            1.0,
+        )],
+    ),
+    (
         "who made a room: from version 12 on its id does not say so",
         "UPDATE rooms SET creator = '@one:not.demo.test'
           WHERE room_id <> (SELECT min(room_id) FROM rooms);

@@ -13,6 +13,7 @@
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
+//! - [`person`]: somebody who uses it
 //! - [`large`]: a large Synapse without traffic
 //! - [`verdict`]: what a page says of the scrape that made it
 //! - [`watch`]: what can be seen of a server from outside
@@ -28,6 +29,7 @@ pub mod exporter;
 pub mod exposition;
 pub mod http;
 pub mod large;
+pub mod person;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::postgres::Postgres;
-use super::process::{Process, User, command, deps, scratch};
+use super::process::{Process, User, children, command, deps, scratch};
 
 /// The newest that is pinned; needs PostgreSQL 14 or later.
 pub const NEW: &str = "1.163.2";
@@ -156,7 +156,30 @@ impl Synapse {
         Self::run(version, self.place.clone(), self.folder.clone()).await
     }
 
+    /// Kills Synapse itself, as the system does where memory runs out.
+    pub fn kill(&self) {
+        for (synapse, _) in children(self.process.pid()) {
+            kill_process(synapse, Signal::KILL).unwrap();
+        }
+    }
+
+    /// Ends it and starts it again, in vain; what it says.
+    pub async fn restart_in_vain(self, version: &str) -> String {
+        self.process.signal(Signal::TERM);
+        self.process.wait_for_end().await;
+        let again = Self::launch(version, self.place.clone(), self.folder.clone());
+        let status = again.process.wait_for_end().await;
+        assert!(!status.success(), "{}", again.process.output());
+        again.process.output()
+    }
+
     async fn run(version: &str, place: Place, folder: Arc<TempDir>) -> (Self, Made) {
+        let synapse = Self::launch(version, place, folder);
+        let made = synapse.summary(0).await;
+        (synapse, made)
+    }
+
+    fn launch(version: &str, place: Place, folder: Arc<TempDir>) -> Self {
         let python = deps().join(format!("synapse-{version}/bin/python"));
         assert!(
             python.exists(),
@@ -174,13 +197,11 @@ impl Synapse {
         if let Some(bridge) = &place.bridge {
             command.arg("--bridge-url").arg(bridge);
         }
-        let synapse = Self {
+        Self {
             process: Process::start(command),
             folder,
             place,
-        };
-        let made = synapse.summary(0).await;
-        (synapse, made)
+        }
     }
 
     /// Sends messages until [`Self::hush`]; returns when one has been sent.
