@@ -114,6 +114,8 @@ class Thorough(Traffic):
     def _ask_who_is_gone(self, person: Client):
         """Of a server that cannot be reached."""
         person.post(f"{CLIENT}/keys/query", {"device_keys": {"@somebody:gone.invalid": []}})
+        destinations = f"{ADMIN}/v1/federation/destinations"
+        self._homeserver.process.wait_until(lambda: self._admin.get(destinations)["total"])
 
     def _wait_for_statistics(self) -> Counter:
         """The memberships in the state of the rooms where somebody is, once Synapse's statistics have as much state."""
