@@ -174,8 +174,17 @@ async fn work_of_a_scrape(server: &Postgres, exporter: &Exporter) -> (f64, f64) 
 /// The count goes on over a restart of the exporter, and is right after whatever happens to the
 /// server.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_count_outlives_restarts_resets_crashes_and_restores() {
-    let mut server = synapses_schema(18).await;
+async fn the_count_outlives_restarts_resets_crashes_and_restores_on_14() {
+    the_count_outlives_restarts_resets_crashes_and_restores(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_outlives_restarts_resets_crashes_and_restores_on_18() {
+    the_count_outlives_restarts_resets_crashes_and_restores(18).await;
+}
+
+async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
+    let mut server = synapses_schema(major).await;
     make_history(&server, 20_000).await;
     let folder = scratch();
     let yaml = &format!("{EAGER}\nstate_dir: {}", folder.path().display());
@@ -249,11 +258,20 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores() {
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_is_right_on_a_standby_and_after_a_fail_over_on_14() {
+    the_count_is_right_on_a_standby_and_after_a_fail_over(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_count_is_right_on_a_standby_and_after_a_fail_over_on_18() {
+    the_count_is_right_on_a_standby_and_after_a_fail_over(18).await;
+}
+
 /// A standby counts as its primary does, but for the counter of deletes; once promoted, it has
 /// that too.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_count_is_right_on_a_standby_and_after_a_fail_over() {
-    let mut primary = synapses_schema(18).await;
+async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
+    let mut primary = synapses_schema(major).await;
     make_history(&primary, 20_000).await;
     let mut standby = primary.standby().start().await;
     let folder = scratch();
