@@ -15,4 +15,3 @@ mod locks;
 mod migrations;
 mod pages;
 mod together;
-mod turns;

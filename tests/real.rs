@@ -31,5 +31,6 @@ mod rights;
 mod schema;
 mod split;
 mod synapse;
+mod turns;
 mod values;
 mod waiting;

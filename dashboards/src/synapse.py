@@ -151,10 +151,11 @@ def now() -> list:
         stat(
             "Its schema is",
             """Version of the schema. It rises with upgrades of Synapse; each rise is marked in the
-            graphs.""",
+            graphs. Two copies of a database that differ in it are no copies any more.""",
             "max(synapse_db_schema_version{db})",
             "none",
             steps=((None, BLUE),),
+            runbook="SynapseSchemaDiffers",
         ),
         stat(
             "Can go back to schema",
@@ -737,25 +738,13 @@ def schema() -> list:
     """Whether what lies under Synapse is sound, and what each part of it takes."""
     return [
         stat(
-            "Schema version",
-            """Of Synapse's tables. It rises with an upgrade; two copies of a database that differ in
-            it are no copies any more.""",
-            "max(synapse_db_schema_version{db})",
-            runbook="SynapseSchemaDiffers",
-        ),
-        stat(
-            "Rolls back to",
-            """The oldest version of the schema whose Synapse still runs on these tables. A release
-            that is older refuses to start: back to it leads only a restore.""",
-            "max(synapse_db_schema_compat_version{db})",
-        ),
-        stat(
             "Locale",
             """Synapse supports C alone: another one may sort otherwise after an upgrade of the
             system, and then every index on text is corrupt. Changed means that it has happened.""",
             "max(synapse_db_locale_unsafe{db}) + 2 * (max(synapse_db_locale_changed{db}) or vector(0))",
             says={0: ("C", GREEN), 1: ("not C", ORANGE), 2: ("changed", RED), 3: ("changed", RED)},
             runbook="SynapseLocaleUnsafe",
+            width=6,
         ),
         stat(
             "Writes that fail",
@@ -766,6 +755,7 @@ def schema() -> list:
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, RED)),
             runbook="PostgresReplicaIdentityMissing",
+            width=6,
         ),
         stat(
             "Invalid indexes",
@@ -774,6 +764,7 @@ def schema() -> list:
             "sum(pg_indexes_invalid{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
+            width=6,
         ),
         stat(
             "Grants missing",
@@ -783,6 +774,7 @@ def schema() -> list:
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
             runbook="PostgresExporterPrivilegeMissing",
+            width=6,
         ),
         graph(
             "What takes the space?",
