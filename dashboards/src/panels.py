@@ -105,14 +105,13 @@ def stat(
     says: dict | None = None,
     label: str = "",
     decimals: int | None = None,
-    width: int = 4,
     **common_to_all,
 ):
     """One number. `steps` are the values from which a color holds; `says` maps values to words;
     `label` is shown instead of the value. It is the value of this moment, or none: an old one would
     look well while the server is down."""
     panel = (
-        _begin(stat_panel.Panel(), title, about, width, 4, **common_to_all)
+        _begin(stat_panel.Panel(), title, about, 4, 4, **common_to_all)
         .unit(unit)
         .thresholds(_steps(steps))
         .color_scheme(dashboard.FieldColor().mode(d.FieldColorModeId.THRESHOLDS))
