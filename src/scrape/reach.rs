@@ -154,7 +154,10 @@ impl Target {
             {
                 // A warm connection that has ended since, as after a restart: the server itself
                 // may be well.
-                Err(error) if error.reason() == Reason::Connection && warm > 0 => warm -= 1,
+                Err(error) if error.reason() == Reason::Connection && warm > 0 => {
+                    warm -= 1;
+                    lease.discard();
+                }
                 other => return Ok(other?),
             }
         }

@@ -67,6 +67,14 @@ impl Lease {
         self.busy = false;
         result
     }
+
+    /// Ends a connection that has broken. It may not know so itself yet, and would be taken for
+    /// sound.
+    pub fn discard(mut self) {
+        if let Some(Connection::Pooled(object)) = self.connection.take() {
+            drop(Object::take(object));
+        }
+    }
 }
 
 impl Drop for Lease {
