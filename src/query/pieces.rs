@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::message::Message;
-use super::plan::{Reader, RowSamples, by_metric};
+use super::rows::{Reader, RowSamples, by_metric};
 use super::{Harvest, Pieces, QueryError, Reason};
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 

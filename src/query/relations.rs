@@ -7,15 +7,15 @@
 //! timeout; then the locks are read again, and what is left of the chunk is tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_postgres::Client;
 
+use super::harvest::Kept;
 use super::message::Message;
-use super::plan::{Cost, Reader, snapshot_of};
-use super::{Harvest, QueryError, Reason, Scope, Skip};
-use crate::snapshot::{Metric, Sample, Snapshot};
+use super::rows::{Reader, snapshot_of};
+use super::{Cost, Harvest, QueryError, Reason, Scope, Skip};
+use crate::snapshot::Snapshot;
 
 /// Stands for an `oid[]` of tables.
 pub const PLACEHOLDER: &str = "{relations}";
@@ -25,14 +25,6 @@ const CHUNK: usize = 200;
 
 /// How often a chunk is tried after a lock timeout.
 const RETRIES: u32 = 2;
-
-/// The samples of one table, and when they were read.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// When they were read.
-    pub at: Instant,
-    samples: Vec<(Arc<Metric>, Sample)>,
-}
 
 /// Every table that is not a system's or a session's own, and whether it is to be left out.
 const TABLES: &str = "

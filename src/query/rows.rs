@@ -1,0 +1,283 @@
+//! What comes back: the rows of a statement become samples.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use super::message::{Cells, Message};
+use super::{ColumnKind, Context, Cost, Merge, Query, QueryError};
+use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
+
+/// What of a query does not change from run to run.
+#[derive(Debug)]
+pub(super) struct QueryPlan {
+    pub labels: Vec<Arc<str>>,
+    /// For each column, its metric, if it has one.
+    pub metrics: Vec<Option<Arc<Metric>>>,
+}
+
+impl QueryPlan {
+    /// Makes the parts ready.
+    pub fn new(query: &Query) -> Self {
+        let metrics = query
+            .columns
+            .iter()
+            .map(|column| {
+                let kind = match column.kind {
+                    ColumnKind::Counter => Kind::Counter,
+                    ColumnKind::Gauge => Kind::Gauge,
+                    ColumnKind::Untyped => Kind::Untyped,
+                    ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => return None,
+                };
+                Some(Metric::new(&query.metric_name(column), kind, column.help))
+            })
+            .collect();
+        let labels = query
+            .columns
+            .iter()
+            .map(|column| column.name.into())
+            .collect();
+        Self { labels, metrics }
+    }
+}
+
+/// The samples of one row.
+#[derive(Clone, Debug)]
+pub(super) struct RowSamples {
+    /// The table that the row tells of, in a statement that runs in chunks.
+    pub relation: Option<u32>,
+    pub samples: Vec<(Arc<Metric>, Sample)>,
+}
+
+/// Reads the rows of one query, in one message or in several.
+pub(super) struct Reader<'a> {
+    pub query: &'a Query,
+    pub plan: &'a QueryPlan,
+    pub context: &'a Context<'a>,
+}
+
+/// Where the columns of a query stand in a result.
+struct Columns {
+    /// Column of the definition, position in the result.
+    labels: Vec<(usize, usize)>,
+    values: Vec<(usize, usize)>,
+    name: Option<usize>,
+    help: Option<usize>,
+    relation: Option<usize>,
+}
+
+impl Reader<'_> {
+    /// Sends one statement and reads its rows.
+    pub async fn read(
+        &self,
+        client: &Client,
+        sql: &str,
+        cost: &mut Cost,
+    ) -> Result<Vec<RowSamples>, QueryError> {
+        cost.statements += 1;
+        let message = Message {
+            sql,
+            timeout: self.context.timeout(self.query.scope),
+        };
+        let text_columns: Vec<_> = self
+            .columns_now()
+            .filter(|(_, kind)| {
+                matches!(
+                    kind,
+                    ColumnKind::Label | ColumnKind::Name | ColumnKind::Help
+                )
+            })
+            .map(|(index, _)| self.query.columns[index].name)
+            .collect();
+        let mut reading = Reading::default();
+        message
+            .send_any_text(
+                client,
+                &text_columns,
+                &mut reading,
+                |reading| *reading = Reading::default(),
+                |reading, cells| self.row(reading, cells),
+            )
+            .await?;
+        cost.rows += reading.rows.len() as u64 + reading.cut;
+        cost.cut += reading.cut;
+        Ok(reading.rows)
+    }
+
+    fn row(&self, reading: &mut Reading, cells: Cells<'_>) -> Result<(), QueryError> {
+        if reading.rows.len() >= self.context.limit {
+            reading.cut += 1;
+            return Ok(());
+        }
+        let columns = match &reading.columns {
+            Some(columns) => columns,
+            None => reading.columns.insert(self.locate(cells)?),
+        };
+        let row = self.samples(columns, cells)?;
+        reading.rows.push(row);
+        Ok(())
+    }
+
+    /// The columns that this version's statement returns.
+    fn columns_now(&self) -> impl Iterator<Item = (usize, ColumnKind)> {
+        self.query
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.versions.contains(self.context.version))
+            .map(|(index, column)| (index, column.kind))
+    }
+
+    fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
+        let mut columns = Columns {
+            labels: Vec::new(),
+            values: Vec::new(),
+            name: None,
+            help: None,
+            relation: cells.position("relid"),
+        };
+        for (index, kind) in self.columns_now() {
+            let name = self.query.columns[index].name;
+            let position = cells
+                .position(name)
+                .ok_or(QueryError::MissingColumn(name))?;
+            match kind {
+                ColumnKind::Label => columns.labels.push((index, position)),
+                ColumnKind::Counter | ColumnKind::Gauge | ColumnKind::Untyped => {
+                    columns.values.push((index, position));
+                }
+                ColumnKind::Name => columns.name = Some(position),
+                ColumnKind::Help => columns.help = Some(position),
+            }
+        }
+        Ok(columns)
+    }
+
+    fn samples(&self, columns: &Columns, cells: Cells<'_>) -> Result<RowSamples, QueryError> {
+        let mut pairs = Vec::with_capacity(columns.labels.len());
+        for (index, position) in &columns.labels {
+            let value = cells.text(*position)?.unwrap_or_default();
+            pairs.push((self.plan.labels[*index].clone(), Arc::<str>::from(value)));
+        }
+        let all: Labels = pairs.as_slice().into();
+        let mut samples = Vec::with_capacity(columns.values.len());
+        for (index, position) in &columns.values {
+            let column = &self.query.columns[*index];
+            let Some(value) = cells.number(*position, column.name)? else {
+                continue;
+            };
+            let labels = match column.labels {
+                None => all.clone(),
+                Some(names) => pairs
+                    .iter()
+                    .filter(|(name, _)| names.contains(&&**name))
+                    .cloned()
+                    .collect(),
+            };
+            let metric = match (columns.name, &self.plan.metrics[*index]) {
+                (Some(name), Some(metric)) => {
+                    self.metric_of_row(metric.kind, name, columns.help, cells)?
+                }
+                (None, Some(metric)) => Some(metric.clone()),
+                (_, None) => None,
+            };
+            if let Some(metric) = metric {
+                samples.push((metric, Sample { labels, value }));
+            }
+        }
+        let relation = match columns.relation {
+            Some(position) => cells.number(position, "relid")?.map(|oid| oid as u32),
+            None => None,
+        };
+        Ok(RowSamples { relation, samples })
+    }
+
+    /// The metric that a row names itself.
+    fn metric_of_row(
+        &self,
+        kind: Kind,
+        name: usize,
+        help: Option<usize>,
+        cells: Cells<'_>,
+    ) -> Result<Option<Arc<Metric>>, QueryError> {
+        let Some(name) = cells.text(name)? else {
+            return Ok(None);
+        };
+        let name = format!("{}_{name}", self.query.prefix);
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+        {
+            return Ok(None);
+        }
+        let help = match help {
+            Some(position) => cells.text(position)?.unwrap_or_default(),
+            None => Default::default(),
+        };
+        Ok(Some(Metric::new(&name, kind, &help)))
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    columns: Option<Columns>,
+    rows: Vec<RowSamples>,
+    cut: u64,
+}
+
+/// The samples of one query, or of one piece of it.
+pub(super) fn snapshot_of(
+    samples: impl Iterator<Item = (Arc<Metric>, Sample)>,
+    merge: Merge,
+) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for (metric, samples) in by_metric(samples) {
+        let samples = match merge {
+            Merge::Drop => samples,
+            Merge::Max => largest(samples),
+        };
+        snapshot.extend(&metric, samples);
+    }
+    snapshot
+}
+
+/// The samples of each metric, in their order.
+pub(super) fn by_metric(
+    samples: impl Iterator<Item = (Arc<Metric>, Sample)>,
+) -> Vec<(Arc<Metric>, Vec<Sample>)> {
+    let mut groups: Vec<(Arc<Metric>, Vec<Sample>)> = Vec::new();
+    let mut last = 0;
+    for (metric, sample) in samples {
+        // A row's metrics follow each other, and so do the rows.
+        let here = |at: usize| {
+            groups
+                .get(at)
+                .is_some_and(|group| Arc::ptr_eq(&group.0, &metric))
+        };
+        let at = [last + 1, 0].into_iter().find(|at| here(*at));
+        last = at
+            .or_else(|| (0..groups.len()).find(|at| here(*at)))
+            .unwrap_or(groups.len());
+        match groups.get_mut(last) {
+            Some((_, group)) => group.push(sample),
+            None => groups.push((metric, vec![sample])),
+        }
+    }
+    groups
+}
+
+/// The largest of the samples with the same labels.
+fn largest(samples: Vec<Sample>) -> Vec<Sample> {
+    let mut largest: HashMap<Labels, f64> = HashMap::with_capacity(samples.len());
+    for Sample { labels, value } in samples {
+        largest
+            .entry(labels)
+            .and_modify(|known| *known = known.max(value))
+            .or_insert(value);
+    }
+    let samples = largest.into_iter();
+    samples
+        .map(|(labels, value)| Sample { labels, value })
+        .collect()
+}
