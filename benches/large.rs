@@ -40,7 +40,11 @@ const WARM_SCRAPES: u32 = 20;
 
 #[tokio::main]
 async fn main() {
-    let users = std::env::var("BENCH_USERS").map_or(1_000_000, |users| users.parse().unwrap());
+    let users = std::env::var("BENCH_USERS").map_or(1_000_000, |users| {
+        users
+            .parse()
+            .expect("BENCH_USERS is how many users there are to be, such as 50000")
+    });
     let server = large_synapse(users).await;
     let mut results = head(&server, users).await;
     let longest = refreshes(&server, &mut results).await;

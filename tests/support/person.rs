@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::http::send;
+use super::postgres::Postgres;
 use super::synapse::Made;
 
 /// Of everybody in the traffic.
@@ -23,9 +24,8 @@ pub struct Person {
 impl Person {
     /// Logs in somebody of the traffic, by the first part of the name.
     pub async fn log_in(made: &Made, name: &str) -> Self {
-        let homeserver = made.url.strip_prefix("http://").unwrap();
         let nobody = Self {
-            homeserver: homeserver.parse().unwrap(),
+            homeserver: homeserver(made),
             name: String::new(),
             device: String::new(),
             token: String::new(),
@@ -48,6 +48,23 @@ impl Person {
         }
     }
 
+    /// Goes on with the device that somebody of the traffic has, which may have keys.
+    pub async fn on_device(server: &Postgres, made: &Made, name: &str) -> Self {
+        let name = format!("@{name}:{}", made.server_name);
+        let device = format!(
+            "SELECT device_id, token FROM access_tokens \
+             WHERE user_id = '{name}' AND puppets_user_id IS NULL"
+        );
+        let mut devices = server.sql(&made.database, &device).await;
+        let mut device = devices.remove(0).into_iter().flatten();
+        Self {
+            homeserver: homeserver(made),
+            name,
+            device: device.next().unwrap(),
+            token: device.next().unwrap(),
+        }
+    }
+
     /// Sends a request, with this body unless it is null; the answer.
     pub async fn asks(&self, method: &str, path: &str, body: &Value) -> Value {
         let token = format!("Bearer {}", self.token);
@@ -63,4 +80,8 @@ impl Person {
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
         serde_json::from_slice(&answer.body).unwrap()
     }
+}
+
+fn homeserver(made: &Made) -> SocketAddr {
+    made.url.strip_prefix("http://").unwrap().parse().unwrap()
 }
