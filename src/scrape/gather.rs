@@ -269,6 +269,8 @@ impl Target {
         until: Until,
     ) -> Harvest {
         let name = plan.collector.name;
+        let previous = unit.cell.latest().map(|(_, harvest)| harvest);
+        let ttl = self.ttls[name];
         let context = Context {
             version: facts.version,
             standby: facts.standby,
@@ -276,11 +278,13 @@ impl Target {
             views: &facts.views,
             deadline: until.deadline,
             pause: until.pause,
-            keep: self.ttls[name] * STALE,
+            keep: match &previous {
+                Some(last) if !ttl.is_zero() => stale(plan, ttl, last),
+                _ => ttl * STALE,
+            },
             statement_cap: self.statement_cap,
             limit: self.limits[name],
         };
-        let previous = unit.cell.latest().map(|(_, harvest)| harvest);
         let mut holds = std::mem::take(&mut *lock(&unit.holds));
         let harvest = match &unit.count {
             Some(count) => {
@@ -328,9 +332,8 @@ impl Target {
                 let ttl = self.ttl(plan, warm).max(self.config.databases.interval);
                 let unit = self.units().get(&key).cloned();
                 let latest = unit.and_then(|unit| unit.cell.latest());
-                let fresh = |at: Instant, harvest: &Harvest| {
-                    at.elapsed() < (ttl * STALE).max(rest(plan, harvest) * 2)
-                };
+                let fresh =
+                    |at: Instant, harvest: &Harvest| at.elapsed() < stale(plan, ttl, harvest);
                 let outcome = match (latest, &known.failure) {
                     (Some((at, harvest)), _) if fresh(at, &harvest) => Outcome::Remembered(harvest),
                     (_, Some((reason, _))) => Outcome::Missing(*reason),
@@ -370,4 +373,9 @@ fn rest(plan: &Plan, harvest: &Harvest) -> Duration {
         true => (harvest.spent * REST).min(LONGEST_REST),
         false => Duration::ZERO,
     }
+}
+
+/// How old a value of a collector may get while it cannot be had anew.
+fn stale(plan: &Plan, ttl: Duration, last: &Harvest) -> Duration {
+    (ttl * STALE).max(rest(plan, last) * 2)
 }
