@@ -2,6 +2,7 @@
 //!
 //! - [`parse`]: a string in either form, taken apart into keys and values
 //! - [`keys`]: what each key means, and which environment variable stands in for it
+//! - [`parameters`]: what is taken and has no effect
 //! - [`password`]: where the password comes from, read anew at every connect
 //!
 //! ```
@@ -9,7 +10,7 @@
 //! let dsn = Dsn::parse("postgres://exporter@db.example/matrix?sslmode=verify-full")?
 //!     .with_defaults(&|variable| std::env::var(variable).ok())?;
 //! assert_eq!(dsn.address(), "db.example:5432");
-//! # Ok::<(), matrix_postgres_exporter::config::dsn::DsnError>(())
+//! # Ok::<(), matrix_postgres_exporter::config::dsn::DsnErrors>(())
 //! ```
 
 use std::collections::BTreeSet;
@@ -21,10 +22,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 mod keys;
+mod parameters;
 mod parse;
 pub mod password;
 
-use keys::{KEYS, Refusal};
+use keys::{KEYS, Key, Refusal};
+use parse::Word;
 use password::Password;
 
 /// Where a server's socket lies when nobody says: Debian's place, then PostgreSQL's own.
@@ -40,6 +43,10 @@ pub struct Dsn {
     password: Option<Password>,
     passfile: Option<PathBuf>,
     fallback_application_name: Option<String>,
+    /// Parameters of a session that have no effect.
+    parameters: Vec<String>,
+    /// What else has no effect, in sentences.
+    passed_over: Vec<String>,
     /// The name or place to connect to.
     pub(crate) host: Host,
     /// The address to connect to in place of the host's.
@@ -142,7 +149,11 @@ pub(crate) struct Keepalives {
 
 impl Dsn {
     /// Takes a connection string apart, a URI or `key=value` words. An empty one is a valid one.
-    pub fn parse(text: &str) -> Result<Self, DsnError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails with everything that is wrong, as far as the string can be read.
+    pub fn parse(text: &str) -> Result<Self, DsnErrors> {
         let mut dsn = Self {
             given: BTreeSet::new(),
             user: String::new(),
@@ -150,6 +161,8 @@ impl Dsn {
             password: None,
             passfile: None,
             fallback_application_name: None,
+            parameters: Vec::new(),
+            passed_over: Vec::new(),
             host: Host::Local,
             hostaddr: None,
             port: 5432,
@@ -174,22 +187,52 @@ impl Dsn {
                 user_timeout: Some(Duration::from_secs(15)),
             },
         };
-        for (key, value) in parse::pairs(text)? {
-            dsn.set(key, key.name, &value)?;
+        let mut errors = Vec::new();
+        for (word, value) in parse::pairs(text)? {
+            match word {
+                Word::Key(key) => errors.extend(dsn.set(key, &value).err().map(|refusal| {
+                    let key = key.name;
+                    match refusal {
+                        Refusal::Expected(expected) => DsnError::Value { key, expected },
+                        Refusal::Unsupported(why) => DsnError::Unsupported { key, why },
+                    }
+                })),
+                Word::Parameter(name) => dsn.parameters.push(name),
+                Word::Unknown(error) => errors.push(error),
+            }
         }
-        Ok(dsn)
+        match errors.is_empty() {
+            true => Ok(dsn),
+            false => Err(DsnErrors(errors)),
+        }
     }
 
     /// Fills what the string left open from libpq's environment variables, the home directory and
     /// libpq's defaults, then checks that the whole makes sense. `env` looks a variable up.
-    pub fn with_defaults(mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, DsnError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails with every variable that cannot have its value, or with what does not fit together.
+    pub fn with_defaults(
+        mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, DsnErrors> {
+        let mut errors = Vec::new();
         for key in KEYS {
             if let Some(variable) = key.variable
                 && !self.given.contains(key.name)
                 && let Some(value) = env(variable)
+                && let Err(refusal) = self.set(key, &value)
             {
-                self.set(key, variable, &value)?;
+                let sentence = match refusal {
+                    Refusal::Expected(expected) => format!("must be {expected}"),
+                    Refusal::Unsupported(why) => why.to_owned(),
+                };
+                errors.push(DsnError::Variable { variable, sentence });
             }
+        }
+        if !errors.is_empty() {
+            return Err(DsnErrors(errors));
         }
         if self.user.is_empty() {
             self.user = ["USER", "LOGNAME"]
@@ -211,6 +254,21 @@ impl Dsn {
         }
         self.check_tls()?;
         Ok(self)
+    }
+
+    /// What was taken and has no effect, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.passed_over.clone();
+        if !self.parameters.is_empty() {
+            let (have, names) = match self.parameters.len() {
+                1 => ("has", &self.parameters[0]),
+                _ => ("have", &self.parameters.join(", ")),
+            };
+            warnings.push(format!(
+                "{names} {have} no effect: every statement brings the settings that it needs"
+            ));
+        }
+        warnings
     }
 
     /// Replaces the role.
@@ -276,16 +334,18 @@ impl Dsn {
             .unwrap_or(Path::new(SOCKET_DIRECTORIES[0]))
     }
 
-    fn set(&mut self, key: &keys::Key, named: &'static str, value: &str) -> Result<(), DsnError> {
-        if value.is_empty() {
-            return Ok(());
+    fn set(&mut self, key: &Key, value: &str) -> Result<(), Refusal> {
+        if !value.is_empty() {
+            (key.set)(self, value)?;
+            self.given.insert(key.name);
         }
-        (key.set)(self, value).map_err(|refusal| match refusal {
-            Refusal::Expected(expected) => DsnError::Value { named, expected },
-            Refusal::Unsupported(why) => DsnError::Unsupported { named, why },
-        })?;
-        self.given.insert(key.name);
         Ok(())
+    }
+
+    /// Notes a value that has no effect, and what happens instead.
+    fn passed_over(&mut self, key: &str, instead: &str) {
+        self.passed_over
+            .push(format!("{key} has no effect: {instead}"));
     }
 
     fn look_at_home(&mut self, home: &Path) {
@@ -368,6 +428,23 @@ impl SslMode {
     }
 }
 
+/// Everything that is wrong with a connection string, one sentence per line.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub struct DsnErrors(pub Vec<DsnError>);
+
+impl fmt::Display for DsnErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentences: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&sentences.join("\n"))
+    }
+}
+
+impl From<DsnError> for DsnErrors {
+    fn from(error: DsnError) -> Self {
+        Self(vec![error])
+    }
+}
+
 /// What is wrong with a connection string. No message holds a part of it that could be secret.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DsnError {
@@ -430,20 +507,28 @@ pub enum DsnError {
     )]
     UnknownKeyAfterPassword,
     /// A value that a key cannot have.
-    #[error("{named} must be {expected}")]
+    #[error("{key} must be {expected}")]
     Value {
-        /// The key, or the environment variable.
-        named: &'static str,
+        /// The key.
+        key: &'static str,
         /// What it can be.
         expected: &'static str,
     },
     /// Something that libpq can do and this program cannot.
-    #[error("{named} cannot have this value: {why}")]
+    #[error("{key} cannot have this value: {why}")]
     Unsupported {
-        /// The key, or the environment variable.
-        named: &'static str,
+        /// The key.
+        key: &'static str,
         /// Why, and what to do.
         why: &'static str,
+    },
+    /// What an environment variable of libpq says.
+    #[error("{variable}: {sentence}")]
+    Variable {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        sentence: String,
     },
     /// Settings that do not go together.
     #[error("{0}")]

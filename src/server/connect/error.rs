@@ -227,6 +227,20 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
              exists there and that the password is the current one"
             )
         }
+        Reason::Authentication if message.starts_with("Peer authentication failed") => format!(
+            "the server at {address} lets role {user:?} in by its socket only where the operating \
+             system's user has the same name (peer in pg_hba.conf): run the exporter as that user, \
+             or connect by TCP with a password, as in host=127.0.0.1"
+        ),
+        Reason::Authentication if message.starts_with(&format!("role \"{user}\" does not")) => {
+            format!(
+                "the server at {address} has no role {user:?}; create it with what \
+                 `matrix-postgres-exporter grants --role {user}` prints, or correct user"
+            )
+        }
+        Reason::Authentication if message.ends_with("is not permitted to log in") => format!(
+            "role {user:?} on the server at {address} may not log in: ALTER ROLE {user:?} LOGIN"
+        ),
         Reason::Authentication => format!(
             "the server at {address} does not let role {user:?} log in to database {database:?}: \
              {message}; check pg_hba.conf on the server, sslmode, and that the role may log in"
