@@ -9,6 +9,7 @@ mod bed;
 mod broken;
 mod budget;
 mod catalogue;
+mod checked;
 mod cli;
 mod connect;
 mod cost;

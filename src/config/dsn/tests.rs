@@ -443,7 +443,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
             "target_session_attrs must be any, read-write",
         ),
         (
-            "host=h password=hunter2 statment_timeout=1",
+            "host=h password='hunter2' statment_timeout=1",
             "did you mean statement_timeout?",
         ),
         (
