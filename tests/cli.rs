@@ -192,6 +192,26 @@ fn bad_flags_and_variables_are_told() {
 }
 
 #[test]
+fn a_flag_of_another_command_is_told() {
+    for (args, message) in [
+        (
+            &["metrics", "--dsn", "x"][..],
+            "the command metrics takes no --dsn\n",
+        ),
+        (
+            &["check", "--role=x", "--foramt"],
+            "the command check takes no --role\nthere is no flag --foramt; `matrix-postgres-exporter --help` lists them\n",
+        ),
+        (
+            &["grants", "--databse", "x"],
+            "there is no flag --databse; did you mean --database?\n",
+        ),
+    ] {
+        refused(&exporter().args(args).output().unwrap(), message);
+    }
+}
+
+#[test]
 fn flags_may_stand_before_the_command() {
     let file = File::new("servers: { blue: { dsn: host=127.0.0.1 port=2, user: exporter } }\n");
     let path = file.path.to_str().unwrap();
@@ -552,7 +572,12 @@ fn the_levels_of_other_programs_are_known() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
     }
     let output = exporter()
-        .args(["check", "--dsn", NOWHERE, "--log.format=logger:stderr?json=true"])
+        .args([
+            "check",
+            "--dsn",
+            NOWHERE,
+            "--log.format=logger:stderr?json=true",
+        ])
         .output()
         .unwrap();
     assert!(text(&output.stderr).starts_with('{'), "{output:?}");

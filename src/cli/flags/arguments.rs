@@ -15,11 +15,7 @@ pub fn read(
     command: &Command,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ArgMatches, Error> {
-    let known: Vec<_> = command
-        .get_arguments()
-        .filter_map(|arg| arg.get_long())
-        .chain(["help", "version"])
-        .collect();
+    let known: Vec<_> = longs(command).chain(["help", "version"]).collect();
     let mut arguments: Vec<_> = arguments
         .into_iter()
         .map(|argument| spelt_as_here(argument, &known))
@@ -35,7 +31,7 @@ pub fn read(
             (ErrorKind::UnknownArgument, Some(ContextValue::String(flag)))
                 if flag.starts_with('-') && take_out(&mut arguments, flag, command) =>
             {
-                unknown.push(sentence(flag, &known));
+                unknown.push(sentence(flag, command, &arguments));
             }
             _ if unknown.is_empty() => error.exit(),
             _ => break,
@@ -79,24 +75,37 @@ fn take_out(arguments: &mut Vec<OsString>, flag: &str, command: &Command) -> boo
     true
 }
 
-fn sentence(flag: &str, known: &[&str]) -> String {
+fn sentence(flag: &str, command: &Command, arguments: &[OsString]) -> String {
     let name = flag.trim_start_matches('-');
-    let name = name.strip_prefix("no-").unwrap_or(name);
-    if let Some(collector) = name.strip_prefix("collector.") {
+    let plain = name.strip_prefix("no-").unwrap_or(name);
+    let mut words = arguments.iter().skip(1);
+    let chosen = words.find_map(|word| command.find_subcommand(word));
+    let takes = |command: &Command, name: &str| longs(command).any(|long| long == name);
+    if let Some(chosen) = chosen
+        && command
+            .get_subcommands()
+            .chain([command])
+            .any(|other| takes(other, name))
+    {
+        return format!("the command {} takes no {flag}", chosen.get_name());
+    }
+    if let Some(collector) = plain.strip_prefix("collector.") {
         return Fault::UnknownCollector {
             name: collector.to_owned(),
             nearest: nearest(collector, collector_names()),
         }
         .to_string();
     }
-    let flags = known
-        .iter()
-        .copied()
-        .filter(|flag| !flag.contains("collector."));
-    match nearest(name, flags) {
+    let flags = longs(chosen.unwrap_or(command)).filter(|long| !long.contains("collector."));
+    match nearest(plain, flags) {
         Some(nearest) => format!("there is no flag {flag}; did you mean --{nearest}?"),
         None => {
             format!("there is no flag {flag}; `matrix-postgres-exporter --help` lists them")
         }
     }
+}
+
+/// The names of a command's flags.
+fn longs(command: &Command) -> impl Iterator<Item = &str> {
+    command.get_arguments().filter_map(|arg| arg.get_long())
 }

@@ -20,8 +20,15 @@ pub(super) enum Word {
 }
 
 impl Word {
+    fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Key(key) => Some(key.name),
+            Self::Parameter(_) | Self::Unknown(_) => None,
+        }
+    }
+
     fn is_password(&self) -> bool {
-        matches!(self, Self::Key(key) if key.name == "password")
+        self.key() == Some("password")
     }
 }
 
@@ -134,21 +141,14 @@ fn read_words(text: &str) -> Result<Vec<(Word, String)>, DsnError> {
             .trim_ascii_start()
             .strip_prefix('=')
             .ok_or(DsnError::NoEquals {
-                after: found.last().and_then(|(word, _)| match word {
-                    Word::Key(key) => Some(key.name),
-                    _ => None,
-                }),
+                after: found.last().and_then(|(word, _)| word.key()),
             })?
             .trim_ascii_start();
         let word = known(name, open_password)?;
         let is_quoted = more.starts_with('\'');
         let (value, more) = match more.strip_prefix('\'') {
-            Some(quoted) => read_quoted(quoted).ok_or_else(|| {
-                DsnError::OpenQuote(match &word {
-                    Word::Key(key) => key.name,
-                    _ => "a parameter",
-                })
-            })?,
+            Some(quoted) => read_quoted(quoted)
+                .ok_or(DsnError::OpenQuote(word.key().unwrap_or("a parameter")))?,
             None => read_bare(more),
         };
         let is_closed = is_quoted && more.starts_with(|c: char| c.is_ascii_whitespace());
