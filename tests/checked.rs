@@ -46,7 +46,7 @@ async fn the_last_line_says_how_many_and_what() {
     let (code, said, last) = check(&server.dsn("postgres", "plain"), &[]);
     assert_eq!(code, 1, "{said}");
     assert!(last.starts_with("FAILED: "), "{said}");
-    assert!(last.contains(" collectors (no_privilege)"), "{said}");
+    assert!(last.contains(" collectors (grants_outdated)"), "{said}");
 
     let down = "host=127.0.0.1 port=1 user=u";
     let (code, said, last) = check(down, &[]);
@@ -58,7 +58,7 @@ async fn the_last_line_says_how_many_and_what() {
 
     let (_, said, _) = check(&server.dsn("postgres", "nosuch"), &[]);
     assert!(
-        said.contains("has no role \"nosuch\"; create it with what"),
+        said.contains("role \"nosuch\" does not exist; create it with what"),
         "{said}"
     );
     assert!(!said.contains("sslmode"), "{said}");

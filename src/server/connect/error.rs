@@ -227,23 +227,10 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
              exists there and that the password is the current one"
             )
         }
-        Reason::Authentication if message.starts_with("Peer authentication failed") => format!(
-            "the server at {address} lets role {user:?} in by its socket only where the operating \
-             system's user has the same name (peer in pg_hba.conf): run the exporter as that user, \
-             or connect by TCP with a password, as in host=127.0.0.1"
-        ),
-        Reason::Authentication if message.starts_with(&format!("role \"{user}\" does not")) => {
-            format!(
-                "the server at {address} has no role {user:?}; create it with what \
-                 `matrix-postgres-exporter grants --role {user}` prints, or correct user"
-            )
-        }
-        Reason::Authentication if message.ends_with("is not permitted to log in") => format!(
-            "role {user:?} on the server at {address} may not log in: ALTER ROLE {user:?} LOGIN"
-        ),
         Reason::Authentication => format!(
             "the server at {address} does not let role {user:?} log in to database {database:?}: \
-             {message}; check pg_hba.conf on the server, sslmode, and that the role may log in"
+             {message}; {}",
+            login_advice(user, message)
         ),
         Reason::DatabaseMissing => format!(
             "the server at {address} has no database {database:?}; check dbname, which is the \
@@ -269,6 +256,25 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
              {message} (SQLSTATE {})",
             code.code()
         ),
+    }
+}
+
+/// What to do where `pg_hba.conf`, or the role itself, bars the login.
+fn login_advice(user: &str, message: &str) -> String {
+    if message.starts_with("Peer authentication failed") {
+        "by a socket only the operating system's user of the same name may come in (peer in \
+         pg_hba.conf): run the exporter as that user, or connect by TCP with a password, as in \
+         host=127.0.0.1"
+            .to_owned()
+    } else if message.ends_with("does not exist") {
+        format!(
+            "create it with what `matrix-postgres-exporter grants --role {user}` prints, or \
+             correct user"
+        )
+    } else if message.ends_with("is not permitted to log in") {
+        format!("allow it: ALTER ROLE {user:?} LOGIN")
+    } else {
+        "check pg_hba.conf on the server, sslmode, and that the role may log in".to_owned()
     }
 }
 
