@@ -2,6 +2,7 @@
 //!
 //! - [`parse`]: a string in either form, taken apart into keys and values
 //! - [`keys`]: what each key means, and which environment variable stands in for it
+//! - `auth`: the ways of the login that are allowed
 //! - [`password`]: where the password comes from, read anew at every connect
 //!
 //! ```
@@ -20,9 +21,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+mod auth;
 mod keys;
 mod parse;
 pub mod password;
+
+pub use auth::{AuthMethod, RequireAuth};
 
 use keys::{KEYS, Refusal};
 use password::Password;
@@ -56,6 +60,8 @@ pub struct Dsn {
     pub(crate) tls: Tls,
     /// Whether the login is tied to the TLS connection.
     pub(crate) channel_binding: ChannelBinding,
+    /// What the server may ask for at the login, where that was said.
+    pub(crate) require_auth: Option<RequireAuth>,
     /// How a dead connection is noticed.
     pub(crate) keepalives: Keepalives,
 }
@@ -166,6 +172,7 @@ impl Dsn {
                 newest: TlsVersion::V1_3,
             },
             channel_binding: ChannelBinding::Prefer,
+            require_auth: None,
             keepalives: Keepalives {
                 on: true,
                 idle: Some(Duration::from_secs(5)),
@@ -416,12 +423,18 @@ pub enum DsnError {
     #[error("the quoted value of {0} is not closed; write a quote inside it as \\'")]
     OpenQuote(&'static str),
     /// A key that libpq does not have.
-    #[error("there is no key {key:?}{}", did_you_mean(.nearest))]
+    #[error("there is no key {key:?}; did you mean {nearest}?")]
     UnknownKey {
         /// What was written.
         key: String,
         /// The known key that is most like it.
-        nearest: Option<&'static str>,
+        nearest: &'static str,
+    },
+    /// A key that is like none of libpq's, and may be anything.
+    #[error("a connection string holds libpq's keys, and one of these is none{}", strange_after(.after))]
+    StrangeKey {
+        /// The key before it.
+        after: Option<&'static str>,
     },
     /// A key that libpq does not have, which may be a part of a password.
     #[error(
@@ -481,8 +494,10 @@ fn word_after(key: &Option<&'static str>) -> String {
     })
 }
 
-fn did_you_mean(nearest: &Option<&'static str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
+fn strange_after(key: &Option<&'static str>) -> String {
+    key.map_or_else(String::new, |key| {
+        format!(", what follows the value of {key}")
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::config::{Map, Value};
 
+use super::dsn::password::named;
 use super::dsn::{File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
@@ -14,6 +15,7 @@ use super::{
     Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
     Variable, Web,
 };
+use crate::bounds;
 use crate::collectors;
 use crate::query::Collector;
 
@@ -88,9 +90,9 @@ fn listen_address(address: String) -> Result<String, Fault> {
     let (host, port) = address.rsplit_once(':').unwrap_or_default();
     let bare_ipv6 = host.contains(':') && !host.starts_with('[');
     if port.parse::<u16>().is_err() || bare_ipv6 {
-        return Err(Fault::Invalid(format!(
-            "{address:?} is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187"
-        )));
+        let sentence =
+            "must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187";
+        return Err(Fault::Invalid(sentence.to_owned()));
     }
     Ok(address)
 }
@@ -98,18 +100,18 @@ fn listen_address(address: String) -> Result<String, Fault> {
 /// A plain path that is none of our others.
 fn telemetry_path(path: String) -> Result<String, Fault> {
     let sentence = if !path.starts_with('/') {
-        format!("must begin with a slash, like /{path}")
+        "must begin with a slash, like /metrics"
     } else if path.starts_with("/-/") {
-        "must not begin with /-/, where the exporter has its own pages".to_owned()
+        "must not begin with /-/, where the exporter has its own pages"
     } else if !path
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c))
     {
-        "must consist of letters, digits and /-_.~".to_owned()
+        "must consist of letters, digits and /-_.~"
     } else {
         return Ok(path);
     };
-    Err(Fault::Invalid(sentence))
+    Err(Fault::Invalid(sentence.to_owned()))
 }
 
 /// The servers; only those whose connection string is fine.
@@ -121,9 +123,10 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     for name in &names {
         if !super::is_server_name(name) {
             let sentence = "a server's name consists of letters, digits, - and _";
-            section.wrong(name, Fault::Invalid(sentence.to_owned()));
+            section.wrong_unnamed(name, Fault::Invalid(sentence.to_owned()));
         }
     }
+    names.retain(|name| super::is_server_name(name));
     for name in names.iter().skip(1) {
         let sentence = "one server is served at present; take this one out";
         section.wrong(name, Fault::Invalid(sentence.to_owned()));
@@ -136,7 +139,9 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
 
 fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Option<Server> {
     let dsn = dsn(&mut section, variable);
-    let connections = section.count("connections", 2).unwrap_or(3);
+    let connections = section
+        .count("connections", 2..=bounds::CONNECTIONS)
+        .unwrap_or(3);
     let databases = databases(section.section("databases"));
     let cluster = section.text("cluster");
     let labels = labels(section.section("labels"));
@@ -186,7 +191,8 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
         && let Err(error) = fs::metadata(&path)
     {
         let place = section.place("password_file");
-        section.warn(format!("{place}: {path} cannot be read yet: {error}"));
+        let file = named(Path::new(&path));
+        section.warn(format!("{place}: {file} cannot be read yet: {error}"));
     }
     for file in tls_files(&dsn) {
         if let Err(error) = fs::read(&file.path) {
@@ -224,9 +230,9 @@ fn labels(mut section: Section<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for name in section.names() {
         if !is_label_name(&name) {
-            section.wrong(&name, Fault::Invalid(format!("{name:?} is no label name; it may hold letters, digits and _, and begins with no digit and not with __")));
-        }
-        if let Some(value) = section.text(&name) {
+            let sentence = "a label's name may hold letters, digits and _, and begins with no digit and not with __";
+            section.wrong_unnamed(&name, Fault::Invalid(sentence.to_owned()));
+        } else if let Some(value) = section.text(&name) {
             labels.insert(name, value);
         }
     }
@@ -257,7 +263,7 @@ fn scrape(mut section: Section<'_>) -> Scrape {
 fn state_dir(root: &mut Section<'_>) -> Option<PathBuf> {
     root.text_as("state_dir", |path| match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Ok(path.into()),
-        Ok(_) => Err(Fault::Invalid(format!("{path} is no folder"))),
+        Ok(_) => Err(Fault::Invalid("must be a folder".to_owned())),
         Err(error) => Err(Fault::unreadable(&path, &error)),
     })
 }
@@ -282,11 +288,7 @@ fn share(text: String) -> Result<f64, Fault> {
     percent
         .filter(|percent| *percent > 0.0 && *percent <= 100.0)
         .map(|percent: f64| percent / 100.0)
-        .ok_or_else(|| {
-            Fault::Invalid(format!(
-                "{text:?} is no share of the time; write one like 10%"
-            ))
-        })
+        .ok_or_else(|| Fault::Invalid("must be a share of the time; write one like 10%".to_owned()))
 }
 
 fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
@@ -333,16 +335,14 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
     }
     for name in section.names() {
         match known(&all, &name) {
-            Known::Nowhere(fault) => {
-                let fault = match nearest(&name, ["enable", "disable"]) {
-                    None => fault,
-                    nearest => Fault::UnknownKey(nearest),
-                };
-                section.wrong(&name, fault);
-            }
+            Known::Nowhere(fault) => match (nearest(&name, ["enable", "disable"]), &fault) {
+                (None, Fault::UnknownCollector(None)) => section.wrong_unnamed(&name, fault),
+                (None, _) => section.wrong(&name, fault),
+                (nearest, _) => section.wrong(&name, Fault::UnknownKey(nearest)),
+            },
             Known::Here | Known::Elsewhere => {
                 let mut collector = section.section(&name);
-                if let Some(limit) = collector.count("limit", 1) {
+                if let Some(limit) = collector.count("limit", 1..=bounds::ROWS) {
                     resolved.limits.insert(name.clone(), limit);
                 }
                 if let Some(ttl) = collector.duration("ttl") {
@@ -369,10 +369,7 @@ fn known(all: &[Collector], name: &str) -> Known {
     } else if super::POSTGRES_EXPORTER_COLLECTORS.contains(&name) {
         Known::Elsewhere
     } else {
-        Known::Nowhere(Fault::UnknownCollector {
-            name: name.to_owned(),
-            nearest: nearest(name, here()),
-        })
+        Known::Nowhere(Fault::UnknownCollector(nearest(name, here())))
     }
 }
 
@@ -383,10 +380,7 @@ fn log(mut section: Section<'_>) -> Log {
                 // A filter by library, as `info,tokio_postgres=debug`, is the log's own matter.
                 match level.contains('=') || LEVELS.contains(&level.as_str()) {
                     true => Ok(level),
-                    false => Err(Fault::NotOneOf {
-                        word: level,
-                        possible: LEVELS,
-                    }),
+                    false => Err(Fault::NotOneOf(LEVELS)),
                 }
             })
             .unwrap_or_else(|| "info".to_owned()),
@@ -394,10 +388,7 @@ fn log(mut section: Section<'_>) -> Log {
             .text_as("format", |format| match format.as_str() {
                 "logfmt" => Ok(LogFormat::Logfmt),
                 "json" => Ok(LogFormat::Json),
-                _ => Err(Fault::NotOneOf {
-                    word: format,
-                    possible: &["logfmt", "json"],
-                }),
+                _ => Err(Fault::NotOneOf(&["logfmt", "json"])),
             })
             .unwrap_or(LogFormat::Logfmt),
     };

@@ -4,6 +4,7 @@
 //! knows.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
@@ -117,16 +118,19 @@ impl<'a> Section<'a> {
         self.read(key, |value| value.into_bool().map_err(|_| Fault::NotABool))
     }
 
-    /// A whole number that is not below `least`.
-    pub fn count(&mut self, key: &str, least: usize) -> Option<usize> {
+    /// A whole number within a range.
+    pub fn count(&mut self, key: &str, range: RangeInclusive<usize>) -> Option<usize> {
         self.read(key, |value| {
             match value.kind {
                 ValueKind::I64(number) => number.try_into().ok(),
                 ValueKind::String(text) => text.parse().ok(),
                 _ => None,
             }
-            .filter(|count| *count >= least)
-            .ok_or(Fault::NotACount(least))
+            .filter(|count| range.contains(count))
+            .ok_or(Fault::NotACount {
+                least: *range.start(),
+                most: *range.end(),
+            })
         })
     }
 
@@ -194,9 +198,20 @@ impl<'a> Section<'a> {
     /// Every key that was not read is one that nobody knows.
     pub fn finish(mut self) {
         for name in self.names() {
-            let nearest = nearest(&name, self.known.iter().map(String::as_str));
-            self.wrong(&name, Fault::UnknownKey(nearest));
+            match nearest(&name, self.known.iter().map(String::as_str)) {
+                None => self.wrong_unnamed(&name, Fault::StrangeKey),
+                nearest => self.wrong(&name, Fault::UnknownKey(nearest)),
+            }
         }
+    }
+
+    /// Notes something that is wrong with a key that is not to be named.
+    pub fn wrong_unnamed(&mut self, key: &str, fault: Fault) {
+        let place = self.place(key);
+        let line = place.strip_suffix(&self.path_of(key)).unwrap_or_default();
+        let place = format!("{line}{}", self.path);
+        let place = place.trim_end_matches([' ', ':']).to_owned();
+        self.wrong_at(place, fault);
     }
 
     /// Where a key was said last.
@@ -225,14 +240,14 @@ fn duration(value: Value) -> Result<Duration, Fault> {
         ValueKind::I64(seconds) => seconds.to_string(),
         ValueKind::Float(seconds) => seconds.to_string(),
         ValueKind::String(text) => text,
-        _ => return Err(Fault::NotADuration(String::new())),
+        _ => return Err(Fault::NotADuration),
     };
     let duration = match text.parse() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => humantime::parse_duration(&text).ok(),
     };
     match duration {
-        None => Err(Fault::NotADuration(text)),
+        None => Err(Fault::NotADuration),
         // Clocks can add it, whatever it is for.
         Some(duration) if duration > YEAR => Err(Fault::TooLong),
         Some(duration) => Ok(duration),
@@ -276,7 +291,7 @@ mod tests {
             "1e999",
             "10 seconds or so",
         ] {
-            let expected = Fault::NotADuration(text.to_owned()).to_string();
+            let expected = Fault::NotADuration.to_string();
             assert_eq!(read(text.into()), Err(expected), "{text}");
         }
         for text in ["9999999999", "2y"] {

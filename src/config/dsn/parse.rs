@@ -96,7 +96,8 @@ fn read_query(query: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
             ("ssl", "true") => ("sslmode", "require".to_owned()),
             _ => (name.as_str(), value),
         };
-        found.push((known(name, after_password)?, value));
+        let before = found.last().map(|(key, _)| key.name);
+        found.push((known(name, before, after_password)?, value));
     }
     Ok(found)
 }
@@ -120,7 +121,8 @@ fn read_words(text: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
                 after: found.last().map(|(key, _)| key.name),
             })?
             .trim_ascii_start();
-        let key = known(name, open_password)?;
+        let before = found.last().map(|(key, _)| key.name);
+        let key = known(name, before, open_password)?;
         let is_quoted = more.starts_with('\'');
         let (value, more) = match more.strip_prefix('\'') {
             Some(quoted) => read_quoted(quoted).ok_or(DsnError::OpenQuote(key.name))?,
@@ -160,18 +162,20 @@ fn read_escaped(text: &str, ends: impl Fn(char) -> bool) -> Option<(String, &str
     Some((value, ""))
 }
 
-/// The key of this name. An unknown one is named in the error, unless it may be a piece of a
-/// password that was not quoted.
-fn known(name: &str, after_password: bool) -> Result<&'static Key, DsnError> {
-    keys::find(name).ok_or_else(|| {
-        if after_password {
-            DsnError::UnknownKeyAfterPassword
-        } else {
-            DsnError::UnknownKey {
-                key: name.to_owned(),
-                nearest: keys::nearest(name),
-            }
-        }
+/// The key of this name. An unknown one is named in the error if it is almost a known one, and cannot
+/// be a piece of a password that was not quoted.
+fn known(
+    name: &str,
+    after: Option<&'static str>,
+    after_password: bool,
+) -> Result<&'static Key, DsnError> {
+    keys::find(name).ok_or_else(|| match keys::nearest(name) {
+        _ if after_password => DsnError::UnknownKeyAfterPassword,
+        None => DsnError::StrangeKey { after },
+        Some(nearest) => DsnError::UnknownKey {
+            key: name.to_owned(),
+            nearest,
+        },
     })
 }
 
