@@ -534,7 +534,7 @@ mod tests {
              --constantLabels: \"x\" is no NAME=VALUE\n\
              --metric-prefix: must be pg; metric_relabel_configs in Prometheus can rename\n\
              --dumpmaps: there are no maps; `matrix-postgres-exporter metrics` prints every metric\n\
-             PG_EXPORTER_SCRAPE_TIMEOUT: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h"
+             PG_EXPORTER_SCRAPE_TIMEOUT: must be a duration; write one like 500ms, 60s, 1m30s or 2h"
         );
     }
 
