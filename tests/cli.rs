@@ -34,9 +34,9 @@ fn every_error_of_a_file_is_told_with_its_line() {
             .unwrap(),
         &format!(
             "{path}:2: web.lisen: there is no such key; did you mean \"listen\"?\n\
-             {path}:6: servers.main.connections: must be a whole number, 2 or more\n\
-             {path}:7: scrape.timeout: \"10 seconds or so\" is no duration; write one like 500ms, 60s, 1m30s or 2h\n\
-             {path}:8: collectors.disable: there is no collector \"stat_archivr\"; did you mean \"stat_archiver\"?; `matrix-postgres-exporter metrics` lists them\n"
+             {path}:6: servers.main.connections: must be a whole number from 2 to 100\n\
+             {path}:7: scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n\
+             {path}:8: collectors.disable: there is no such collector; did you mean \"stat_archiver\"?; `matrix-postgres-exporter metrics` lists them\n"
         ),
     );
 }
@@ -79,10 +79,10 @@ fn bad_flags_and_variables_are_told() {
         .unwrap();
     refused(
         &output,
-        "--web.listen-address: \"9187\" is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
+        "--web.listen-address: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
          --web.config.file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-         PG_EXPORTER_CONNECTIONS: must be a whole number, 2 or more\n\
-         --scrape.timeout: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h\n",
+         PG_EXPORTER_CONNECTIONS: must be a whole number from 2 to 100\n\
+         --scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n",
     );
 
     let output = exporter().arg("--collector.stat_archivr").output().unwrap();

@@ -15,6 +15,7 @@ mod cost;
 mod down;
 mod events;
 mod grants;
+mod hostile_server;
 mod limits;
 mod names;
 mod numbers;
