@@ -21,6 +21,8 @@
 //! - [`exposition`]: a snapshot as text, in both formats
 //! - [`config`]: file, environment and flags become one validated configuration
 //! - [`telemetry`]: logs, and what the process says of itself
+//! - [`text`]: texts of others, made fit to be logged and shown
+//! - [`bounds`]: how much is taken from others at most
 
 pub mod cli;
 pub mod web;
@@ -35,3 +37,5 @@ pub mod snapshot;
 pub mod exposition;
 pub mod config;
 pub mod telemetry;
+pub mod text;
+pub mod bounds;

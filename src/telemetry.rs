@@ -1,6 +1,6 @@
 //! Logs, and what the process says of itself.
 
-use std::io::{self, Write};
+use std::io;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -8,6 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::snapshot::{Kind, Metric, Sample, Snapshot, labels};
+use crate::text::{escaped_lines, is_obeyed};
 
 /// Sends the logs to standard error, one line per event.
 ///
@@ -24,7 +25,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
             let layer = tracing_logfmt::Builder::new()
                 .with_span_path(false)
                 .layer()
-                .with_writer(|| PlainQuotes(io::stderr()));
+                .with_writer(move || Plain(format));
             (Some(layer), None)
         }
         LogFormat::Json => {
@@ -32,7 +33,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .with_writer(io::stderr);
+                .with_writer(move || Plain(format));
             (None, Some(layer))
         }
     };
@@ -44,31 +45,21 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
         .map_err(|_| Error::Twice)
 }
 
-/// Takes the backslash before a single quote out, which is no escape of logfmt. What is written at
-/// once is a whole line.
-struct PlainQuotes<W>(W);
-
-impl<W: Write> Write for PlainQuotes<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut plain = Vec::with_capacity(line.len());
-        let mut bytes = line.iter().copied();
-        while let Some(byte) = bytes.next() {
-            if byte != b'\\' {
-                plain.push(byte);
-                continue;
-            }
-            match bytes.next() {
-                Some(b'\'') => plain.push(b'\''),
-                escaped => plain.extend(std::iter::once(byte).chain(escaped)),
-            }
+/// Takes the backslash before a single quote out, which is no escape of logfmt.
+fn plain_quotes(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            plain.push(character);
+            continue;
         }
-        self.0.write_all(&plain)?;
-        Ok(line.len())
+        match characters.next() {
+            Some('\'') => plain.push('\''),
+            escaped => plain.extend(std::iter::once(character).chain(escaped)),
+        }
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
+    plain
 }
 
 /// How a line of the log is written.
@@ -80,15 +71,48 @@ pub enum LogFormat {
     Json,
 }
 
+/// Standard error, without the characters that a terminal obeys and a format leaves as they are.
+struct Plain(LogFormat);
+
+impl Plain {
+    fn line(&self, line: &[u8]) -> String {
+        let line = String::from_utf8_lossy(line);
+        match self.0 {
+            LogFormat::Logfmt => plain_quotes(&escaped_lines(&line)),
+            LogFormat::Json => {
+                let mut plain = String::with_capacity(line.len());
+                for character in line.chars() {
+                    match is_obeyed(character) && character != '\n' {
+                        true => plain.push_str(&format!("\\u{:04x}", u32::from(character))),
+                        false => plain.push(character),
+                    }
+                }
+                plain
+            }
+        }
+    }
+}
+
+impl io::Write for Plain {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(self.line(line).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a level nor a filter.
     #[error(
-        "cannot read the log level {0:?}: use off, error, warn, info, debug, trace, or a filter \
+        "the log level cannot be read: use off, error, warn, info, debug, trace, or a filter \
          such as info,tokio_postgres=debug"
     )]
-    Level(String),
+    Level,
     /// There is a log already.
     #[error("the log is set up already")]
     Twice,
@@ -104,12 +128,12 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
             format!("{others},deadpool.postgres={pool},{crate_name}={own}")
         }
         // A lone word would be taken for the name of a library.
-        Err(_) if !level.contains('=') => return Err(Error::Level(level.to_owned())),
+        Err(_) if !level.contains('=') => return Err(Error::Level),
         Err(_) => level.to_owned(),
     };
     EnvFilter::builder()
         .parse(directives)
-        .map_err(|_| Error::Level(level.to_owned()))
+        .map_err(|_| Error::Level)
 }
 
 /// What the exporter costs, and which build it is. Where there is no `/proc`, only the build.
@@ -227,18 +251,24 @@ mod tests {
     fn a_bad_level_says_what_is_possible() {
         for level in ["loud", "a=loud", "info,loud"] {
             let error = filter(level).unwrap_err().to_string();
-            assert!(error.contains(&format!("{level:?}")), "{error}");
             assert!(error.contains("info,tokio_postgres=debug"), "{error}");
         }
     }
 
     #[test]
     fn logfmt_has_no_escape_for_a_single_quote() {
-        let mut written = Vec::new();
-        let line = br#"message="it\'s \"x\" \\' C:\\""#;
-        PlainQuotes(&mut written).write_all(line).unwrap();
-        let written = String::from_utf8(written).unwrap();
-        assert_eq!(written, r#"message="it's \"x\" \\' C:\\""#);
+        let line = r#"message="it\'s \"x\" \\' C:\\""#;
+        assert_eq!(plain_quotes(line), r#"message="it's \"x\" \\' C:\\""#);
+    }
+
+    #[test]
+    fn no_terminal_obeys_the_log() {
+        let line = "msg=a\u{9b}b\u{7f}\n".as_bytes();
+        assert_eq!(
+            Plain(LogFormat::Logfmt).line(line),
+            "msg=a\\u{9b}b\\u{7f}\n"
+        );
+        assert_eq!(Plain(LogFormat::Json).line(line), "msg=a\\u009bb\\u007f\n");
     }
 
     #[test]

@@ -34,9 +34,9 @@ fn every_error_of_a_file_is_told_with_its_line() {
             .unwrap(),
         &format!(
             "{path}:2: web.lisen: there is no such key; did you mean \"listen\"?\n\
-             {path}:6: servers.main.connections: must be a whole number, 2 or more\n\
-             {path}:7: scrape.timeout: \"10 seconds or so\" is no duration; write one like 500ms, 60s, 1m30s or 2h\n\
-             {path}:8: collectors.disable: there is no collector \"stat_archivr\"; did you mean \"stat_archiver\"?; `matrix-postgres-exporter metrics` lists them\n"
+             {path}:6: servers.main.connections: must be a whole number from 2 to 100\n\
+             {path}:7: scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n\
+             {path}:8: collectors.disable: there is no such collector; did you mean \"stat_archiver\"?; `matrix-postgres-exporter metrics` lists them\n"
         ),
     );
 }
@@ -64,19 +64,19 @@ fn what_is_wrong_in_a_file_is_told_in_the_order_of_its_lines() {
             .unwrap(),
         &format!(
             "{path}:1: openmetrics: must be true or false\n\
-             {path}:2: log.level: \"loud\" is none of off, error, warn, info, debug, trace\n\
-             {path}:5: collectors.disable: must be a list, like [\"wal\"]\n\
+             {path}:2: log.level: must be one of off, error, warn, info, debug, trace\n\
+             {path}:5: collectors.disable: must be a list, like [\"value\"]\n\
              {path}:6: scrape.timeout: 10 has no unit; write 10s\n\
              {path}:6: scrape.statement_cap: 0.5 has no unit; write 500ms\n\
-             {path}:9: servers.main.labels.__name__: \"__name__\" is no label name; it may hold letters, digits and _, and begins with no digit and not with __\n\
-             {path}:9: servers.main.labels.a-b: \"a-b\" is no label name; it may hold letters, digits and _, and begins with no digit and not with __\n\
+             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
+             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
              {path}:9: servers.main.labels.ok: a label's value cannot hold the character U+0000\n\
-             {path}:10: servers.main.databases.exclude: must be a list, like [\"scratch\"]\n\
+             {path}:10: servers.main.databases.exclude: must be a list, like [\"value\"]\n\
              {path}:10: servers.main.databases.interval: 60 has no unit; write 60s\n\
              {path}:11: cluster: there is no such key here; it stands in servers.NAME.cluster\n\
              {path}:12: listen: there is no such key here; it stands in web.listen\n\
              {path}:13: tls: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-             {path}:14: web.listen: must be a list, like [\":9187\"]\n"
+             {path}:14: web.listen: must be a list, like [\"value\"]\n"
         ),
     );
 
@@ -164,10 +164,10 @@ fn bad_flags_and_variables_are_told() {
         .unwrap();
     refused(
         &output,
-        "--web.listen-address: \"9187\" is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
+        "--web.listen-address: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
          --web.config.file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-         PG_EXPORTER_CONNECTIONS: must be a whole number, 2 or more\n\
-         --scrape.timeout: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h\n",
+         PG_EXPORTER_CONNECTIONS: must be a whole number from 2 to 100\n\
+         --scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n",
     );
 
     let output = exporter()

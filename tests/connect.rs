@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::config::Dsn;
@@ -362,7 +363,11 @@ async fn passwords_rotate_and_are_never_shown() {
     let mut dsn = Dsn::parse(&login).unwrap();
     dsn.set_password_file(&file);
     let dialer = Dialer::new(dsn.with_defaults(&|_| None).unwrap());
-    let error = dialer.connect(None, ()).await.err().unwrap();
+    let error = dialer
+        .connect(None, (), Arc::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.reason(), Reason::PasswordFile);
     assert!(error.to_string().contains(text(&file)), "{error}");
     for new in ["first", "it's a \\ second"] {
@@ -374,7 +379,7 @@ async fn passwords_rotate_and_are_never_shown() {
             )
             .await;
         fs::write(&file, format!("{new}\n")).unwrap();
-        let (_client, session) = dialer.connect(None, ()).await.unwrap();
+        let (_client, session) = dialer.connect(None, (), Arc::default()).await.unwrap();
         tokio::spawn(session);
     }
 
@@ -389,7 +394,7 @@ async fn passwords_rotate_and_are_never_shown() {
     open(&with_passfile).await;
     // The line is for one database only.
     let error = dialer_of(&with_passfile)
-        .connect(Some("template1"), ())
+        .connect(Some("template1"), (), Arc::default())
         .await
         .err()
         .unwrap();
@@ -412,7 +417,7 @@ async fn a_session_ends_with_its_backend() {
     ] {
         let dialer = dialer_of(&format!("{dsn} application_name=short"));
         for _ in 0..5 {
-            let (client, session) = dialer.connect(None, ()).await.unwrap();
+            let (client, session) = dialer.connect(None, (), Arc::default()).await.unwrap();
             let session = tokio::spawn(session);
             assert_eq!(backends().await, "1");
             drop(client);
@@ -420,7 +425,7 @@ async fn a_session_ends_with_its_backend() {
             assert_eq!(backends().await, "0", "{dsn}");
         }
         for _ in 0..5 {
-            let (client, session) = dialer.connect(None, ()).await.unwrap();
+            let (client, session) = dialer.connect(None, (), Arc::default()).await.unwrap();
             let session = tokio::spawn(session);
             let suicide = client
                 .simple_query("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -430,7 +435,7 @@ async fn a_session_ends_with_its_backend() {
             assert_eq!(backends().await, "0", "{dsn}");
         }
         // A statement that nobody waits for holds the backend, and so the session.
-        let (client, session) = dialer.connect(None, ()).await.unwrap();
+        let (client, session) = dialer.connect(None, (), Arc::default()).await.unwrap();
         let session = tokio::spawn(session);
         let token = client.cancel_token();
         let statement =
@@ -538,7 +543,7 @@ async fn each_refusal_has_its_reason() {
     kill_process(server.pid(), Signal::TERM).unwrap();
     wait_for("the server begins to shut down", async || {
         let error = dialer_of(&server.tcp_dsn("postgres", "postgres"))
-            .connect(None, ())
+            .connect(None, (), Arc::default())
             .await
             .err();
         error.is_some_and(|error| error.reason() == Reason::ShuttingDown)
@@ -602,11 +607,15 @@ async fn a_server_that_hangs() {
         "{} connect_timeout=1",
         server.tcp_dsn("postgres", "postgres")
     ));
-    let (client, session) = dialer.connect(None, ()).await.unwrap();
+    let (client, session) = dialer.connect(None, (), Arc::default()).await.unwrap();
     let session = tokio::spawn(session);
     server.freeze().await;
     let start = Instant::now();
-    let error = dialer.connect(None, ()).await.err().unwrap();
+    let error = dialer
+        .connect(None, (), Arc::default())
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.reason(), Reason::Timeout, "{error}");
     let error = dialer.cancel(&client.cancel_token()).await.err().unwrap();
     assert_eq!(error.reason(), Reason::Timeout, "{error}");
@@ -639,7 +648,7 @@ fn dialer_of(dsn: &str) -> Dialer {
 
 async fn open(dsn: &str) -> Client {
     let (client, session) = dialer_of(dsn)
-        .connect(None, ())
+        .connect(None, (), Arc::default())
         .await
         .unwrap_or_else(|error| panic!("{dsn}: {error}"));
     tokio::spawn(session);
@@ -647,7 +656,7 @@ async fn open(dsn: &str) -> Client {
 }
 
 async fn refused(dsn: &str) -> ConnectError {
-    let refusal = dialer_of(dsn).connect(None, ()).await.err();
+    let refusal = dialer_of(dsn).connect(None, (), Arc::default()).await.err();
     refusal.unwrap_or_else(|| panic!("{dsn} connects"))
 }
 

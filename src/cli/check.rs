@@ -258,6 +258,10 @@ fn explain(reason: &str) -> (bool, &'static str) {
             true,
             "replay on the standby cancelled it; the next scrape tries again",
         ),
+        "protocol" => (
+            true,
+            "the server sends what PostgreSQL does not send, or more than is taken",
+        ),
         "series_limit" => (
             true,
             "there are more rows than collectors.NAME.limit allows; those beyond it are dropped",

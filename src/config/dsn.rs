@@ -4,6 +4,7 @@
 //! - [`keys`]: what each key means, and which environment variable stands in for it
 //! - [`parameters`]: what is taken and has no effect
 //! - [`error`]: what is wrong, in sentences
+//! - `auth`: the ways of the login that are allowed
 //! - [`password`]: where the password comes from, read anew at every connect
 //!
 //! ```
@@ -23,11 +24,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 mod error;
+mod auth;
 mod keys;
 mod parameters;
 mod parse;
 pub mod password;
 
+pub use auth::{AuthMethod, RequireAuth};
 pub use error::{DsnError, DsnErrors};
 
 use keys::{KEYS, Key, Refusal};
@@ -67,6 +70,8 @@ pub struct Dsn {
     pub(crate) tls: Tls,
     /// Whether the login is tied to the TLS connection.
     pub(crate) channel_binding: ChannelBinding,
+    /// What the server may ask for at the login, where that was said.
+    pub(crate) require_auth: Option<RequireAuth>,
     /// How a dead connection is noticed.
     pub(crate) keepalives: Keepalives,
 }
@@ -183,6 +188,7 @@ impl Dsn {
                 newest: TlsVersion::V1_3,
             },
             channel_binding: ChannelBinding::Prefer,
+            require_auth: None,
             keepalives: Keepalives {
                 on: true,
                 idle: Some(Duration::from_secs(5)),

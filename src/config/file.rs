@@ -49,8 +49,7 @@ impl File {
                 Some(location) => format!("{name}:{}", location.line()),
                 None => name.to_owned(),
             };
-            // Without the snippet: the lines around could hold a password.
-            Problem::new(&place, Fault::Syntax(one_line(error.without_snippet())))
+            Problem::new(&place, Fault::Syntax(meaning(error.without_snippet())))
         })?;
         let entries = match node {
             Node::Table(entries) => entries,
@@ -62,7 +61,7 @@ impl File {
             .iter()
             .find(|(key, _)| key.value.contains(['.', '[']))
         {
-            let place = format!("{name}:{}: {}", key.referenced.line(), key.value);
+            let place = format!("{name}:{}", key.referenced.line());
             return Err(Problem::new(&place, Fault::JoinedKey));
         }
         let mut places = BTreeMap::new();
@@ -140,10 +139,18 @@ fn value(
     Value::new(Some(&place.to_owned()), kind)
 }
 
-/// The parser's message without the position that the place already tells.
-fn one_line(error: &serde_saphyr::Error) -> String {
-    let message = error.to_string();
-    message.lines().next().unwrap_or_default().to_owned()
+/// What is wrong, in words that hold nothing of the file: it could be a password.
+fn meaning(error: &serde_saphyr::Error) -> &'static str {
+    use serde_saphyr::Error;
+
+    match error {
+        Error::DuplicateMappingKey { .. } => "a key stands here for the second time",
+        Error::UnknownAnchor { .. } => "a text that begins with * needs quotes",
+        Error::Eof { .. } => "it ends too early",
+        Error::MultipleDocuments { .. } => "it holds several documents, with --- between them",
+        Error::NonFiniteFloat { .. } => "a number is too large",
+        _ => "look at indentation, quotes and brackets here and above, and put text into quotes",
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

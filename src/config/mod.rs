@@ -464,20 +464,20 @@ state_dir: /nowhere/at/all
         );
         let expected = r#"--scrape.statement-cap: must be longer than zero
 FILE:3: web.lisen: there is no such key; did you mean "listen"?
-FILE:6: web.listen: "9187" is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187
+FILE:6: web.listen: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187
 FILE:7: web.telemetry_path: must begin with a slash, like /metrics
 FILE:8: webb: there is no such key; did you mean "web"?
-FILE:12: servers.main.connections: must be a whole number, 2 or more
-FILE:13: servers.main.databases.interval: "soon" is no duration; write one like 500ms, 60s, 1m30s or 2h
-FILE:14: servers.main.labels.1st: "1st" is no label name; it may hold letters, digits and _, and begins with no digit and not with __
+FILE:12: servers.main.connections: must be a whole number from 2 to 100
+FILE:13: servers.main.databases.interval: must be a duration; write one like 500ms, 60s, 1m30s or 2h
+FILE:14: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __
 FILE:14: servers.main.labels.b: must be text; put it in quotes
-FILE:15: scrape.timeout: "10 seconds or so" is no duration; write one like 500ms, 60s, 1m30s or 2h
-FILE:16: collectors.enable: there is no collector "stat_archive"; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
+FILE:15: scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h
+FILE:16: collectors.enable: there is no such collector; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
 FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
 FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
-FILE:17: log.level: "loud" is none of off, error, warn, info, debug, trace
+FILE:17: log.level: must be one of off, error, warn, info, debug, trace
 FILE:18: openmetrics: must be true or false
-FILE:19: events.share: "0%" is not above 0% and at most 100%; write a share of the time, like 10%
+FILE:19: events.share: must be a share of the time; write one like 10%
 FILE:19: events.recount: must be longer than zero
 FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (os error 2)"#;
         assert_eq!(said, expected);
@@ -492,10 +492,118 @@ FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (o
         let said = wrong("scrape: {}\nweb.listen: x\n", |_| {});
         assert_eq!(
             said,
-            "FILE:2: web.listen: keys stand below each other, as in web: { listen: [\":9187\"] }"
+            "FILE:2: keys stand below each other, as in web: { listen: [\":9187\"] }"
         );
         let said = wrong("web: {}\nscrape: {}\nweb: {}\n", |_| {});
         assert!(said.starts_with("FILE:3: "), "{said}");
+    }
+
+    /// A password may stand anywhere: none of it is repeated, wherever that is.
+    #[test]
+    fn what_stands_in_a_wrong_place_is_not_repeated() {
+        let secret = "hunter2s3cret";
+        for file in [
+            "hunter2s3cret: 1",
+            "hunter2s3cret",
+            "[hunter2s3cret]",
+            "a.hunter2s3cret: 1",
+            "'postgres://u:hunter2s3cret@h/db': 1",
+            "'hunter2s3cret @ ['': 1",
+            "servers: hunter2s3cret",
+            "servers: { hunter2s3cret@h: {} }",
+            "servers: { 'host=h password=hunter2s3cret': { dsn: host=h } }",
+            "servers: { 'host=h password=hunter2s3cret': { x: 1, labels: { y: [] } } }",
+            "servers: { a: hunter2s3cret }",
+            "servers: { a: { hunter2s3cret: 1 } }",
+            "servers: { a: { 'password hunter2s3cret': 1 } }",
+            "servers: { a: { password: { hunter2s3cret: 1 } } }",
+            "servers: { a: { password: [hunter2s3cret] } }",
+            "servers: { a: { password: 1, 'x\nhunter2s3cret': 1 } }",
+            "servers: { a: { labels: { 'hunter2s3cret!': 1 } } }",
+            "servers: { a: { labels: { 'hunter2s3cret!': [] } } }",
+            "servers: { a: { connections: hunter2s3cret } }",
+            "servers: { a: { databases: hunter2s3cret } }",
+            "servers: { a: { databases: { interval: hunter2s3cret } } }",
+            "servers: { a: { dsn: hunter2s3cret } }",
+            "servers: { a: { dsn: 'hunter2s3cret=x' } }",
+            "servers: { a: { dsn: 'host=a hunter2s3cret=x' } }",
+            "servers: { a: { dsn: 'password=a hunter2s3cret' } }",
+            "servers: { a: { dsn: 'password=a hunter2s3cret=b' } }",
+            "servers: { a: { dsn: 'port=hunter2s3cret' } }",
+            "servers: { a: { dsn: 'sslmode=hunter2s3cret' } }",
+            "servers: { a: { dsn: 'require_auth=hunter2s3cret' } }",
+            "servers: { a: { dsn: 'sslrootcert=hunter2s3cret' } }",
+            "servers: { a: { dsn: 'postgres://u:hunter2s3cret#@h/db' } }",
+            "servers: { a: { dsn: 'postgres://u@h/db?hunter2s3cret=1' } }",
+            "servers: { a: { dsn: 'postgres://u@h:hunter2s3cret/db' } }",
+            "web: { listen: hunter2s3cret }",
+            "web: { telemetry_path: hunter2s3cret }",
+            "web: { telemetry_path: '/hunter2s3cret!' }",
+            "scrape: { timeout: hunter2s3cret }",
+            "collectors: { disable: [hunter2s3cret] }",
+            "collectors: { hunter2s3cret: {} }",
+            "collectors: { wal: { limit: hunter2s3cret } }",
+            "log: { level: hunter2s3cret }",
+            "log: { format: hunter2s3cret }",
+            "openmetrics: hunter2s3cret",
+            "state_dir: hunter2s3cret",
+            "events: { share: hunter2s3cret }",
+            "hunter2s3cret: 1\nhunter2s3cret: 2",
+            "x: *hunter2s3cret",
+            "x: !hunter2s3cret y",
+            "x: !!int hunter2s3cret",
+            "x: 'hunter2s3cret",
+            "x: hunter2s3cret: y",
+            "%hunter2s3cret",
+            "x: {hunter2s3cret",
+            "x: @hunter2s3cret",
+            "<<: hunter2s3cret",
+            "? [hunter2s3cret]\n: 1",
+        ] {
+            let said = wrong(file, |_| {});
+            assert!(!said.contains("hunter2"), "{file}: {said}");
+            assert!(!said.contains(secret), "{file}: {said}");
+            assert!(said.starts_with("FILE:"), "{file}: {said}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_mean_are_refused() {
+        for number in [
+            "101",
+            "18446744073709551615",
+            "-3",
+            "1e30",
+            "9223372036854775807",
+        ] {
+            let said = wrong(
+                &format!("servers: {{ a: {{ connections: {number} }} }}"),
+                |_| {},
+            );
+            let expected = "FILE:1: servers.a.connections: must be a whole number from 2 to 100";
+            assert_eq!(said, expected, "{number}");
+        }
+        let said = wrong(
+            "collectors: { wal: { limit: 18446744073709551615 } }",
+            |_| {},
+        );
+        assert!(
+            said.ends_with("must be a whole number from 1 to 1000000"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn no_terminal_obeys_a_file() {
+        let said = wrong(
+            "\"we\\eb\": { \"lis\\u009bten\": 1 }\nscrape: { \"timeou\\a\": 1 }",
+            |_| {},
+        );
+        assert!(
+            !said.contains(|c: char| c.is_control() && c != '\n'),
+            "{said:?}"
+        );
+        assert_eq!(said.lines().count(), 2, "{said}");
     }
 
     #[test]
@@ -622,7 +730,7 @@ FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (o
         assert_eq!(
             loaded.warnings,
             [format!(
-                "DATA_SOURCE_PASS_FILE: {} cannot be read yet: No such file or directory (os error 2)",
+                "DATA_SOURCE_PASS_FILE: the password file {} cannot be read yet: No such file or directory (os error 2)",
                 path("later")
             )]
         );

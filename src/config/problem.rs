@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::text::shown;
+
 /// Everything that is wrong, one sentence per line.
 #[derive(Debug, Default, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
@@ -28,7 +30,7 @@ impl From<Problem> for Problems {
 
 /// One thing that is wrong, and where it was said.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{place}: {fault}")]
+#[error("{}: {}", shown(.place), shown(&.fault.to_string()))]
 pub struct Problem {
     /// File, line and key; or the flag; or the environment variable.
     pub place: String,
@@ -46,7 +48,8 @@ impl Problem {
     }
 }
 
-/// What can be wrong. No variant holds a value that could be a secret.
+/// What can be wrong. What was written is repeated only where it is almost a word that is known, or
+/// the whole path of a file: anything else may be a password that has come to the wrong place.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
     /// The file of the settings themselves cannot be read.
@@ -61,46 +64,49 @@ pub enum Fault {
         reason: String,
     },
     /// A file that is no YAML.
-    #[error("{0}")]
-    Syntax(String),
+    #[error("this is no YAML that can be read: {0}")]
+    Syntax(&'static str),
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
     /// A key that is known at another place.
     #[error("there is no such key here; it stands in {0}")]
     KeyElsewhere(&'static str),
+    /// A key that is like none that anybody knows.
+    #[error("a key here is none that there is")]
+    StrangeKey,
     /// Keys in one word.
     #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
     JoinedKey,
     /// A collector that nobody knows, and the nearest that somebody does.
     #[error(
-        "there is no collector {name:?}{}; `matrix-postgres-exporter metrics` lists them",
-        did_you_mean(nearest)
+        "there is no such collector{}; `matrix-postgres-exporter metrics` lists them",
+        did_you_mean(.0)
     )]
-    UnknownCollector {
-        /// What was written.
-        name: String,
-        /// What may have been meant.
-        nearest: Option<String>,
-    },
+    UnknownCollector(Option<String>),
     /// Something else where keys are expected.
     #[error("must hold keys with values")]
     NotATable,
     /// Something else where text is expected.
     #[error("must be text; put it in quotes")]
     NotText,
-    /// Something else where a list of texts is expected; the text, where it is one.
-    #[error("must be a list, like {}", example(.0))]
-    NotAList(Option<String>),
+    /// Something else where a list of texts is expected.
+    #[error("must be a list, like [\"value\"]")]
+    NotAList,
     /// Something else where yes or no is expected.
     #[error("must be true or false")]
     NotABool,
     /// Something else where a number is expected.
-    #[error("must be a whole number, {0} or more")]
-    NotACount(usize),
+    #[error("must be a whole number from {least} to {most}")]
+    NotACount {
+        /// The smallest.
+        least: usize,
+        /// The largest.
+        most: usize,
+    },
     /// Something else where a duration is expected.
-    #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
-    NotADuration(String),
+    #[error("must be a duration; write one like 500ms, 60s, 1m30s or 2h")]
+    NotADuration,
     /// A number where a duration is expected.
     #[error("{number} has no unit; write {written}")]
     NoUnit {
@@ -116,13 +122,8 @@ pub enum Fault {
     #[error("must be longer than zero")]
     ZeroDuration,
     /// A word that is none of the possible ones.
-    #[error("{word:?} is none of {}", possible.join(", "))]
-    NotOneOf {
-        /// What was written.
-        word: String,
-        /// What could have been.
-        possible: &'static [&'static str],
-    },
+    #[error("must be one of {}", .0.join(", "))]
+    NotOneOf(&'static [&'static str]),
     /// What the value itself says is wrong with it.
     #[error("{0}")]
     Invalid(String),
@@ -131,8 +132,12 @@ pub enum Fault {
 impl Fault {
     /// A file that a setting names cannot be read.
     pub fn unreadable(path: impl AsRef<Path>, error: &io::Error) -> Self {
+        let path = path.as_ref();
         Self::UnreadableFile {
-            path: path.as_ref().display().to_string(),
+            path: match path.is_absolute() {
+                true => path.display().to_string(),
+                false => "the file".to_owned(),
+            },
             reason: error.to_string(),
         }
     }
@@ -146,13 +151,6 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate.to_owned())
-}
-
-fn example(text: &Option<String>) -> String {
-    match text {
-        Some(text) => format!("[{text:?}]"),
-        None => "[\"one\", \"two\"]".to_owned(),
-    }
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::config::{Map, Value};
 
+use super::dsn::password::named;
 use super::dsn::{DsnError, File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
@@ -14,6 +15,7 @@ use super::{
     Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
     Variable, Web,
 };
+use crate::bounds;
 use crate::collectors;
 use crate::query::Collector;
 
@@ -102,9 +104,9 @@ fn listen_address(address: String) -> Result<String, Fault> {
     let (host, port) = address.rsplit_once(':').unwrap_or_default();
     let bare_ipv6 = host.contains(':') && !host.starts_with('[');
     if port.parse::<u16>().is_err() || bare_ipv6 {
-        return Err(Fault::Invalid(format!(
-            "{address:?} is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187"
-        )));
+        let sentence =
+            "must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187";
+        return Err(Fault::Invalid(sentence.to_owned()));
     }
     Ok(address)
 }
@@ -112,18 +114,18 @@ fn listen_address(address: String) -> Result<String, Fault> {
 /// A plain path that is none of our others.
 fn telemetry_path(path: String) -> Result<String, Fault> {
     let sentence = if !path.starts_with('/') {
-        format!("must begin with a slash, like /{path}")
+        "must begin with a slash, like /metrics"
     } else if path.starts_with("/-/") {
-        "must not begin with /-/, where the exporter has its own pages".to_owned()
+        "must not begin with /-/, where the exporter has its own pages"
     } else if !path
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "/-_.~".contains(c))
     {
-        "must consist of letters, digits and /-_.~".to_owned()
+        "must consist of letters, digits and /-_.~"
     } else {
         return Ok(path);
     };
-    Err(Fault::Invalid(sentence))
+    Err(Fault::Invalid(sentence.to_owned()))
 }
 
 /// The servers; only those whose connection string is fine.
@@ -135,9 +137,10 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     for name in &names {
         if !super::is_server_name(name) {
             let sentence = "a server's name consists of letters, digits, - and _";
-            section.wrong(name, Fault::Invalid(sentence.to_owned()));
+            section.wrong_unnamed(name, Fault::Invalid(sentence.to_owned()));
         }
     }
+    names.retain(|name| super::is_server_name(name));
     for name in names.iter().skip(1) {
         let sentence = "one server is served at present; take this one out";
         section.wrong(name, Fault::Invalid(sentence.to_owned()));
@@ -150,7 +153,9 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
 
 fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Option<Server> {
     let dsn = dsn(&mut section, variable);
-    let connections = section.count("connections", 2).unwrap_or(3);
+    let connections = section
+        .count("connections", 2..=bounds::CONNECTIONS)
+        .unwrap_or(3);
     let databases = databases(section.section("databases"));
     let cluster = section.text("cluster");
     let labels = labels(section.section("labels"));
@@ -209,9 +214,10 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
     if let Some(path) = password_file
         && let Err(error) = fs::metadata(&path)
     {
+        let file = named(Path::new(&path));
         section.warn_of(
             "password_file",
-            &format!("{path} cannot be read yet: {error}"),
+            &format!("{file} cannot be read yet: {error}"),
         );
     }
     for file in tls_files(&dsn) {
@@ -250,7 +256,9 @@ fn labels(mut section: Section<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for name in section.names() {
         if !is_label_name(&name) {
-            section.wrong(&name, Fault::Invalid(format!("{name:?} is no label name; it may hold letters, digits and _, and begins with no digit and not with __")));
+            let sentence = "a label's name may hold letters, digits and _, and begins with no digit and not with __";
+            section.wrong_unnamed(&name, Fault::Invalid(sentence.to_owned()));
+            continue;
         }
         let value = section.text_as(&name, |value| match value.contains('\0') {
             true => Err(Fault::Invalid(
@@ -300,7 +308,7 @@ fn scrape(mut section: Section<'_>) -> Scrape {
 fn state_dir(root: &mut Section<'_>) -> Option<PathBuf> {
     root.text_as("state_dir", |path| match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Ok(path.into()),
-        Ok(_) => Err(Fault::Invalid(format!("{path} is no folder"))),
+        Ok(_) => Err(Fault::Invalid("must be a folder".to_owned())),
         Err(error) => Err(Fault::unreadable(&path, &error)),
     })
 }
@@ -325,11 +333,7 @@ fn share(text: String) -> Result<f64, Fault> {
     percent
         .filter(|percent| *percent > 0.0 && *percent <= 100.0)
         .map(|percent: f64| percent / 100.0)
-        .ok_or_else(|| {
-            Fault::Invalid(format!(
-                "{text:?} is not above 0% and at most 100%; write a share of the time, like 10%"
-            ))
-        })
+        .ok_or_else(|| Fault::Invalid("must be a share of the time; write one like 10%".to_owned()))
 }
 
 fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
@@ -365,16 +369,14 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
     }
     for name in section.names() {
         match known(&all, &name) {
-            Known::Nowhere(fault) => {
-                let fault = match nearest(&name, ["enable", "disable"]) {
-                    None => fault,
-                    nearest => Fault::UnknownKey(nearest),
-                };
-                section.wrong(&name, fault);
-            }
+            Known::Nowhere(fault) => match (nearest(&name, ["enable", "disable"]), &fault) {
+                (None, Fault::UnknownCollector(None)) => section.wrong_unnamed(&name, fault),
+                (None, _) => section.wrong(&name, fault),
+                (nearest, _) => section.wrong(&name, Fault::UnknownKey(nearest)),
+            },
             known @ (Known::Here | Known::Elsewhere) => {
                 let mut collector = section.section(&name);
-                let limit = collector.count("limit", 1);
+                let limit = collector.count("limit", 1..=bounds::ROWS);
                 let ttl = collector.duration("ttl");
                 if matches!(known, Known::Elsewhere) && elsewhere.insert(name.clone()) {
                     let key = if limit.is_some() { "limit" } else { "ttl" };
@@ -434,10 +436,7 @@ fn known(all: &[Collector], name: &str) -> Known {
     } else if super::POSTGRES_EXPORTER_COLLECTORS.contains(&name) {
         Known::Elsewhere
     } else {
-        Known::Nowhere(Fault::UnknownCollector {
-            name: name.to_owned(),
-            nearest: nearest(name, here()),
-        })
+        Known::Nowhere(Fault::UnknownCollector(nearest(name, here())))
     }
 }
 
@@ -452,10 +451,7 @@ fn log(mut section: Section<'_>) -> Log {
                     _ if LEVELS.contains(&word.as_str()) => Ok(word),
                     "warning" => Ok("warn".to_owned()),
                     "fatal" | "panic" | "critical" => Ok("error".to_owned()),
-                    _ => Err(Fault::NotOneOf {
-                        word: level,
-                        possible: LEVELS,
-                    }),
+                    _ => Err(Fault::NotOneOf(LEVELS)),
                 }
             })
             .unwrap_or_else(|| "info".to_owned()),
@@ -468,10 +464,7 @@ fn log(mut section: Section<'_>) -> Log {
                     true => LogFormat::Json,
                     false => LogFormat::Logfmt,
                 }),
-                _ => Err(Fault::NotOneOf {
-                    word: format,
-                    possible: &["logfmt", "json"],
-                }),
+                _ => Err(Fault::NotOneOf(&["logfmt", "json"])),
             })
             .unwrap_or(LogFormat::Logfmt),
     };

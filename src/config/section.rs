@@ -4,6 +4,7 @@
 //! knows.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -135,13 +136,13 @@ impl<'a> Section<'a> {
         self.read(key, |value| {
             let items = match value.kind {
                 ValueKind::Array(items) => items,
-                _ => return Err(Fault::NotAList(text(value).ok())),
+                _ => return Err(Fault::NotAList),
             };
             items
                 .into_iter()
                 .map(|item| {
                     let place = item.origin().unwrap_or(&path).to_owned();
-                    Ok((place, text(item).map_err(|_| Fault::NotAList(None))?))
+                    Ok((place, text(item).map_err(|_| Fault::NotAList)?))
                 })
                 .collect()
         })
@@ -169,16 +170,19 @@ impl<'a> Section<'a> {
         self.read(key, |value| value.into_bool().map_err(|_| Fault::NotABool))
     }
 
-    /// A whole number that is not below `least`.
-    pub fn count(&mut self, key: &str, least: usize) -> Option<usize> {
+    /// A whole number within a range.
+    pub fn count(&mut self, key: &str, range: RangeInclusive<usize>) -> Option<usize> {
         self.read(key, |value| {
             match value.kind {
                 ValueKind::I64(number) => number.try_into().ok(),
                 ValueKind::String(text) => text.parse().ok(),
                 _ => None,
             }
-            .filter(|count| *count >= least)
-            .ok_or(Fault::NotACount(least))
+            .filter(|count| range.contains(count))
+            .ok_or(Fault::NotACount {
+                least: *range.start(),
+                most: *range.end(),
+            })
         })
     }
 
@@ -262,12 +266,25 @@ impl<'a> Section<'a> {
     pub fn finish(mut self) {
         for name in self.names() {
             let mut elsewhere = ELSEWHERE.iter();
-            let fault = match elsewhere.find(|path| path.rsplit('.').next() == Some(&name)) {
-                Some(path) => Fault::KeyElsewhere(path),
-                None => Fault::UnknownKey(nearest(&name, self.known.iter().map(String::as_str))),
-            };
-            self.wrong(&name, fault);
+            let elsewhere = elsewhere.find(|path| path.rsplit('.').next() == Some(&name));
+            match (
+                elsewhere,
+                nearest(&name, self.known.iter().map(String::as_str)),
+            ) {
+                (Some(path), _) => self.wrong(&name, Fault::KeyElsewhere(path)),
+                (None, None) => self.wrong_unnamed(&name, Fault::StrangeKey),
+                (None, nearest) => self.wrong(&name, Fault::UnknownKey(nearest)),
+            }
         }
+    }
+
+    /// Notes something that is wrong with a key that is not to be named.
+    pub fn wrong_unnamed(&mut self, key: &str, fault: Fault) {
+        let place = self.place(key);
+        let line = place.strip_suffix(&self.path_of(key)).unwrap_or_default();
+        let place = format!("{line}{}", self.path);
+        let place = place.trim_end_matches([' ', ':']).to_owned();
+        self.wrong_at(place, fault);
     }
 
     /// Where a key was said last.
@@ -296,7 +313,7 @@ fn duration(value: Value) -> Result<Duration, Fault> {
         ValueKind::I64(seconds) => seconds.to_string(),
         ValueKind::Float(seconds) => seconds.to_string(),
         ValueKind::String(text) => text,
-        _ => return Err(Fault::NotADuration(String::new())),
+        _ => return Err(Fault::NotADuration),
     };
     if let Ok(seconds) = text.parse() {
         return match Duration::try_from_secs_f64(seconds) {
@@ -309,11 +326,11 @@ fn duration(value: Value) -> Result<Duration, Fault> {
                 written: format!("{}ms", (seconds * 1e3).round()),
                 number: text,
             }),
-            Err(_) => Err(Fault::NotADuration(text)),
+            Err(_) => Err(Fault::NotADuration),
         };
     }
     match humantime::parse_duration(&text).ok() {
-        None => Err(Fault::NotADuration(text)),
+        None => Err(Fault::NotADuration),
         // Clocks can add it, whatever it is for.
         Some(duration) if duration > YEAR => Err(Fault::TooLong),
         Some(duration) => Ok(duration),
@@ -363,7 +380,7 @@ mod tests {
             "1e999",
             "10 seconds or so",
         ] {
-            let expected = Fault::NotADuration(text.to_owned()).to_string();
+            let expected = Fault::NotADuration.to_string();
             assert_eq!(read(text.into()), Err(expected), "{text}");
         }
         assert_eq!(read("2y".into()), Err(Fault::TooLong.to_string()));

@@ -13,6 +13,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::QueryError;
+use crate::text::cut;
 
 /// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
 /// its own in `pg_stat_statements`.
@@ -176,7 +177,7 @@ impl<'a> Cells<'a> {
             Some("f") => Some(0.0),
             Some(text) => Some(text.parse().map_err(|_| QueryError::NotANumber {
                 column,
-                text: text.to_owned(),
+                text: cut(text, 100).into_owned(),
             })?),
         })
     }

@@ -30,6 +30,6 @@ pub use definition::{Collector, Column, ColumnKind, Merge, Pieces, Query, Role, 
 pub use harvest::{Context, Cost, Harvest, Skip};
 pub use placeholder::{Views, quoted};
 pub use plan::{Holds, Plan};
-pub use reason::{QueryError, Reason};
+pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};
 pub use tables::Tables;
 pub use version::{ALL, Version, Versions, before, between, since};

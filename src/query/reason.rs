@@ -4,6 +4,8 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use crate::text::shown;
+
 /// The value of the label `reason` of `pg_exporter_collector_skipped`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -35,9 +37,15 @@ pub enum Reason {
     Connection,
     /// The connection would have led to another server than the scrape is of.
     OtherServer,
+    /// What the server sent is not PostgreSQL's protocol, or more of it than is taken.
+    Protocol,
     /// Anything else; the log says what.
     Error,
 }
+
+/// The SQLSTATE of an error that is reported as the server's last word, since what the server said
+/// itself was not taken. Classes that begin with M are nobody's.
+pub const PROTOCOL_VIOLATION: &str = "MPE01";
 
 impl Reason {
     /// The label's value.
@@ -57,6 +65,7 @@ impl Reason {
             Self::Disabled => "disabled",
             Self::Connection => "connection",
             Self::OtherServer => "other_server",
+            Self::Protocol => "protocol",
             Self::Error => "error",
         }
     }
@@ -80,6 +89,7 @@ impl Reason {
                 | Self::RecoveryConflict
                 | Self::Connection
                 | Self::OtherServer
+                | Self::Protocol
                 | Self::Error
         )
     }
@@ -105,6 +115,15 @@ pub enum QueryError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The answer was not taken.
+    #[error("the connection was ended: {0}")]
+    Protocol(String),
+    /// The result lacks the row that it always has.
+    #[error(
+        "the server answers without the one row that was asked for; check that it is a PostgreSQL \
+         server, and what stands between it and the exporter"
+    )]
+    NoRow,
     /// The result lacks a column.
     #[error("the result has no column {0:?}")]
     MissingColumn(&'static str),
@@ -113,7 +132,7 @@ pub enum QueryError {
     NotANumber {
         /// The column.
         column: &'static str,
-        /// What it holds.
+        /// What it holds, as far as it is shown.
         text: String,
     },
     /// Text that is not UTF-8; the statement is asked again in a form that carries any bytes.
@@ -131,6 +150,7 @@ impl QueryError {
             Self::Refused { state, message } => reason_of(state, message),
             Self::Broken(_) => Reason::Connection,
             Self::Unavailable(reason, _) => *reason,
+            Self::Protocol(_) | Self::NoRow => Reason::Protocol,
             Self::MissingColumn(_) | Self::NotANumber { .. } | Self::NotUtf8 => Reason::Error,
         }
     }
@@ -145,11 +165,14 @@ impl From<tokio_postgres::Error> for QueryError {
             {
                 Self::NotUtf8
             }
+            Some(db) if db.code().code() == PROTOCOL_VIOLATION => {
+                Self::Protocol(shown(db.message()).into_owned())
+            }
             Some(db) => Self::Refused {
                 state: db.code().clone(),
-                message: db.message().to_owned(),
+                message: shown(db.message()).into_owned(),
             },
-            None => Self::Broken(error.to_string()),
+            None => Self::Broken(shown(&error.to_string()).into_owned()),
         }
     }
 }

@@ -7,7 +7,9 @@ use tokio_postgres::Client;
 
 use super::message::{Cells, Message};
 use super::{ColumnKind, Context, Cost, Merge, Query, QueryError};
+use crate::bounds::{LABEL, TEXTS};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
+use crate::text::cut;
 
 /// What of a query does not change from run to run.
 #[derive(Debug)]
@@ -114,8 +116,12 @@ impl Reader<'_> {
             Some(columns) => columns,
             None => reading.columns.insert(self.locate(cells)?),
         };
-        let row = self.samples(columns, cells)?;
-        reading.rows.push(row);
+        let (row, texts) = self.samples(columns, cells)?;
+        reading.texts += texts;
+        match reading.texts > TEXTS {
+            true => reading.cut += 1,
+            false => reading.rows.push(row),
+        }
         Ok(())
     }
 
@@ -154,11 +160,17 @@ impl Reader<'_> {
         Ok(columns)
     }
 
-    fn samples(&self, columns: &Columns, cells: Cells<'_>) -> Result<RowSamples, QueryError> {
+    /// The samples of a row, and the bytes of its labels.
+    fn samples(
+        &self,
+        columns: &Columns,
+        cells: Cells<'_>,
+    ) -> Result<(RowSamples, usize), QueryError> {
         let mut pairs = Vec::with_capacity(columns.labels.len());
         for (index, position) in &columns.labels {
             let value = cells.text(*position)?.unwrap_or_default();
-            pairs.push((self.plan.labels[*index].clone(), Arc::<str>::from(value)));
+            let value = Arc::<str>::from(cut(&value, LABEL));
+            pairs.push((self.plan.labels[*index].clone(), value));
         }
         let all: Labels = pairs.as_slice().into();
         let mut samples = Vec::with_capacity(columns.values.len());
@@ -190,7 +202,8 @@ impl Reader<'_> {
             Some(position) => cells.number(position, "relid")?.map(|oid| oid as u32),
             None => None,
         };
-        Ok(RowSamples { relation, samples })
+        let texts = all.iter().map(|(_, value)| value.len()).sum();
+        Ok((RowSamples { relation, samples }, texts))
     }
 
     /// The metric that a row names itself.
@@ -215,7 +228,11 @@ impl Reader<'_> {
             Some(position) => cells.text(position)?.unwrap_or_default(),
             None => Default::default(),
         };
-        Ok(Some(Metric::new(&name, kind, &help)))
+        Ok(Some(Metric::new(
+            &cut(&name, LABEL),
+            kind,
+            &cut(&help, LABEL),
+        )))
     }
 }
 
@@ -223,6 +240,8 @@ impl Reader<'_> {
 struct Reading {
     columns: Option<Columns>,
     rows: Vec<RowSamples>,
+    /// Bytes of the labels so far.
+    texts: usize,
     cut: u64,
 }
 

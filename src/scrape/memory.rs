@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::bounds::DATABASES;
 use crate::config;
 use crate::query::{Cost, Plan, Reason, Tables, tables};
 use crate::server::{Application, Database, Facts};
@@ -13,6 +14,8 @@ pub struct Memory {
     pub home: String,
     pub facts: Option<Arc<Facts>>,
     pub down: Option<(Instant, Down)>,
+    /// How the server last refused to tell its facts.
+    pub refusal: Option<String>,
     /// When the functions of the strict set-up were last looked for elsewhere.
     pub probed: Option<Instant>,
     pub databases: BTreeMap<String, Known>,
@@ -96,6 +99,12 @@ impl Memory {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(facts) = &self.facts {
+            if facts.more_databases {
+                warnings.push(format!(
+                    "the server has more than {DATABASES} databases; those that come last by name \
+                     are not looked at"
+                ));
+            }
             if facts.superuser {
                 warnings.push(format!(
                     "the role {:?} is a superuser; a monitoring role needs no such power: see `grants`",

@@ -118,7 +118,15 @@ impl Target {
             Err(Unanswered::Query(error @ QueryError::Refused { .. }))
                 if error.reason() != Reason::Connection =>
             {
-                tracing::warn!(server = self.config.name, %error, "could not read the server's facts");
+                let said = error.to_string();
+                let known = self.memory().refusal.replace(said.clone());
+                if known.as_ref() != Some(&said) {
+                    tracing::warn!(
+                        server = self.config.name,
+                        error = said,
+                        "could not read the server's facts"
+                    );
+                }
                 self.memory().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),
                     message: format!(
@@ -229,6 +237,7 @@ impl Unanswered {
                 "no_connect_privilege" | "authentication" => Reason::NoPrivilege,
                 "database_missing" => Reason::DatabaseSkipped,
                 "other_server" => Reason::OtherServer,
+                "protocol" => Reason::Protocol,
                 _ => Reason::Connection,
             },
         }

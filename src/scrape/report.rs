@@ -8,6 +8,7 @@ use super::gather::{Gathered, Outcome};
 use super::memory::{Down, Memory};
 use super::own;
 use super::target::Target;
+use crate::bounds;
 use crate::config;
 use crate::query::{Reason, Version};
 use crate::server::{Connections, Facts};
@@ -51,6 +52,10 @@ impl Target {
         let mut memory = self.memory();
         memory.own_metrics(&self.config, &self.connections, facts, &mut page);
         for (metric, dropped) in page.dedupe() {
+            let known = memory.duplicates.contains_key(&metric);
+            if !known && memory.duplicates.len() >= bounds::DUPLICATES {
+                continue;
+            }
             let total = memory.duplicates.entry(metric.clone()).or_default();
             if *total == 0 {
                 tracing::warn!(%metric, dropped, "dropped samples whose labels were already there");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::target::Target;
 use super::{CollectorStatus, DatabaseStatus, ServerStatus, State};
 use crate::query::Plan;
+use crate::text::{escaped, shown};
 
 impl Target {
     /// What is known, without asking the server.
@@ -14,7 +15,7 @@ impl Target {
         let state = match (&memory.down, &memory.facts) {
             (Some((_, down)), _) => Some(State::Down {
                 reason: down.reason,
-                message: down.message.clone(),
+                message: escaped(&down.message).into_owned(),
             }),
             (None, Some(_)) => Some(State::Up),
             (None, None) => None,
@@ -29,20 +30,23 @@ impl Target {
                         Some("databases.include or databases.exclude leaves it out".to_owned())
                     }
                     (Some(known), None) => {
-                        known.failure.as_ref().map(|(_, message)| message.clone())
+                        let failure = known.failure.as_ref();
+                        failure.map(|(_, message)| escaped(message).into_owned())
                     }
                 };
                 let application = known
                     .and_then(|known| known.application.as_ref())
                     .map(|found| found.name);
                 DatabaseStatus {
-                    name: database.name.clone(),
+                    name: shown(&database.name).into_owned(),
                     application,
                     skipped,
                 }
             })
             .collect();
-        let warnings = memory.warnings();
+        let warnings = memory.warnings().into_iter();
+        let warnings = warnings.map(|warning| escaped(&warning).into_owned());
+        let warnings = warnings.collect();
         let facts = memory.facts.clone();
         let asked = memory.asked;
         drop(memory);
@@ -51,7 +55,9 @@ impl Target {
             address: self.connections.address(),
             state,
             asked,
-            version: facts.as_ref().map(|facts| facts.version_text.clone()),
+            version: facts
+                .as_ref()
+                .map(|facts| shown(&facts.version_text).into_owned()),
             standby: facts.as_ref().map(|facts| facts.standby),
             databases,
             warnings,
@@ -87,7 +93,7 @@ impl Target {
             let success = harvest.success();
             status.success = Some(status.success.unwrap_or(true) && success);
             for skip in &harvest.skipped {
-                let database = database.clone().unwrap_or_default();
+                let database = shown(database.as_deref().unwrap_or_default()).into_owned();
                 status.skipped.push((skip.reason.as_str(), database));
             }
             status.age = status.age.max(Some(harvest.oldest.elapsed()));

@@ -81,6 +81,7 @@ impl Target {
                 home: own_database.clone(),
                 facts: None,
                 down: None,
+                refusal: None,
                 probed: None,
                 databases: BTreeMap::new(),
                 enabled: BTreeSet::new(),

@@ -5,34 +5,47 @@
 //! closed its end: the backend is gone then.
 //!
 //! - [`error`]: why there is no connection, as a sentence and as a word
-//! - [`socket`]: sockets that tell when their other end is closed
+//! - `auth`: which of the server's requests for a login are answered
+//! - `guard`: what the server sends, within bounds, before the driver sees it
+//! - `encryption`: TLS, before the driver has the connection
+//! - `socket`: sockets that tell when their other end is closed
 
 use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
-use tokio_postgres::config::{self, SslMode as Encryption};
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::carried::carried;
 use super::tls;
 use crate::config::Dsn;
 use crate::config::dsn::{ChannelBinding, Host, SslMode};
+use crate::text::shown;
 
+mod auth;
+mod encryption;
 pub mod error;
+mod guard;
 mod socket;
 
+pub use auth::AuthError;
 pub use error::{ConnectError, Reason};
+pub use guard::Violation;
 
+use auth::Channel;
+use encryption::{Encryption, Negotiated, NoEncryption, Stream};
 use error::Login;
+use guard::Guard;
 use socket::{Lent, Socket, close, tune, until_closed};
 
 /// Opens connections to one server.
@@ -62,14 +75,17 @@ impl Dialer {
     ///
     /// The future drives the connection and must be spawned. It ends when the server has closed
     /// its end, which it does as the last thing that a backend does. Until then, `place` is kept,
-    /// also if there is no session or nobody waits for it any more.
+    /// also if there is no session or nobody waits for it any more. Once `abandoned` is set, what the
+    /// server still sends is read slowly, and not without end.
     pub async fn connect(
         &self,
         database: Option<&str>,
         place: impl Send + Sync + 'static,
+        abandoned: Arc<AtomicBool>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let database = database.unwrap_or(self.dsn.database());
-        self.in_time(self.log_in(database, Arc::new(place))).await
+        self.in_time(self.log_in(database, Arc::new(place), abandoned))
+            .await
     }
 
     /// Asks the server to cancel what the token's session runs; returns when the server has seen
@@ -77,16 +93,33 @@ impl Dialer {
     pub async fn cancel(&self, token: &CancelToken) -> Result<(), ConnectError> {
         self.in_time(async {
             let tls = self.read(encryption).await?;
-            let (socket, _) = self.dial().await?;
-            let (lent, back) = Lent::new(socket);
-            token
-                .cancel_query_raw(lent, self.encrypt(&tls))
-                .await
-                .map_err(|error| self.explain("", &error))?;
-            until_closed(back).await;
-            Ok(())
+            let (first, second) = self.ways();
+            match (self.send_cancel(token, &tls, first).await, second) {
+                // As the session itself, after all, is not encrypted either.
+                (Err(ConnectError::Tls { .. }), Some(second)) => {
+                    self.send_cancel(token, &tls, second).await
+                }
+                (sent, _) => sent,
+            }
         })
         .await
+    }
+
+    async fn send_cancel(
+        &self,
+        token: &CancelToken,
+        tls: &MakeRustlsConnect,
+        encryption: Encryption,
+    ) -> Result<(), ConnectError> {
+        let (socket, _) = self.dial().await?;
+        let (lent, back) = Lent::new(socket, Arc::default());
+        let stream = self.encrypt(lent, encryption, tls).await?;
+        token
+            .cancel_query_raw(stream, Negotiated)
+            .await
+            .map_err(|error| self.explain("", &error))?;
+        until_closed(back).await;
+        Ok(())
     }
 
     async fn in_time<T>(
@@ -104,6 +137,7 @@ impl Dialer {
         &self,
         database: &str,
         place: Arc<impl Send + Sync + 'static>,
+        abandoned: Arc<AtomicBool>,
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let name = database.to_owned();
         let credentials = self
@@ -114,32 +148,45 @@ impl Dialer {
                 })
             })
             .await?;
-        let session =
-            |encryption| self.start_session(database, &credentials, encryption, place.clone());
-        let (first, second) = match self.dsn.tls.mode {
-            _ if self.dsn.socket().is_some() => return session(Encryption::Disable).await,
-            SslMode::Disable => return session(Encryption::Disable).await,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                return session(Encryption::Require).await;
-            }
-            SslMode::Prefer => (Encryption::Prefer, Encryption::Disable),
-            SslMode::Allow => (Encryption::Disable, Encryption::Prefer),
+        let (first, second) = self.ways();
+        let session = |encryption, downgraded| {
+            let keeps = (place.clone(), abandoned.clone());
+            self.start_session(database, &credentials, encryption, downgraded, keeps)
         };
-        match session(first).await {
-            Err(error) if error.may_be_for_encryption() => match session(second).await {
-                Err(again) if again.is_by_rule() => Err(error),
-                other => other,
-            },
-            other => other,
+        match (session(first, None).await, second) {
+            (Err(error), Some(second)) if error.may_be_for_encryption() => {
+                let downgraded = match &error {
+                    ConnectError::Tls { reason, .. } => Some(reason.clone()),
+                    _ => None,
+                };
+                match session(second, downgraded).await {
+                    Err(again) if again.is_by_rule() => Err(error),
+                    other => other,
+                }
+            }
+            (other, _) => other,
         }
     }
 
+    /// Whether a connection is encrypted, and what is tried when that fails.
+    fn ways(&self) -> (Encryption, Option<Encryption>) {
+        match self.dsn.tls.mode {
+            _ if self.dsn.socket().is_some() => (Encryption::No, None),
+            SslMode::Disable => (Encryption::No, None),
+            SslMode::Allow => (Encryption::No, Some(Encryption::IfPossible)),
+            SslMode::Prefer => (Encryption::IfPossible, Some(Encryption::No)),
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Encryption::Yes, None),
+        }
+    }
+
+    /// `downgraded` says why encryption has failed before, if it has.
     async fn start_session(
         &self,
         database: &str,
         credentials: &Credentials,
         encryption: Encryption,
-        place: Arc<impl Send + Sync + 'static>,
+        downgraded: Option<String>,
+        (place, abandoned): (Arc<impl Send + Sync + 'static>, Arc<AtomicBool>),
     ) -> Result<(Client, BoxFuture<'static, ()>), ConnectError> {
         let mut config = Config::new();
         config
@@ -151,7 +198,9 @@ impl Dialer {
                 ChannelBinding::Prefer => config::ChannelBinding::Prefer,
                 ChannelBinding::Require => config::ChannelBinding::Require,
             })
-            .ssl_mode(encryption);
+            // The driver asks the server for nothing: the stream is as it is to be.
+            .ssl_mode(config::SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
         if let Some(options) = &self.dsn.options {
             config.options(options);
         }
@@ -160,13 +209,21 @@ impl Dialer {
         }
 
         let (socket, peer) = self.dial().await?;
-        let (lent, back) = Lent::new(socket);
+        let (lent, back) = Lent::new(socket, abandoned);
         let end = tokio::spawn(async move {
             close(back).await;
             drop(place);
         });
+        let stream = self.encrypt(lent, encryption, &credentials.tls).await?;
+        let on_this_host = peer.is_none_or(|address| address.ip().is_loopback());
+        let channel = match downgraded {
+            _ if stream.is_encrypted() || on_this_host => Channel::Private,
+            Some(reason) => Channel::Downgraded(reason),
+            None => Channel::Open,
+        };
+        let login = auth::Login::new(self.dsn.require_auth.clone(), channel);
         let (client, connection) = config
-            .connect_raw(lent, self.encrypt(&credentials.tls))
+            .connect_raw(Guard::new(stream, login), Negotiated)
             .await
             .map_err(|error| self.explain(database, &error))?;
         self.last.store(peer.map(Arc::new));
@@ -192,19 +249,27 @@ impl Dialer {
             .unwrap_or(Err(ConnectError::Interrupted))
     }
 
-    /// Prepares the encryption of one connection, to the name that the server is asked by.
-    fn encrypt(
+    /// Encrypts a connection, for the name that the server is asked by.
+    async fn encrypt(
         &self,
+        socket: Lent,
+        wanted: Encryption,
         tls: &MakeRustlsConnect,
-    ) -> <MakeRustlsConnect as MakeTlsConnect<Lent>>::TlsConnect {
+    ) -> Result<Stream, ConnectError> {
         let name = match (&self.dsn.host, self.dsn.hostaddr) {
             (Host::Name(name), _) => name.clone(),
             (_, Some(address)) => address.to_string(),
             // A socket, which is not encrypted.
             _ => String::new(),
         };
-        let Ok(connect) = MakeTlsConnect::<Lent>::make_tls_connect(&mut tls.clone(), &name);
-        connect
+        let negotiated = Stream::negotiate(socket, wanted, tls, &name).await;
+        negotiated.map_err(|error| match error {
+            NoEncryption::Tls(reason) => ConnectError::Tls {
+                address: self.address(),
+                reason,
+            },
+            NoEncryption::Io(error) => self.broken(&error),
+        })
     }
 
     /// A socket that the server listens at, and its address unless it is a file's.
@@ -287,26 +352,37 @@ impl Dialer {
             return ConnectError::Server {
                 login,
                 code: refusal.code().clone(),
-                message: refusal.message().to_owned(),
+                message: shown(refusal.message()).into_owned(),
             };
         }
-        let reason = error.source().map_or_else(|| error.to_string(), causes);
+        if let Some(error) = carried::<AuthError>(error) {
+            let reason = error.to_string();
+            return ConnectError::Authentication { login, reason };
+        }
         // The driver keeps the kind of an error to itself, but for its text.
         match error.to_string().as_str() {
-            "error performing TLS handshake" => ConnectError::Tls {
-                address: login.address,
-                reason,
-            },
             "invalid configuration" => ConnectError::NoPassword(login),
-            "authentication error" => ConnectError::Authentication { login, reason },
+            "authentication error" => ConnectError::Authentication {
+                login,
+                reason: error.source().map_or_else(|| error.to_string(), causes),
+            },
             // In TLS 1.3 a server that dislikes our certificate says so after the handshake.
             _ if is_tls(error) => ConnectError::Tls {
                 address: login.address,
-                reason,
+                reason: error.source().map_or_else(|| error.to_string(), causes),
             },
-            _ => ConnectError::Closed {
-                address: login.address,
-                reason,
+            _ => self.broken(error),
+        }
+    }
+
+    /// A connection that has ended before there was a session.
+    fn broken(&self, error: &(dyn Error + 'static)) -> ConnectError {
+        let address = self.address();
+        match carried(error) {
+            Some(violation) => ConnectError::Protocol { address, violation },
+            None => ConnectError::Closed {
+                address,
+                reason: causes(error),
             },
         }
     }
@@ -339,7 +415,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
         text = format!("{text}: {cause}");
         next = cause.source();
     }
-    text
+    shown(&text).into_owned()
 }
 
 fn is_tls(error: &tokio_postgres::Error) -> bool {

@@ -7,8 +7,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,16 @@ use deadpool_postgres::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{CancelToken, Client};
 
 use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
 use super::facts::Facts;
 use super::lease::Lease;
-use crate::query::QueryError;
+use crate::bounds::LABEL;
 use crate::query::message::Message;
+use crate::query::{QueryError, Reason};
+use crate::text::cut;
 
 /// How long the question for a new connection's identity may take.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,6 +127,14 @@ pub enum LeaseError {
         /// In whose words.
         reason: String,
     },
+    /// The new connection leads to something else than a PostgreSQL server.
+    #[error("a new connection to {address} is of no use: {reason}")]
+    Protocol {
+        /// Where it went.
+        address: String,
+        /// What was seen.
+        reason: String,
+    },
 }
 
 impl LeaseError {
@@ -134,6 +145,7 @@ impl LeaseError {
             Self::OtherServer { .. } => "other_server",
             Self::Hanging { .. } => "timeout",
             Self::Broken { .. } => "connection",
+            Self::Protocol { .. } => Reason::Protocol.as_str(),
         }
     }
 }
@@ -252,8 +264,8 @@ impl Connections {
                 Purpose::Scrape => None,
                 Purpose::Background => Some(self.0.background_place().await?),
             };
-            let (client, generation) = self.0.connect(database, place).await?;
-            return Ok(Lease::short(self.clone(), client, generation));
+            let (client, in_use, generation) = self.0.connect(database, place).await?;
+            return Ok(Lease::short(self.clone(), client, in_use, generation));
         };
         let slot = match purpose {
             Purpose::Scrape => slots.acquire_owned().await.ok(),
@@ -289,17 +301,14 @@ impl Connections {
         Counted::new(&self.0.held)
     }
 
-    /// Ends a connection whose statement nobody waits for any more.
-    pub(super) fn give_up(&self, client: impl std::ops::Deref<Target = Client> + Send + 'static) {
+    /// Ends the statement of a connection that was given up. Until the backend is gone, the
+    /// connection's own task holds the permit.
+    pub(super) fn cancel(&self, token: CancelToken) {
         let connections = self.clone();
         tokio::spawn(async move {
-            let token = client.cancel_token();
             if let Err(error) = connections.0.dialer.cancel(&token).await {
                 tracing::debug!(%error, "could not ask the server to cancel a statement");
             }
-            // Says goodbye once the statement has ended; until the backend is gone, the
-            // connection's own task holds the permit.
-            drop(client);
         });
     }
 
@@ -350,20 +359,23 @@ impl Inner {
         self: &Arc<Self>,
         database: &str,
         place: Option<OwnedSemaphorePermit>,
-    ) -> Result<(Client, u64), LeaseError> {
+    ) -> Result<(Client, InUse, u64), LeaseError> {
         let permit = self.permit().await?;
         let _held = Counted::new(&self.held);
         let login = Arc::new(Mutex::new(Some(Counted::new(&self.logins))));
+        let abandoned = Arc::<AtomicBool>::default();
+        let in_use = InUse(abandoned.clone());
+        let keeps = (permit, place, login.clone());
         let (client, driver) = self
             .dialer
-            .connect(Some(database), (permit, place, login.clone()))
+            .connect(Some(database), keeps, abandoned)
             .await
             .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
         drop(login.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
         let generation = self.identify(&client).await?;
-        Ok((client, generation))
+        Ok((client, in_use, generation))
     }
 
     /// A place in the budget; an idle connection makes room. While a login hangs none does: one
@@ -433,25 +445,32 @@ impl Inner {
     }
 
     async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
-        let mut found = (String::new(), 0.0);
+        let mut found = None;
         let identity = Message {
             sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
                   extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
             timeout: IDENTITY_TIMEOUT,
         };
-        identity
+        let answered = identity
             .send(client, |_, cells| {
-                found = (
-                    cells.raw(0)?.unwrap_or_default().to_owned(),
-                    cells.number(1, "start_time")?.unwrap_or_default(),
-                );
+                let system = cells.raw(0)?.unwrap_or_default();
+                let start_time = cells.number(1, "start_time")?;
+                let start_time = start_time.ok_or(QueryError::NoRow)?;
+                found = Some((cut(system, LABEL).into_owned(), start_time));
                 Ok(())
             })
-            .await
-            .map_err(|error: QueryError| LeaseError::Broken {
-                address: self.dialer.address(),
-                reason: error.to_string(),
-            })?;
+            .await;
+        let found = match answered.and_then(|()| found.ok_or(QueryError::NoRow)) {
+            Ok(found) => found,
+            Err(error) => {
+                let address = self.dialer.address();
+                let reason = error.to_string();
+                return Err(match error.reason() {
+                    Reason::Protocol => LeaseError::Protocol { address, reason },
+                    _ => LeaseError::Broken { address, reason },
+                });
+            }
+        };
         let mut identity = self.identity();
         let alone = self.budget - self.permits.available_permits() <= 1;
         match &identity.known {
@@ -520,10 +539,25 @@ impl Connect for Door {
             match inner.connect(&self.database, None).await {
                 // The pool aborts this task with the client; the connection's own task goes on
                 // until the server has closed its end.
-                Ok((client, _)) => Ok((client, tokio::spawn(async {}))),
+                Ok((client, in_use, _)) => {
+                    let used = async move {
+                        let _in_use = in_use;
+                        pending().await
+                    };
+                    Ok((client, tokio::spawn(used)))
+                }
                 Err(error) => Err(carry(error).await),
             }
         })
+    }
+}
+
+/// A connection's client is still there. Without it nobody waits for what the server sends.
+pub(super) struct InUse(Arc<AtomicBool>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use crate::bounds::{DATABASES as MOST_DATABASES, LABEL};
 use crate::query::message::{Message, timeout_step};
 use crate::query::view::{SCHEMA, VIEWS};
 use crate::query::{QueryError, Version, Views};
+use crate::text::cut;
 
 /// What is true of a server at the time of a scrape.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Facts {
     pub views: Views,
     /// Every database but the templates.
     pub databases: Vec<Database>,
+    /// Whether there are more, which are not looked at.
+    pub more_databases: bool,
 }
 
 /// One database.
@@ -56,6 +60,9 @@ const SERVER: &str = "
            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c),
            current_user,
            (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)";
+
+/// Those that [`PRIVILEGES`] asks for.
+const MONITORING_ROLES: [&str; 3] = ["pg_monitor", "pg_read_all_stats", "pg_read_all_settings"];
 
 const PRIVILEGES: &str = "
     SELECT r.rolname
@@ -100,6 +107,7 @@ impl Facts {
             superuser: false,
             views: Views::default(),
             databases: Vec::new(),
+            more_databases: false,
         };
         let server = Message {
             sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
@@ -108,7 +116,7 @@ impl Facts {
         server
             .send(client, |select, cells| {
                 let text = |position| -> Result<String, QueryError> {
-                    Ok(cells.raw(position)?.unwrap_or_default().to_owned())
+                    Ok(cut(cells.raw(position)?.unwrap_or_default(), LABEL).into_owned())
                 };
                 match select {
                     0 => {
@@ -123,7 +131,12 @@ impl Facts {
                         facts.role = text(7)?;
                         facts.superuser = cells.truth(8)?;
                     }
-                    1 => drop(facts.views.privileges.insert(text(0)?)),
+                    1 => {
+                        let name = text(0)?;
+                        if MONITORING_ROLES.contains(&name.as_str()) {
+                            facts.views.privileges.insert(name);
+                        }
+                    }
                     _ => {
                         facts.views.strict = true;
                         let (name, result) = (text(0)?, text(1)?);
@@ -136,6 +149,10 @@ impl Facts {
                 Ok(())
             })
             .await?;
+        // Since 9.0, which is long ago.
+        if facts.version < Version(90_000) {
+            return Err(QueryError::NoRow);
+        }
         let databases = Message {
             sql: DATABASES,
             timeout,
@@ -147,6 +164,9 @@ impl Facts {
                 &mut facts.databases,
                 Vec::clear,
                 |databases, cells| {
+                    if databases.len() > MOST_DATABASES {
+                        return Ok(());
+                    }
                     let position = |column: &'static str| {
                         cells
                             .position(column)
@@ -164,7 +184,7 @@ impl Facts {
                         None
                     };
                     databases.push(Database {
-                        name: name.into_owned(),
+                        name: cut(&name, LABEL).into_owned(),
                         oid: cells.number(position("oid")?, "oid")?.unwrap_or_default() as u32,
                         closed,
                     });
@@ -172,6 +192,8 @@ impl Facts {
                 },
             )
             .await?;
+        facts.more_databases = facts.databases.len() > MOST_DATABASES;
+        facts.databases.truncate(MOST_DATABASES);
         Ok(facts)
     }
 

@@ -4,13 +4,11 @@
 //! that connection waits behind it. So a lease that is dropped in the middle of a statement asks
 //! the server to cancel it and never gives the connection to anybody else.
 
-use std::ops::Deref;
-
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::connections::{self, Connections};
+use super::connections::{self, Connections, InUse};
 
 /// A connection, for as long as it is held.
 pub struct Lease {
@@ -24,7 +22,7 @@ pub struct Lease {
 
 enum Connection {
     Pooled(Object),
-    Short(Client),
+    Short(Client, #[expect(dead_code, reason = "it is dropped")] InUse),
 }
 
 impl Lease {
@@ -44,11 +42,16 @@ impl Lease {
         }
     }
 
-    pub(super) fn short(connections: Connections, client: Client, generation: u64) -> Self {
+    pub(super) fn short(
+        connections: Connections,
+        client: Client,
+        in_use: InUse,
+        generation: u64,
+    ) -> Self {
         Self {
             _held: connections.hold(),
             connections,
-            connection: Some(Connection::Short(client)),
+            connection: Some(Connection::Short(client, in_use)),
             generation,
             busy: false,
             _slot: None,
@@ -59,7 +62,7 @@ impl Lease {
     pub async fn run<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
         let client: &Client = match self.connection.as_ref() {
             Some(Connection::Pooled(object)) => object,
-            Some(Connection::Short(client)) => client,
+            Some(Connection::Short(client, _)) => client,
             None => unreachable!("a lease holds its connection until it is dropped"),
         };
         self.busy = true;
@@ -80,25 +83,17 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match (self.connection.take(), self.busy) {
+            // Without its client a connection says goodbye once the statement has ended.
             (Some(Connection::Pooled(object)), true) => {
-                self.connections.give_up(Taken(Object::take(object)));
+                self.connections.cancel(Object::take(object).cancel_token());
             }
-            (Some(Connection::Short(client)), true) => self.connections.give_up(Box::new(client)),
+            (Some(Connection::Short(client, _)), true) => {
+                self.connections.cancel(client.cancel_token());
+            }
             (Some(Connection::Pooled(object)), false) => {
                 self.connections.give_back(object, self.generation);
             }
-            (Some(Connection::Short(_)) | None, _) => {}
+            (Some(Connection::Short(..)) | None, _) => {}
         }
-    }
-}
-
-/// A connection that was taken out of its pool.
-struct Taken(ClientWrapper);
-
-impl Deref for Taken {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.0
     }
 }

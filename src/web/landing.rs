@@ -18,6 +18,10 @@ use super::App;
 use super::switch::Permission;
 use crate::scrape::{self, CollectorStatus, DatabaseStatus, ServerStatus, Status};
 
+/// Databases that are listed, and that are named where a collector could not see them.
+const MOST_DATABASES: usize = 100;
+const MOST_SKIPS: usize = 10;
+
 /// `/`, with relative links, so that it also works under another path of a reverse proxy.
 pub(super) async fn landing(State(app): State<App>, permission: Permission) -> Response {
     let status = app.scraper.status();
@@ -147,7 +151,16 @@ fn server_section(server: &ServerStatus, permission: Permission, now: SystemTime
                 @if let Some(asked) = asked { dt { "Last asked" } dd { (short(asked)) " ago" } }
                 @if !server.databases.is_empty() {
                     dt { "Databases" }
-                    dd { ul { @for database in &server.databases { (database_item(database)) } } }
+                    dd {
+                        ul {
+                            @for database in server.databases.iter().take(MOST_DATABASES) {
+                                (database_item(database))
+                            }
+                            @if let Some(more) = more(server.databases.len(), MOST_DATABASES) {
+                                li { (more) }
+                            }
+                        }
+                    }
                 }
             }
             @if !server.collectors.is_empty() {
@@ -202,7 +215,11 @@ fn collector_row(collector: &CollectorStatus, permission: Permission) -> Markup 
                 (badge(class, result))
                 @if collector.enabled {
                     @for (reason, databases) in skips(collector) {
-                        small { (reason) @if !databases.is_empty() { ": " (databases.join(", ")) } }
+                        small {
+                            (reason)
+                            @if !databases.is_empty() { ": " (databases[..databases.len().min(MOST_SKIPS)].join(", ")) }
+                            @if let Some(more) = more(databases.len(), MOST_SKIPS) { " " (more) }
+                        }
                     }
                 }
             }
@@ -265,6 +282,11 @@ fn skips(collector: &CollectorStatus) -> BTreeMap<&'static str, Vec<&str>> {
         }
     }
     skips
+}
+
+/// How many of so many are not shown.
+fn more(count: usize, most: usize) -> Option<String> {
+    (count > most).then(|| format!("and {} more", count - most))
 }
 
 fn badge(class: &str, text: &str) -> Markup {

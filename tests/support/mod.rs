@@ -9,6 +9,7 @@
 //! - [`answers`]: what the exporter says, beside what the server says
 //! - [`exposition`]: a strict reader of the pages that are served
 //! - [`prometheus`]: a real Prometheus, and promtool
+//! - [`hostile`]: a server that speaks the protocol as badly as a test wants
 //! - [`http`]: one request
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`slow`]: a collector that takes as long as a test wants
@@ -27,6 +28,7 @@ pub mod answers;
 pub mod certificates;
 pub mod exporter;
 pub mod exposition;
+pub mod hostile;
 pub mod http;
 pub mod large;
 pub mod person;

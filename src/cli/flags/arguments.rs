@@ -7,7 +7,7 @@ use clap::{ArgMatches, Command};
 
 use super::collector_names;
 use crate::cli::Error;
-use crate::config::{Fault, nearest};
+use crate::config::nearest;
 
 /// Reads the arguments. Unknown flags are an error with all of them; for anything else that is
 /// wrong, and for help, clap ends the process.
@@ -90,11 +90,11 @@ fn sentence(flag: &str, command: &Command, arguments: &[OsString]) -> String {
         return format!("the command {} takes no {flag}", chosen.get_name());
     }
     if let Some(collector) = plain.strip_prefix("collector.") {
-        return Fault::UnknownCollector {
-            name: collector.to_owned(),
-            nearest: nearest(collector, collector_names()),
-        }
-        .to_string();
+        let meant = nearest(collector, collector_names());
+        let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+        return format!(
+            "there is no collector {collector:?}{meant}; `matrix-postgres-exporter metrics` lists them"
+        );
     }
     let flags = longs(chosen.unwrap_or(command)).filter(|long| !long.contains("collector."));
     match nearest(plain, flags) {

@@ -125,7 +125,7 @@ fn what_cannot_be_is_refused() {
         said,
         "PG_EXPORTER_COLLECTOR_STAT_ARCHIVER: must be true or false\n\
          --constantLabels: \"x\" is no NAME=VALUE\n\
-         PG_EXPORTER_SCRAPE_TIMEOUT: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h"
+         PG_EXPORTER_SCRAPE_TIMEOUT: must be a duration; write one like 500ms, 60s, 1m30s or 2h"
     );
 }
 

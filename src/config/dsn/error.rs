@@ -67,12 +67,18 @@ pub enum DsnError {
     #[error("the quoted value of {0} is not closed; write a quote inside it as \\'")]
     OpenQuote(&'static str),
     /// A key that libpq does not have.
-    #[error("there is no key {key:?}{}", did_you_mean(.nearest))]
+    #[error("there is no key {key:?}; did you mean {nearest}?")]
     UnknownKey {
         /// What was written.
         key: String,
         /// The known key that is most like it.
-        nearest: Option<&'static str>,
+        nearest: &'static str,
+    },
+    /// A key that is like none of libpq's, and may be anything.
+    #[error("a connection string holds libpq's keys, and one of these is none{}", strange_after(.after))]
+    StrangeKey {
+        /// The key before it.
+        after: Option<&'static str>,
     },
     /// A key that libpq does not have, which may be a part of a password.
     #[error(
@@ -140,6 +146,8 @@ fn word_after(key: &Option<&'static str>) -> String {
     })
 }
 
-fn did_you_mean(nearest: &Option<&'static str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
+fn strange_after(key: &Option<&'static str>) -> String {
+    key.map_or_else(String::new, |key| {
+        format!(", what follows the value of {key}")
+    })
 }

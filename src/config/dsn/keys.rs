@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::auth::Wrong;
 use super::{ChannelBinding, Dsn, File, Host, Password, Roots, SslMode, TlsVersion, parameters};
 
 /// A key of libpq.
@@ -116,11 +117,16 @@ pub(super) const KEYS: &[Key] = &[
         };
         Ok(())
     }),
-    key("require_auth", "PGREQUIREAUTH", |_, _| {
-        Err(Refusal::Unsupported(
-            "the way of the login cannot be prescribed yet; take it out, or write \
-             channel_binding=require, which demands SCRAM over TLS",
-        ))
+    key("require_auth", "PGREQUIREAUTH", |dsn, value| {
+        let list = value.parse().map_err(|wrong| match wrong {
+            Wrong::List => Refusal::Expected(
+                "a list of password, md5, gss, sspi, scram-sha-256, oauth and none, each once and \
+                 either all or none with a \"!\" before it",
+            ),
+            Wrong::Unspoken => Refusal::Unsupported(NO_OTHER_LOGIN),
+        })?;
+        dsn.require_auth = Some(list);
+        Ok(())
     }),
     key("requirepeer", "PGREQUIREPEER", |_, _| {
         Err(Refusal::Unsupported(

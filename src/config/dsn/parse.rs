@@ -120,7 +120,8 @@ fn read_query(query: &str) -> Result<Vec<(Word, String)>, DsnError> {
             ("ssl", "true") => ("sslmode", "require".to_owned()),
             _ => (name.as_str(), value),
         };
-        found.push((known(name, after_password)?, value));
+        let before = found.last().and_then(|(word, _)| word.key());
+        found.push((known(name, before, after_password)?, value));
     }
     Ok(found)
 }
@@ -144,7 +145,8 @@ fn read_words(text: &str) -> Result<Vec<(Word, String)>, DsnError> {
                 after: found.last().and_then(|(word, _)| word.key()),
             })?
             .trim_ascii_start();
-        let word = known(name, open_password)?;
+        let before = found.last().and_then(|(word, _)| word.key());
+        let word = known(name, before, open_password)?;
         let is_quoted = more.starts_with('\'');
         let (value, more) = match more.strip_prefix('\'') {
             Some(quoted) => read_quoted(quoted)
@@ -185,9 +187,9 @@ fn read_escaped(text: &str, ends: impl Fn(char) -> bool) -> Option<(String, &str
     Some((value, ""))
 }
 
-/// What a name stands for. An unknown one is named in the error, unless it may be a piece of a
-/// password that was not quoted: that ends the reading, since more pieces may follow.
-fn known(name: &str, after_password: bool) -> Result<Word, DsnError> {
+/// What a name stands for. An unknown one is named in the error if it is almost a known one. It may
+/// be a piece of a password that was not quoted: that ends the reading, since more may follow.
+fn known(name: &str, after: Option<&'static str>, after_password: bool) -> Result<Word, DsnError> {
     if let Some(key) = keys::find(name) {
         Ok(Word::Key(key))
     } else if parameters::is_known(name) {
@@ -197,9 +199,12 @@ fn known(name: &str, after_password: bool) -> Result<Word, DsnError> {
     } else if parameters::is_of_an_extension(name) {
         Ok(Word::Parameter(name.to_owned()))
     } else {
-        Ok(Word::Unknown(DsnError::UnknownKey {
-            key: name.to_owned(),
-            nearest: keys::nearest(name),
+        Ok(Word::Unknown(match keys::nearest(name) {
+            None => DsnError::StrangeKey { after },
+            Some(nearest) => DsnError::UnknownKey {
+                key: name.to_owned(),
+                nearest,
+            },
         }))
     }
 }

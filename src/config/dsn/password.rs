@@ -21,7 +21,7 @@ pub(super) enum Password {
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
     /// The operating system does not let us.
-    #[error("the password file {} (password_file) cannot be read: {reason}", .path.display())]
+    #[error("{} (password_file) cannot be read: {reason}", named(.path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum PasswordError {
         reason: io::Error,
     },
     /// There is nothing in it.
-    #[error("the password file {} (password_file) is empty", .path.display())]
+    #[error("{} (password_file) is empty", named(.path))]
     Empty {
         /// The file.
         path: PathBuf,
@@ -72,6 +72,14 @@ impl Dsn {
             }
             _ => "localhost".to_owned(),
         }
+    }
+}
+
+/// The file of a password in a message. What is no absolute path may be the password itself.
+pub(crate) fn named(path: &Path) -> String {
+    match path.is_absolute() {
+        true => format!("the password file {}", path.display()),
+        false => "the password file".to_owned(),
     }
 }
 

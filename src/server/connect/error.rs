@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::guard::Violation;
 use crate::config::dsn::password::PasswordError;
 use crate::server::tls::TlsError;
 
@@ -93,6 +94,17 @@ pub enum ConnectError {
         /// What was seen.
         reason: String,
     },
+    /// What the server sends is not taken.
+    #[error(
+        "the connection to the server at {address} was ended: {violation}; check that it is a \
+         PostgreSQL server"
+    )]
+    Protocol {
+        /// The server.
+        address: String,
+        /// What it did.
+        violation: Violation,
+    },
     /// The program ends.
     #[error("the program ended before there was a connection")]
     Interrupted,
@@ -124,6 +136,7 @@ pub enum Reason {
     DatabaseMissing,
     NoConnectPrivilege,
     PasswordFile,
+    Protocol,
     Other,
 }
 
@@ -142,6 +155,7 @@ impl Reason {
             Self::DatabaseMissing => "database_missing",
             Self::NoConnectPrivilege => "no_connect_privilege",
             Self::PasswordFile => "password_file",
+            Self::Protocol => "protocol",
             Self::Other => "other",
         }
     }
@@ -162,6 +176,11 @@ impl ConnectError {
             Self::NoPassword(_) | Self::Authentication { .. } => Reason::Authentication,
             Self::Server { code, message, .. } => of_refusal(code, message),
             Self::Closed { .. } => Reason::Refused,
+            Self::Protocol {
+                violation: Violation::Words(_),
+                ..
+            } => Reason::Refused,
+            Self::Protocol { .. } => Reason::Protocol,
             Self::Interrupted => Reason::Other,
         }
     }
