@@ -15,6 +15,7 @@ mod cost;
 mod down;
 mod events;
 mod grants;
+mod hostile_database;
 mod limits;
 mod names;
 mod numbers;
