@@ -10,7 +10,7 @@
 
 use crate::collectors;
 use crate::query::sql::{Sql, identifier, literal};
-use crate::query::view::{SCHEMA, VIEWS, View};
+use crate::query::view::{OWNER, SCHEMA, VIEWS, View};
 
 /// What the script is for.
 #[derive(Clone, Debug)]
@@ -46,9 +46,6 @@ pub fn render(options: &Options) -> String {
 
 /// The database that holds the functions.
 const HOME: &str = "postgres";
-
-/// The role that owns the functions; nobody logs in as it.
-const OWNER: &str = "matrix_postgres_exporter_owner";
 
 /// Marks a role as made by the script, so that taking back never drops another's.
 const MARK: &str = "made by matrix-postgres-exporter grants";
