@@ -7,7 +7,7 @@ use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::postgres::{MAJORS, Postgres, rows};
 use super::support::process::wait_for;
-use super::support::roles::Role;
+use super::support::roles::{Role, in_dsn, run_script};
 use matrix_postgres_exporter::query::sql::{identifier, literal};
 use matrix_postgres_exporter::query::view::{SCHEMA, VIEWS};
 
@@ -724,5 +724,70 @@ async fn functions_in_the_place_of_the_strict_set_up_are_not_called() {
                 "{role}"
             );
         }
+    }
+}
+
+/// A superuser runs what `grants` prints, also where strings are read as of old.
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_and_databases_of_grants_may_have_any_name() {
+    for major in [13, 18] {
+        let server = hostile(major).await;
+        server.sql("postgres", PLANTED).await;
+        let as_of_old = "ALTER DATABASE postgres SET standard_conforming_strings = off";
+        server.sql("postgres", as_of_old).await;
+        // psql cannot go to a name with a line break.
+        let names = names().into_iter().filter(|name| !name.contains('\n'));
+        for (at, name) in names.enumerate() {
+            copy(&server, &identifier(&name)).await;
+            let database = in_dsn(&name);
+            if at % 2 == 0 {
+                let quoted = identifier(&name);
+                let as_of_old =
+                    format!("ALTER DATABASE {quoted} SET standard_conforming_strings = off");
+                server.sql("postgres", &as_of_old).await;
+            }
+            let script = |flags: &[&str]| {
+                let (role, database) = (format!("--role={name}"), format!("--database={name}"));
+                let mut args = vec!["grants", &role, &database];
+                args.extend(flags);
+                let output = exporter_command(&args).output().unwrap();
+                assert!(output.status.success(), "{name}: {output:?}");
+                String::from_utf8(output.stdout).unwrap()
+            };
+            run_script(&server, &script(&[])).await;
+            let granted = format!(
+                "SELECT bool_and(pg_catalog.has_column_privilege(r.oid, 'app.blocked_rooms',
+                                                                 'room_id', 'SELECT'))
+                   FROM pg_catalog.pg_roles AS r WHERE r.rolname = {}",
+                literal(&name)
+            );
+            let granted = server.value(&database, &granted).await;
+            assert_eq!(granted.as_deref(), Some("t"), "{name}");
+            run_script(&server, &script(&["--revoke"])).await;
+            let left = format!(
+                "SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = {}",
+                literal(&name)
+            );
+            assert_eq!(
+                server.value("postgres", &left).await.as_deref(),
+                Some("0"),
+                "{name}"
+            );
+        }
+        let log = server.log();
+        let calls: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("PLANTED"))
+            .collect();
+        assert_eq!(calls, [""; 0], "{major}");
+        rows(
+            &server.client("postgres", "postgres").await,
+            "SELECT public.f()",
+        )
+        .await;
+        wait_for("a call is seen", || async {
+            server.log().contains("PLANTED")
+        })
+        .await;
     }
 }
