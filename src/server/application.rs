@@ -91,7 +91,6 @@ const NOT_PLAIN: &str = "CASE
                                   WHEN 'f' THEN 'it is a foreign table'
                                   WHEN 'p' THEN 'it is a partitioned table'
                                   ELSE 'it is no table' END
-               WHEN c.relpersistence <> 'p' THEN 'it is not permanent'
                WHEN c.relispartition THEN 'it is a partition'
                WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits i
                              WHERE c.oid IN (i.inhparent, i.inhrelid))

@@ -41,15 +41,29 @@ async fn run(server: &Postgres, database: &str, script: &str, numbers: &[(&str, 
 /// a transaction open: so many deleted rows follow each. They stay as long as that transaction,
 /// which is the client's that is returned.
 pub async fn slow_down(server: &Postgres, table: &str, deleted: u32) -> Client {
-    let (columns, values, last) = match table {
-        "users" => ("name", "name || '~' || i", "name"),
+    let (key, columns, values, last) = match table {
+        "users" => ("name", "name", "name || '~' || i", "name"),
         "access_tokens" => (
+            "id",
             "id, user_id, token",
             "id + i, user_id, token || '~' || i",
             "token",
         ),
         _ => panic!("nothing is known of {table}"),
     };
+    // Only the index along which it is read, so that this takes seconds.
+    let lean = format!(
+        "DO $$ DECLARE command text; BEGIN
+         FOR command IN
+             SELECT coalesce('ALTER TABLE {table} DROP CONSTRAINT ' || k.conname || ' CASCADE',
+                             'DROP INDEX ' || x.indexrelid::regclass)
+               FROM pg_index AS x LEFT JOIN pg_constraint AS k ON k.conindid = x.indexrelid
+                                                              AND k.conrelid = x.indrelid
+               JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+              WHERE x.indrelid = '{table}'::regclass AND a.attname <> '{key}'
+         LOOP EXECUTE command; END LOOP; END $$"
+    );
+    server.sql("synapse", &lean).await;
     if table == "access_tokens" {
         let apart = "UPDATE access_tokens SET id = id * 1000000";
         server.sql("synapse", apart).await;
