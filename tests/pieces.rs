@@ -80,7 +80,7 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     let (synapse, _) = Synapse::start(&server, NEW).await;
     drop(synapse);
     large::fill(&server, "synapse", 500).await;
-    let _purge = large::slow_down(&server, "access_tokens", 2_000).await;
+    let _purge = large::slow_down(&server, "access_tokens", 700).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let count = "SELECT count(*) FROM access_tokens";
     let count = server.value("synapse", count).await.unwrap();
