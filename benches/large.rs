@@ -166,12 +166,10 @@ async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
         .iter()
         .filter(|query| query.pieces.is_some())
     {
-        let sql = query.covers(Version(MAJOR * 10_000))?;
-        let sql = sql
-            .replace("{schema}", "\"public\"")
-            .replace("{piece}", "true");
+        let statement = query.covers(Version(MAJOR * 10_000))?;
+        let sql = statement.fill(Some("public"), |_| Ok(Some("true".into())));
         let message = Message {
-            sql: &sql,
+            sql: &sql.unwrap(),
             timeout: TIMEOUTS[TIMEOUTS.len() - 1],
         };
         message.send(&client, |_, _| Ok(())).await.unwrap();

@@ -33,6 +33,9 @@ async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) 
     let exporter = Exporter::configured(&dsn, SOON).await;
     let page = missing(&exporter, "synapse", 0.0).await;
     assert_eq!(page.value(MISSING, &[("datname", "")]), Some(0.0));
+    // Synapse's own tables are what they should be.
+    let not_plain = page.value("pg_exporter_tables_not_plain", &[("datname", "synapse")]);
+    assert_eq!(not_plain, Some(0.0));
     let registered = page.value(REGISTERED, &[]);
     assert!(registered > Some(0.0), "{registered:?}");
     assert_eq!(refused(&page), [""; 0]);

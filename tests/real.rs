@@ -16,6 +16,7 @@ mod cost;
 mod down;
 mod events;
 mod grants;
+mod hostile_database;
 mod hostile_server;
 mod labels;
 mod limits;

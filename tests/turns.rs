@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(45);
 async fn a_long_count_gives_others_their_turn() {
     let (server, made) = synapse().await;
     large::fill(&server, "synapse", 600).await;
-    large::slow_down(&server, "users", 0.002).await;
+    let _purge = large::slow_down(&server, "users", 2_000).await;
     server.sql("postgres", "CREATE DATABASE other").await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
 
@@ -103,7 +103,7 @@ async fn what_could_not_be_counted_is_tried_again_soon() {
 async fn what_takes_long_is_counted_less_often() {
     let (server, _) = synapse().await;
     large::fill(&server, "synapse", 100).await;
-    large::slow_down(&server, "users", 0.002).await;
+    let _purge = large::slow_down(&server, "users", 2_000).await;
     let yaml = "collectors: { synapse_users: { ttl: 1s } }";
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     exporter.complete_within(2 * SOON).await;

@@ -41,7 +41,7 @@ use collectors;
 mod tests {
     use super::*;
     use crate::query::view::VIEWS;
-    use crate::query::{Column, ColumnKind, Query, Version};
+    use crate::query::{Column, ColumnKind, Query, Version, pieces, relations};
 
     /// Where postgres_exporter has counters without `_total`.
     const AS_POSTGRES_EXPORTER: &[&str] = &[
@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn a_statement_is_one_select_of_named_columns_of_qualified_relations() {
         for (name, query) in queries() {
-            for (_, sql) in &query.statements {
+            for (_, statement) in &query.statements {
+                let sql = statement.text();
                 assert!(sql.starts_with("SELECT "), "{name}: {sql}");
                 assert!(!sql.contains(';') && !sql.contains(".*"), "{name}: {sql}");
                 assert!(!sql.contains("SELECT *"), "{name}: {sql}");
@@ -158,22 +159,93 @@ mod tests {
     #[test]
     fn a_placeholder_is_known_and_has_an_alias() {
         for (name, query) in queries() {
-            for (_, sql) in &query.statements {
-                for rest in sql.split('{').skip(1) {
-                    let (placeholder, rest) = rest.split_once('}').unwrap();
-                    match placeholder {
-                        "schema" => assert!(rest.starts_with('.'), "{name}: {sql}"),
-                        "relations" | "piece" | "schema_name" => (),
-                        // How often, in a regular expression.
-                        count if count.bytes().all(|b| b.is_ascii_digit()) => (),
-                        view => {
-                            assert!(VIEWS.iter().any(|v| v.name == view), "{name}: {view}");
-                            assert!(rest.starts_with(" AS "), "{name}: {view} has no alias");
-                        }
+            for (_, statement) in &query.statements {
+                let sql = statement.text();
+                for placeholder in statement.placeholders() {
+                    if [pieces::PLACEHOLDER, relations::PLACEHOLDER].contains(&placeholder) {
+                        continue;
                     }
+                    let known = VIEWS.iter().any(|view| view.name == placeholder);
+                    assert!(known, "{name}: {placeholder}");
+                    let written = format!("{{{placeholder}}}");
+                    let mut uses = sql.split(&written).skip(1);
+                    let alias = uses.all(|rest| rest.starts_with(" AS "));
+                    assert!(alias, "{name}: {placeholder} has no alias");
                 }
             }
         }
+    }
+
+    /// None of these runs what stands in one of its arguments, nor what the owner of a table that
+    /// it is asked about has put there.
+    const FUNCTIONS: &[&str] = &[
+        "clock_timestamp",
+        "coalesce",
+        "count",
+        "current_database",
+        "current_setting",
+        "extract",
+        "floor",
+        "greatest",
+        "has_database_privilege",
+        "hashtext",
+        "length",
+        "lower",
+        "ltrim",
+        "max",
+        "min",
+        "now",
+        "nullif",
+        "pg_backend_pid",
+        "pg_current_wal_lsn",
+        "pg_database_collation_actual_version",
+        "pg_database_size",
+        "pg_has_role",
+        "pg_indexes_size",
+        "pg_is_in_recovery",
+        "pg_last_wal_receive_lsn",
+        "pg_last_wal_replay_lsn",
+        "pg_last_xact_replay_timestamp",
+        "pg_ls_archive_statusdir",
+        "pg_ls_waldir",
+        "pg_partition_ancestors",
+        "pg_postmaster_start_time",
+        "pg_stat_get_progress_info",
+        "pg_table_size",
+        "pg_wal_lsn_diff",
+        "regexp_replace",
+        "right",
+        "string_agg",
+        "strpos",
+        "substr",
+        "substring",
+        "sum",
+    ];
+
+    #[test]
+    fn a_statement_calls_no_function_but_these() {
+        let keywords = [
+            "AND", "ANY", "ARRAY", "AS", "BY", "DISTINCT", "ELSE", "EXISTS", "FILTER", "FROM",
+            "IN", "JOIN", "LATERAL", "NOT", "ON", "OR", "OVER", "SELECT", "THEN", "UNION", "USING",
+            "VALUES", "WHEN", "WHERE", "WITH",
+        ];
+        let mut called = BTreeSet::new();
+        let queries: Vec<_> = queries().flat_map(|(_, query)| query.statements).collect();
+        let definitions = queries.iter().map(|(_, statement)| statement.text());
+        for sql in definitions.chain(VIEWS.iter().map(|view| view.body)) {
+            // Every other part is a string.
+            let sql: String = sql.split('\'').step_by(2).collect();
+            for (at, _) in sql.match_indices('(') {
+                let before = sql[..at].trim_end_matches(' ');
+                let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+                let name = &before[before.trim_end_matches(in_name).len()..];
+                let alias = before.trim_end_matches(in_name).trim_end().ends_with(" AS");
+                if !name.is_empty() && !alias && !keywords.contains(&name) {
+                    called.insert(name.trim_start_matches("pg_catalog.").to_owned());
+                }
+            }
+        }
+        assert_eq!(called, FUNCTIONS.iter().map(ToString::to_string).collect());
     }
 
     #[test]
@@ -181,9 +253,10 @@ mod tests {
         for collector in all() {
             for query in collector.queries {
                 let name = collector.name;
-                for (_, sql) in &query.statements {
-                    let pieces = sql.matches("{piece}").count();
-                    assert_eq!(pieces > 0, query.pieces.is_some(), "{name}: {sql}");
+                for (_, statement) in &query.statements {
+                    let sql = statement.text();
+                    let pieces = statement.has(pieces::PLACEHOLDER);
+                    assert_eq!(pieces, query.pieces.is_some(), "{name}: {sql}");
                 }
                 let Some(pieces) = query.pieces else {
                     let largest = query.columns.iter().any(|column| column.largest);
@@ -205,7 +278,8 @@ mod tests {
     #[test]
     fn the_statement_of_a_version_names_its_columns_and_no_other() {
         for (name, query) in queries() {
-            for (versions, sql) in &query.statements {
+            for (versions, statement) in &query.statements {
+                let sql = statement.text();
                 for column in &query.columns {
                     let named = sql
                         .split(|c: char| !c.is_alphanumeric() && c != '_')
@@ -276,12 +350,9 @@ mod tests {
     #[test]
     fn what_a_statement_reads_of_the_application_is_declared() {
         for (name, query) in queries() {
-            for (_, sql) in &query.statements {
-                let mut tables = BTreeSet::new();
-                for rest in sql.split("{schema}.").skip(1) {
-                    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-                    tables.insert(&rest[..end.unwrap_or(rest.len())]);
-                }
+            for (_, statement) in &query.statements {
+                let sql = statement.text();
+                let tables: BTreeSet<_> = statement.tables().collect();
                 let declared: BTreeSet<_> = query.reads.iter().map(|(table, _)| *table).collect();
                 assert_eq!(tables, declared, "{name}");
                 let key = query.pieces.map_or("", |pieces| pieces.key);

@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::QueryError;
+use super::guard::guarded;
+use super::{QueryError, Sql};
 use crate::text::cut;
 
 /// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
@@ -44,7 +45,7 @@ pub fn timeout_step(left: Duration) -> Duration {
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     /// The statements, separated by semicolons.
-    pub sql: &'a str,
+    pub sql: &'a Sql,
     /// One of [`TIMEOUTS`].
     pub timeout: Duration,
 }
@@ -61,7 +62,8 @@ impl Message<'_> {
         mut each: impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let message = self.text("", self.sql);
-        stream(client, &message, Encoding::Utf8, &mut each).await
+        self.stream(client, &message, Encoding::Utf8, &mut each)
+            .await
     }
 
     /// Sends a single SELECT whose text columns may hold bytes that are no UTF-8: names in a
@@ -75,14 +77,17 @@ impl Message<'_> {
     pub async fn send_any_text<T>(
         &self,
         client: &Client,
-        text_columns: &[&str],
+        text_columns: &[&'static str],
         target: &mut T,
         reset: impl Fn(&mut T),
         mut each: impl FnMut(&mut T, Cells<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let message = self.text("", self.sql);
         let mut once = |_, cells: Cells<'_>| each(target, cells);
-        match stream(client, &message, Encoding::Utf8, &mut once).await {
+        match self
+            .stream(client, &message, Encoding::Utf8, &mut once)
+            .await
+        {
             Err(QueryError::NotUtf8) => {}
             other => return other,
         }
@@ -92,22 +97,60 @@ impl Message<'_> {
             &hex_select(self.sql, text_columns),
         );
         let mut again = |_, cells: Cells<'_>| each(target, cells);
-        stream(client, &message, Encoding::Hex, &mut again).await
+        self.stream(client, &message, Encoding::Hex, &mut again)
+            .await
     }
 
-    fn text(&self, also: &str, sql: &str) -> String {
+    async fn stream(
+        &self,
+        client: &Client,
+        message: &str,
+        encoding: Encoding,
+        each: &mut impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let mut rows = pin!(client.simple_query_raw(message).await?);
+        // Each SELECT opens with a description of its rows; SET has none.
+        let mut selects = 0_usize;
+        let own = usize::from(!self.sql.tables().is_empty());
+        let mut failed = None;
+        while let Some(message) = rows.try_next().await? {
+            match message {
+                SimpleQueryMessage::RowDescription(_) => selects += 1,
+                SimpleQueryMessage::Row(row) if failed.is_none() && selects > own => {
+                    let cells = Cells {
+                        row: &row,
+                        encoding,
+                    };
+                    // The rest of the answer is still read: the connection stays usable.
+                    failed = each(selects - own - 1, cells).err();
+                }
+                _ => {}
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn text(&self, also: &str, sql: &Sql) -> String {
         format!(
             "SET TRANSACTION READ ONLY; \
              SET LOCAL statement_timeout = {}; \
              SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
              SET LOCAL search_path = pg_catalog, pg_temp; \
+             SET LOCAL row_security = off; \
+             SET LOCAL constraint_exclusion = off; \
              SET LOCAL jit = off; \
              SET LOCAL max_parallel_workers_per_gather = 0; \
              SET LOCAL DateStyle = 'ISO'; \
              SET LOCAL IntervalStyle = 'postgres'; \
              SET LOCAL TimeZone = 'UTC'; \
-             {also}{sql}",
-            self.timeout.as_millis()
+             {also}{}",
+            self.timeout.as_millis(),
+            if sql.tables().is_empty() {
+                sql.clone()
+            } else {
+                guarded(sql)
+            }
+            .as_str()
         )
     }
 }
@@ -192,41 +235,21 @@ impl<'a> Cells<'a> {
     }
 }
 
-async fn stream(
-    client: &Client,
-    message: &str,
-    encoding: Encoding,
-    each: &mut impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
-) -> Result<(), QueryError> {
-    let mut rows = pin!(client.simple_query_raw(message).await?);
-    // Each SELECT opens with a description of its rows; SET has none.
-    let mut selects = 0_usize;
-    let mut failed = None;
-    while let Some(message) = rows.try_next().await? {
-        match message {
-            SimpleQueryMessage::RowDescription(_) => selects += 1,
-            SimpleQueryMessage::Row(row) if failed.is_none() => {
-                let cells = Cells {
-                    row: &row,
-                    encoding,
-                };
-                // The rest of the answer is still read: the connection stays usable.
-                failed = each(selects.saturating_sub(1), cells).err();
-            }
-            _ => {}
-        }
-    }
-    failed.map_or(Ok(()), Err)
-}
-
 /// The same SELECT with its text columns as hexadecimal digits of their bytes.
-fn hex_select(sql: &str, text_columns: &[&str]) -> String {
-    let replaced: Vec<_> = text_columns
-        .iter()
-        .map(|column| format!("encode(textsend(q.\"{column}\"::text), 'hex') AS \"{column}\""))
-        .collect();
+fn hex_select(sql: &Sql, text_columns: &[&'static str]) -> Sql {
+    let replaced = text_columns.iter().map(|column| {
+        let column = Sql::identifier(column);
+        Sql::from("encode(textsend(q.")
+            .with(column.clone())
+            .with("::text), 'hex') AS ")
+            .with(column)
+    });
     // The replaced columns come first: a column is found by the first of its name.
-    format!("SELECT {}, q.* FROM ({sql}) q", replaced.join(", "))
+    Sql::from("SELECT ")
+        .with(Sql::join(replaced, ", "))
+        .with(", q.* FROM (")
+        .with(sql.clone())
+        .with(") q")
 }
 
 fn from_hex(digits: &str) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::message::{Cells, Message};
-use super::{ColumnKind, Context, Cost, Merge, Query, QueryError};
+use super::{ColumnKind, Context, Cost, Merge, Query, QueryError, Sql};
 use crate::bounds::{LABEL, TEXTS};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 use crate::text::cut;
@@ -74,7 +74,7 @@ impl Reader<'_> {
     pub async fn read(
         &self,
         client: &Client,
-        sql: &str,
+        sql: &Sql,
         cost: &mut Cost,
     ) -> Result<Vec<RowSamples>, QueryError> {
         cost.statements += 1;

@@ -134,6 +134,12 @@ impl Memory {
             }
         }
         for (name, tables) in self.applications() {
+            for (table, cause) in &tables.not_plain {
+                warnings.push(format!(
+                    "in database {name:?} the table {table:?} is not read, since it could run \
+                     somebody else's code as the exporter's role: {cause}"
+                ));
+            }
             if tables.unreadable.is_empty() {
                 continue;
             }

@@ -27,7 +27,7 @@ use super::facts::Facts;
 use super::lease::Lease;
 use crate::bounds::LABEL;
 use crate::query::message::Message;
-use crate::query::{QueryError, Reason};
+use crate::query::{QueryError, Reason, Sql};
 use crate::text::cut;
 
 /// How long the question for a new connection's identity may take.
@@ -447,8 +447,10 @@ impl Inner {
     async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
         let mut found = None;
         let identity = Message {
-            sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                  extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            sql: &Sql::from(
+                "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+                 extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            ),
             timeout: IDENTITY_TIMEOUT,
         };
         let answered = identity

@@ -6,8 +6,8 @@ use tokio_postgres::Client;
 
 use crate::bounds::{DATABASES as MOST_DATABASES, LABEL};
 use crate::query::message::{Message, timeout_step};
-use crate::query::view::{SCHEMA, VIEWS};
-use crate::query::{QueryError, Version, Views};
+use crate::query::view::{OWNER, SCHEMA, VIEWS};
+use crate::query::{QueryError, Sql, Version, Views};
 use crate::text::cut;
 
 /// What is true of a server at the time of a scrape.
@@ -70,14 +70,20 @@ const PRIVILEGES: &str = "
      WHERE r.rolname IN ('pg_monitor', 'pg_read_all_stats', 'pg_read_all_settings')
        AND pg_catalog.pg_has_role(r.oid, 'USAGE')";
 
-/// The first column is the function, if it may be called; a schema without any gives one row.
+/// The first column is the function, if it may be called; a schema without any gives one row. Whose
+/// these are not, could do anything in them.
 const FUNCTIONS: &str = "
+    WITH trusted AS MATERIALIZED (
+        SELECT r.oid FROM pg_catalog.pg_roles r
+         WHERE r.rolsuper OR r.rolname = 'matrix_postgres_exporter_owner'
+    )
     SELECT CASE WHEN pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
                  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN p.proname END,
            pg_catalog.pg_get_function_result(p.oid)
       FROM pg_catalog.pg_namespace n
-      LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
-     WHERE n.nspname = 'matrix_postgres_exporter'";
+      LEFT JOIN pg_catalog.pg_proc p
+        ON p.pronamespace = n.oid AND p.pronargs = 0 AND p.proowner IN (SELECT t.oid FROM trusted t)
+     WHERE n.nspname = 'matrix_postgres_exporter' AND n.nspowner IN (SELECT t.oid FROM trusted t)";
 
 const DATABASES: &str = "
     SELECT d.datname, d.oid, d.datallowconn,
@@ -93,7 +99,7 @@ impl Facts {
     ///
     /// Fails as the server does.
     pub async fn read(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
-        debug_assert!(FUNCTIONS.contains(SCHEMA));
+        debug_assert!(FUNCTIONS.contains(SCHEMA) && FUNCTIONS.contains(OWNER));
         let timeout = timeout_step(timeout);
         let mut facts = Self {
             version: Version(0),
@@ -110,7 +116,7 @@ impl Facts {
             more_databases: false,
         };
         let server = Message {
-            sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
+            sql: &Sql::join([SERVER, PRIVILEGES, FUNCTIONS], "; "),
             timeout,
         };
         server
@@ -154,7 +160,7 @@ impl Facts {
             return Err(QueryError::NoRow);
         }
         let databases = Message {
-            sql: DATABASES,
+            sql: &Sql::from(DATABASES),
             timeout,
         };
         databases

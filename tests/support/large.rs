@@ -2,7 +2,9 @@
 //!
 //! [`fill`] gives everything but events, and [`fill_events`] these; each may go without the other.
 
-use super::postgres::Postgres;
+use tokio_postgres::Client;
+
+use super::postgres::{Postgres, rows};
 
 /// Fills the tables as of so many users: see `large/tables.sql`.
 pub async fn fill(server: &Postgres, database: &str, users: u64) {
@@ -35,13 +37,45 @@ async fn run(server: &Postgres, database: &str, script: &str, numbers: &[(&str, 
     server.sql(database, "VACUUM ANALYZE").await;
 }
 
-/// Makes each row of a table of Synapse's slow to read, for all but superusers and the owner.
-pub async fn slow_down(server: &Postgres, table: &str, seconds: f64) {
-    let policy = format!(
-        "CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
-         'BEGIN PERFORM pg_sleep({seconds}); RETURN true; END';
-         CREATE POLICY slow ON {table} USING (slow());
-         ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+/// Makes each row of `users` or `access_tokens` slow to reach, as after a purge while somebody has
+/// a transaction open: so many deleted rows follow each. They stay as long as that transaction,
+/// which is the client's that is returned.
+pub async fn slow_down(server: &Postgres, table: &str, deleted: u32) -> Client {
+    let (key, columns, values, last) = match table {
+        "users" => ("name", "name", "name || '~' || i", "name"),
+        "access_tokens" => (
+            "id",
+            "id, user_id, token",
+            "id + i, user_id, token || '~' || i",
+            "token",
+        ),
+        _ => panic!("nothing is known of {table}"),
+    };
+    // Only the index along which it is read, so that this takes seconds.
+    let lean = format!(
+        "DO $$ DECLARE command text; BEGIN
+         FOR command IN
+             SELECT coalesce('ALTER TABLE {table} DROP CONSTRAINT ' || k.conname || ' CASCADE',
+                             'DROP INDEX ' || x.indexrelid::regclass)
+               FROM pg_index AS x LEFT JOIN pg_constraint AS k ON k.conindid = x.indexrelid
+                                                              AND k.conrelid = x.indrelid
+               JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+              WHERE x.indrelid = '{table}'::regclass AND a.attname <> '{key}'
+         LOOP EXECUTE command; END LOOP; END $$"
     );
-    server.sql("synapse", &policy).await;
+    server.sql("synapse", &lean).await;
+    if table == "access_tokens" {
+        let apart = "UPDATE access_tokens SET id = id * 1000000";
+        server.sql("synapse", apart).await;
+    }
+    let reader = server.client("synapse", "postgres").await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users";
+    rows(&reader, begin).await;
+    let purge = format!(
+        "INSERT INTO {table} ({columns})
+             SELECT {values} FROM {table}, generate_series(1, {deleted}) AS i;
+         DELETE FROM {table} WHERE {last} LIKE '%~%'"
+    );
+    server.sql("synapse", &purge).await;
+    reader
 }

@@ -47,15 +47,36 @@ pub async fn grant(server: &Postgres, role: &str, databases: &[&str], flags: &[&
 
 /// Runs a script as psql does that knows no command but `\connect`.
 pub async fn run_script(server: &Postgres, script: &str) {
-    let mut sections = vec![("postgres", String::new())];
+    let mut sections = vec![("postgres".to_owned(), String::new())];
     for line in script.lines() {
         match (line.strip_prefix(r"\connect "), sections.last_mut()) {
-            (Some(db), _) => sections.push((db.trim().trim_matches('"'), String::new())),
+            (Some(argument), _) => sections.push((database(argument), String::new())),
             (None, Some((_, sql))) => *sql += &format!("{line}\n"),
             (None, None) => unreachable!("there is a first section"),
         }
     }
     for (db, sql) in sections {
-        server.sql(db, &sql).await;
+        server.sql(&db, &sql).await;
     }
+}
+
+/// What `\connect` goes to, as a DSN has it. Within its quotes a quote is written twice.
+fn database(argument: &str) -> String {
+    let (info, name) = match argument.strip_prefix("-reuse-previous=on ") {
+        Some(info) => (true, info),
+        None => (false, argument),
+    };
+    let name = name
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let name = name.unwrap().replace("\"\"", "\"");
+    match info {
+        true => name.strip_prefix("dbname=").unwrap().to_owned(),
+        false => in_dsn(&name),
+    }
+}
+
+/// A value as a DSN has it.
+pub fn in_dsn(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
