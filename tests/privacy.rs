@@ -23,6 +23,11 @@ async fn no_message_is_shown_on_13() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_shown_on_14() {
+    no_message_is_shown(14, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_message_is_shown_on_18() {
     no_message_is_shown(18, NEW).await;
 }
@@ -328,12 +333,9 @@ async fn nothing_is_changed_and_no_content_read(server: &Postgres) {
     ] {
         assert_eq!(refusal(&home, forbidden).await, "42501", "{forbidden}");
     }
-    // Up to 14, PostgreSQL lets everybody create in the schema public.
-    if server.major() > 14 {
-        for client in [&synapse, &home] {
-            let create = "CREATE TABLE public.mine ()";
-            assert_eq!(refusal(client, create).await, "42501");
-        }
+    for client in [&synapse, &home] {
+        let create = "CREATE TABLE public.mine ()";
+        assert_eq!(refusal(client, create).await, "42501");
     }
 
     let functions = "

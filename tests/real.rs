@@ -12,6 +12,7 @@ mod catalogue;
 mod cli;
 mod connect;
 mod cost;
+mod creation;
 mod down;
 mod events;
 mod grants;
