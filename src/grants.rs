@@ -8,9 +8,16 @@
 //! The script is for psql, and each section begins with `\connect`. Running it again changes
 //! nothing, or repairs what an upgrade of the application or of this program made of it.
 
+mod creation;
+mod script;
+
+pub use creation::creatable;
+
+use script::{dollar_quoted, one_line, run, section};
+
 use crate::collectors;
 use crate::query::sql::{Sql, identifier, literal};
-use crate::query::view::{SCHEMA, VIEWS, View};
+use crate::query::view::{OWNER, SCHEMA, VIEWS, View};
 
 /// What the script is for.
 #[derive(Clone, Debug)]
@@ -21,6 +28,8 @@ pub struct Options {
     pub databases: Vec<String>,
     /// Membership in `pg_monitor` instead of the functions. It shows every query text.
     pub pg_monitor: bool,
+    /// Leaves everybody the right to create where they have it.
+    pub keep_public_create: bool,
     /// Takes everything back.
     pub revoke: bool,
     /// The connections that the exporter may have to the server.
@@ -33,7 +42,7 @@ pub fn render(options: &Options) -> String {
     for database in &options.databases {
         sections.push(match options.revoke {
             true => section(database, &revoke_in_database(&options.role)),
-            false => section(database, &grant_in_database(&options.role, database)),
+            false => section(database, &grant_in_database(options, database)),
         });
     }
     if options.revoke {
@@ -47,9 +56,6 @@ pub fn render(options: &Options) -> String {
 /// The database that holds the functions.
 const HOME: &str = "postgres";
 
-/// The role that owns the functions; nobody logs in as it.
-const OWNER: &str = "matrix_postgres_exporter_owner";
-
 /// Marks a role as made by the script, so that taking back never drops another's.
 const MARK: &str = "made by matrix-postgres-exporter grants";
 
@@ -58,9 +64,9 @@ fn header(options: &Options) -> String {
     let what = match options {
         Options { revoke: true, .. } => format!(
             "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
--- it may do in these databases. Stop the exporter first. Name every database that was named then.
--- A role that grants made is dropped; one that was there before, or owns something, stays, and a
--- warning says so."
+-- it may do in these databases; who could create in their schemas before, can again. Stop the
+-- exporter first. Name every database that was named then. A role that grants made is dropped; one
+-- that was there before, or owns something, stays, and a warning says so."
         ),
         Options {
             pg_monitor: true, ..
@@ -83,32 +89,27 @@ fn header(options: &Options) -> String {
             one_line(&identifier(&options.role))
         ),
     };
+    let create = match options {
+        Options { revoke: true, .. } => "",
+        Options {
+            keep_public_create: true,
+            ..
+        } => {
+            "-- Who may create in a schema goes on to. Up to PostgreSQL 14, and in clusters that come from
+-- there, that is everybody, this role too: WHAT IT MAKES IN A SCHEMA ON THE SEARCH PATH OF SYNAPSE,
+-- SYNAPSE MAY RUN, WITH ITS OWN RIGHTS. Without --keep-public-create this ends.
+"
+        }
+        _ => {
+            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
+-- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
+"
+        }
+    };
     format!(
         "{what}
-{password}-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
+{create}{password}-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 "
-    )
-}
-
-/// One transaction in one database. A name with a line break would end psql's command. The
-/// database's owner may have put functions of his own on the search path, and a superuser must not
-/// call these.
-fn section(database: &str, sql: &str) -> String {
-    if database.contains(['\n', '\r']) {
-        return format!(
-            "\n-- Left out, since psql cannot connect to a name with a line break: {}\n",
-            one_line(database)
-        );
-    }
-    format!(
-        "
-{}
-BEGIN;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL client_min_messages = warning;
-{sql}COMMIT;
-",
-        connect(database)
     )
 }
 
@@ -136,16 +137,23 @@ GRANT CONNECT ON DATABASE {HOME} TO {role};
   END IF;
 END"
     ));
+    sql += &format!(
+        "
+-- Owns the functions, and remembers for --revoke who could create in schemas.
+{}",
+        create_role(OWNER, "NOLOGIN")
+    );
+    sql += &no_creation(options);
     if options.pg_monitor {
         sql += &format!("\nGRANT pg_monitor TO {role};\n");
         return sql;
     }
     sql += "\n-- Members of these see the text of queries.\n";
     sql += &leave_roles(&options.role, "'pg_monitor', 'pg_read_all_stats'");
-    sql += "\n-- Functions that give the statistics without it, and their owner.\n";
-    sql += &create_role(OWNER, "NOLOGIN");
     sql += &format!(
-        "GRANT pg_monitor TO {OWNER};
+        "
+-- Functions that give the statistics without it.
+GRANT pg_monitor TO {OWNER};
 CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};
 ALTER SCHEMA {SCHEMA} OWNER TO {OWNER};
 REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC;
@@ -209,7 +217,8 @@ pub const SCHEMAS: &str = concat!(
 
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
 /// which Synapse lives.
-fn grant_in_database(role: &str, database: &str) -> String {
+fn grant_in_database(options: &Options, database: &str) -> String {
+    let role = &options.role;
     let role_literal = literal(role);
     let grant = run(&format!(
         "DECLARE
@@ -239,10 +248,20 @@ END",
         columns = columns().as_str()
     ));
     format!(
-        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}",
+        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}{}",
         identifier(database),
-        identifier(role)
+        identifier(role),
+        no_creation(options)
     )
+}
+
+/// Nobody is to run what the role makes in this database.
+fn no_creation(options: &Options) -> String {
+    let close = match options.keep_public_create {
+        true => String::new(),
+        false => creation::close(&options.role),
+    };
+    close + &creation::warn(&options.role)
 }
 
 /// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
@@ -262,10 +281,11 @@ pub fn columns() -> Sql {
     Sql::join(rows, ",")
 }
 
-/// Takes back every privilege that the role has in a database.
+/// Takes back every privilege that the role has in a database, and gives back who could create
+/// there.
 fn revoke_in_database(role: &str) -> String {
     let role_literal = literal(role);
-    run(&format!(
+    let revoke = run(&format!(
         "BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d
                JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
@@ -280,7 +300,8 @@ fn revoke_in_database(role: &str) -> String {
   END IF;
 END",
         role = identifier(role)
-    ))
+    ));
+    revoke + &creation::reopen()
 }
 
 /// Drops the functions, their owner, and the role.
@@ -314,27 +335,32 @@ END",
 
 /// Drops a role that the script made and that nothing depends on.
 fn drop_role(role: &str) -> String {
-    let role_literal = literal(role);
     run(&format!(
         "DECLARE
   role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {role_literal});
+  needed text := (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
+                    FROM (SELECT dbid
+                            FROM pg_catalog.pg_shdepend
+                           WHERE refclassid = 'pg_catalog.pg_authid'::regclass
+                             AND refobjid = role_oid
+                          UNION
+                          {remembering}) AS d
+                    LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid);
 BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
     RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
-                 WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
-    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      {role_literal},
-      (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
-         FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
-        WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
+  ELSIF needed IS NOT NULL THEN
+    RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. Name these too and run this again.',
+      {role_literal}, needed;
   ELSE
     DROP ROLE {role};
   END IF;
 END",
-        role = identifier(role)
+        role = identifier(role),
+        role_literal = literal(role),
+        remembering = creation::REMEMBERING
     ))
 }
 
@@ -358,36 +384,6 @@ END",
     ))
 }
 
-/// Runs a block of PL/pgSQL.
-fn run(block: &str) -> String {
-    format!("DO {};\n", dollar_quoted(block))
-}
-
-/// A text between dollar signs, under a tag that it does not hold.
-fn dollar_quoted(text: &str) -> String {
-    let mut tag = String::from("$do$");
-    while text.contains(&tag) {
-        tag.insert(tag.len() - 1, '_');
-    }
-    format!("{tag}\n{text}\n{tag}")
-}
-
-/// psql's command to go to another database. A name with `=` in it would be taken for a connection
-/// string.
-fn connect(database: &str) -> String {
-    if database.contains('=') || database.contains("://") {
-        let value = database.replace('\\', "\\\\").replace('\'', "\\'");
-        let info = format!("dbname='{value}'").replace('"', "\"\"");
-        return format!("\\connect -reuse-previous=on \"{info}\"");
-    }
-    format!("\\connect {}", identifier(database))
-}
-
-/// A name in a comment.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,6 +393,7 @@ mod tests {
             role: "exporter".into(),
             databases: vec!["synapse".into()],
             pg_monitor: false,
+            keep_public_create: false,
             revoke: false,
             connections: 3,
         }

@@ -90,10 +90,10 @@ async fn every_way_to_create_is_closed() {
 async fn what_was_is_remembered_of_each_database() {
     for major in [13, 18] {
         let server = synapse_like(major).await;
-        let mas = "mas's own";
+        let mas = "mas-own";
         for sql in [
-            "CREATE ROLE \"o'brien\" LOGIN; CREATE ROLE reader LOGIN",
-            "CREATE DATABASE \"mas's own\" OWNER \"o'brien\"",
+            "CREATE ROLE \"O-Brien\" LOGIN; CREATE ROLE reader LOGIN",
+            "CREATE DATABASE \"mas-own\" OWNER \"O-Brien\"",
             "CREATE DATABASE closed OWNER synapse",
             "CREATE DATABASE unnamed OWNER synapse",
         ] {
@@ -106,7 +106,7 @@ async fn what_was_is_remembered_of_each_database() {
         }
         // Has a right already, and another that is no matter of ours.
         let usage =
-            "GRANT USAGE ON SCHEMA public TO \"o'brien\"; GRANT ALL ON SCHEMA public TO reader";
+            "GRANT USAGE ON SCHEMA public TO \"O-Brien\"; GRANT ALL ON SCHEMA public TO reader";
         server.sql(mas, usage).await;
         let close = "REVOKE ALL ON SCHEMA public FROM PUBLIC";
         server.sql("closed", close).await;
@@ -124,7 +124,7 @@ async fn what_was_is_remembered_of_each_database() {
         let client = server.client(mas, "exporter").await;
         let create = "CREATE TABLE public.mine ()";
         assert_eq!(refusal(&client, create).await, "42501");
-        let client = server.client(mas, "o'brien").await;
+        let client = server.client(mas, "O-Brien").await;
         rows(&client, &format!("{create}; DROP TABLE public.mine")).await;
         assert_eq!(
             acl(&server, &["closed", "unnamed"]).await,

@@ -12,6 +12,9 @@ use super::{QueryError, Reason, Sql};
 /// The schema of the functions, in the maintenance database.
 pub const SCHEMA: &str = "matrix_postgres_exporter";
 
+/// The role that owns the functions; nobody logs in as it.
+pub const OWNER: &str = "matrix_postgres_exporter_owner";
+
 /// One placeholder, and the function that stands in for it.
 #[derive(Debug)]
 pub struct View {
