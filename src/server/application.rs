@@ -20,26 +20,46 @@ pub struct Application {
     pub name: &'static str,
     /// Its tables.
     pub tables: Tables,
-    /// Whether the role could write these, or owns them.
+    /// Whether the role could write these, or use their sequences, or owns them.
     pub writable: bool,
+    /// Whether the role may read whole tables, what people write among them.
+    pub readable: bool,
 }
 
 /// One row for each column that a definition reads. A sequence has columns, too.
 static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
     Sql::from(
         "
-    WITH synapse AS MATERIALIZED (
+    WITH mine AS MATERIALIZED (
+        SELECT r.oid, r.rolname
+          FROM pg_catalog.pg_roles r
+         WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')
+        UNION ALL
+        SELECT 0, 'public'
+    ), synapse AS MATERIALIZED (
         SELECT s.oid, n.nspname, s.main, s.state,
-               (SELECT bool_or(
-                           pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-                           OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
-                  FROM pg_catalog.pg_class c
-                 WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
-                   AND c.relname IN (",
-    )
-    .with(grants::MARKS)
-    .with(
-        ")) AS writable
+               EXISTS (SELECT FROM mine WHERE mine.rolname IN ('pg_write_all_data', 'pg_maintain'))
+               OR EXISTS (SELECT
+                            FROM pg_catalog.pg_class c
+                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p', 'S')
+                             AND (c.relowner IN (SELECT oid FROM mine)
+                                  OR EXISTS (SELECT
+                                               FROM pg_catalog.aclexplode(c.relacl) a
+                                              WHERE a.privilege_type <> 'SELECT'
+                                                AND a.grantee IN (SELECT oid FROM mine))))
+               OR EXISTS (SELECT
+                            FROM pg_catalog.pg_class c
+                            JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid,
+                                 pg_catalog.aclexplode(t.attacl) a
+                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
+                             AND a.privilege_type <> 'SELECT'
+                             AND a.grantee IN (SELECT oid FROM mine)) AS writable,
+               EXISTS (SELECT FROM mine WHERE mine.rolname = 'pg_read_all_data')
+               OR EXISTS (SELECT
+                            FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
+                             AND a.privilege_type = 'SELECT'
+                             AND a.grantee IN (SELECT oid FROM mine)) AS exposed
           FROM (",
     )
     .with(grants::SCHEMAS)
@@ -49,7 +69,7 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
          ORDER BY n.nspname <> 'public', n.nspname
          LIMIT 1
     )
-    SELECT s.nspname, s.main, s.state, s.writable, r.relname, r.attname,
+    SELECT s.nspname, s.main, s.state, s.writable, s.exposed, r.relname, r.attname,
            a.attnum IS NOT NULL AS present,
            pg_catalog.has_schema_privilege(s.oid, 'USAGE')
            AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
@@ -95,17 +115,18 @@ impl Application {
                             ..Tables::default()
                         },
                         writable: cells.truth(3)?,
+                        readable: cells.truth(4)?,
                     });
                 }
                 let Some(Self { tables, .. }) = &mut found else {
                     return Ok(());
                 };
-                let (table, column) = (text(4)?, text(5)?);
+                let (table, column) = (text(5)?, text(6)?);
                 let part_is_here = match table.starts_with("state_group") {
                     true => state,
                     false => main,
                 };
-                let (present, readable) = (cells.truth(6)?, cells.truth(7)?);
+                let (present, readable) = (cells.truth(7)?, cells.truth(8)?);
                 let columns = match (present, readable) {
                     (true, true) => {
                         tables.granted = true;
