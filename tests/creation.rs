@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::Client;
-
+use super::support::attack::{PLANT, refusal, takes_over};
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::postgres::{MAJORS, Postgres, rows};
 use super::support::process::wait_for;
@@ -25,11 +24,11 @@ async fn nobody_runs_what_the_role_makes(major: u32) {
     let server = synapse_like(major).await;
     let before = acl(&server, &["matrix", "postgres"]).await;
     Role::Plain.create(&server, "exporter", &[]).await;
-    assert!(takes_over(&server).await, "{major}");
+    assert!(takes_over(&server, "matrix", "synapse").await, "{major}");
 
     for _ in 0..2 {
         grant(&server, "exporter", &["matrix"], &[]).await;
-        assert!(!takes_over(&server).await, "{major}");
+        assert!(!takes_over(&server, "matrix", "synapse").await, "{major}");
         for database in ["matrix", "postgres"] {
             let client = server.client(database, "exporter").await;
             for create in CREATE {
@@ -139,7 +138,7 @@ async fn what_was_is_remembered_of_each_database() {
             server.sql("matrix", sql).await;
         }
         grant(&server, "exporter", &["matrix"], &[]).await;
-        assert!(!takes_over(&server).await, "{major}");
+        assert!(!takes_over(&server, "matrix", "synapse").await, "{major}");
 
         // One that was not named keeps its memory.
         grant(&server, "exporter", &["matrix"], &["--revoke"]).await;
@@ -222,7 +221,10 @@ async fn where_the_role_may_create_is_told() {
         let flags = ["--keep-public-create"];
         Role::Plain.create(&server, "exporter", &[]).await;
         grant(&server, "exporter", &["matrix"], &flags).await;
-        assert!(takes_over(&server).await, "{major}: it was to be left open");
+        assert!(
+            takes_over(&server, "matrix", "synapse").await,
+            "{major}: it was to be left open"
+        );
 
         let dsn = server.dsn("matrix", "exporter");
         let exporter = Exporter::configured(&dsn, SOON).await;
@@ -332,31 +334,6 @@ async fn as_of_old(server: &Postgres, database: &str) {
     assert_eq!(acl, "{postgres=UC/postgres,=UC/postgres}");
 }
 
-/// Makes a function that Synapse runs when it asks for the next number; whether the exporter can
-/// read messages then.
-async fn takes_over(server: &Postgres) -> bool {
-    let exporter = server.client("matrix", "exporter").await;
-    let read = "SELECT json FROM public.event_json";
-    assert_eq!(refusal(&exporter, read).await, "42501");
-    if exporter.batch_execute(PLANT).await.is_err() {
-        assert_eq!(refusal(&exporter, PLANT).await, "42501");
-    }
-    // The statement of synapse/storage/util/sequence.py.
-    let next = "SELECT nextval('events_stream_seq')";
-    rows(&server.client("matrix", "synapse").await, next).await;
-    let taken = exporter.simple_query(read).await.is_ok();
-    let undo = "DROP FUNCTION IF EXISTS public.nextval(text);
-                REVOKE ALL ON public.event_json FROM exporter";
-    server.sql("matrix", undo).await;
-    taken
-}
-
-const PLANT: &str =
-    "CREATE FUNCTION public.nextval(text) RETURNS bigint LANGUAGE plpgsql AS $$BEGIN
-        GRANT SELECT ON public.event_json TO exporter;
-        RETURN pg_catalog.nextval($1::pg_catalog.regclass);
-    END$$";
-
 /// Everything that takes a schema or the database to make it in.
 const CREATE: [&str; 17] = [
     PLANT,
@@ -427,11 +404,4 @@ fn check(dsn: &str) -> (bool, String) {
     let output = exporter_command(&["check", "--dsn", dsn]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     (output.status.success(), said)
-}
-
-/// The code with which the server refuses a statement.
-async fn refusal(client: &Client, sql: &str) -> String {
-    let error = client.simple_query(sql).await.expect_err(sql);
-    let code = error.code().unwrap_or_else(|| panic!("{sql}: {error:?}"));
-    code.code().to_owned()
 }

@@ -8,6 +8,7 @@ use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::view::VIEWS;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::support::attack::refusal;
 use super::support::exporter::Exporter;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
@@ -374,14 +375,4 @@ async fn nothing_is_changed_and_no_content_read(server: &Postgres) {
     // Nothing was made in the application's database.
     let made = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'matrix%'";
     assert_eq!(server.value("synapse", made).await.unwrap(), "0");
-}
-
-/// The code with which the server refuses a statement.
-async fn refusal(client: &Client, sql: &str) -> String {
-    let error = client.simple_query(sql).await.expect_err(sql);
-    error
-        .code()
-        .unwrap_or_else(|| panic!("{sql}: {error:?}"))
-        .code()
-        .to_owned()
 }
