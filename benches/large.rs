@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::message::{Message, TIMEOUTS};
-use matrix_postgres_exporter::query::{Collector, Schema, Version};
+use matrix_postgres_exporter::query::{Collector, Version};
 
 use support::exporter::{Exporter, failures};
 use support::exposition::Page;
@@ -167,10 +167,7 @@ async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
         .filter(|query| query.pieces.is_some())
     {
         let statement = query.covers(Version(MAJOR * 10_000))?;
-        let sql = statement.fill(|name| match name {
-            "piece" => Ok(Some("true".into())),
-            name => Ok(Schema("public").value(name)),
-        });
+        let sql = statement.fill(Some("public"), |_| Ok(Some("true".into())));
         let message = Message {
             sql: &sql.unwrap(),
             timeout: TIMEOUTS[TIMEOUTS.len() - 1],

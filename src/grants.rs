@@ -190,30 +190,17 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
     )
 }
 
-macro_rules! marks {
-    () => {
-        "'events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates'"
-    };
-}
-
-/// The tables by which Synapse is known, each a literal.
-pub const MARKS: &str = marks!();
-
 /// The schemas in which Synapse lives, or a part of it: its state may have a database of its own.
-pub const SCHEMAS: &str = concat!(
-    "SELECT c.relnamespace AS oid,
+pub const SCHEMAS: &str = "SELECT c.relnamespace AS oid,
                bool_or(c.relname = 'events') AS main,
                bool_or(c.relname = 'state_groups_state') AS state
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p')
-           AND c.relname IN (",
-    marks!(),
-    ")
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
          GROUP BY c.relnamespace
         HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3"
-);
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3";
 
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
 /// which Synapse lives.

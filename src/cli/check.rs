@@ -132,6 +132,10 @@ fn explain(reason: &str) -> (bool, &'static str) {
             true,
             "run what `matrix-postgres-exporter grants` prints once more",
         ),
+        "not_a_plain_table" => (
+            true,
+            "it could run somebody else's code; the warnings name the table and the cause",
+        ),
         "lock_timeout" => (true, "somebody holds a lock; the next scrape tries again"),
         "statement_timeout" => (true, "it takes longer than scrape.statement_cap allows"),
         "deadline" => (true, "it was not ready within scrape.timeout"),

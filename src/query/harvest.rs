@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::timeout_step;
-use super::{QueryError, Reason, Schema, Scope, Sql, Statement, Tables, Version, Views};
+use super::{QueryError, Reason, Scope, Sql, Statement, Tables, Version, Views};
 use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// What a run knows of the server and the database.
@@ -39,13 +39,9 @@ impl Context<'_> {
         statement: &Statement,
         part: Option<(&'static str, &Sql)>,
     ) -> Result<Sql, QueryError> {
-        let schema = self.schema().map(Schema);
-        statement.fill(|name| match part {
+        statement.fill(self.schema(), |name| match part {
             Some((placeholder, part)) if placeholder == name => Ok(Some(part.clone())),
-            _ => match schema.and_then(|schema| schema.value(name)) {
-                Some(value) => Ok(Some(value)),
-                None => self.views.value(name),
-            },
+            _ => self.views.value(name),
         })
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
+use super::guard::guarded;
 use super::{QueryError, Sql};
 
 /// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
@@ -60,7 +61,8 @@ impl Message<'_> {
         mut each: impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let message = self.text("", self.sql);
-        stream(client, &message, Encoding::Utf8, &mut each).await
+        self.stream(client, &message, Encoding::Utf8, &mut each)
+            .await
     }
 
     /// Sends a single SELECT whose text columns may hold bytes that are no UTF-8: names in a
@@ -81,7 +83,10 @@ impl Message<'_> {
     ) -> Result<(), QueryError> {
         let message = self.text("", self.sql);
         let mut once = |_, cells: Cells<'_>| each(target, cells);
-        match stream(client, &message, Encoding::Utf8, &mut once).await {
+        match self
+            .stream(client, &message, Encoding::Utf8, &mut once)
+            .await
+        {
             Err(QueryError::NotUtf8) => {}
             other => return other,
         }
@@ -91,7 +96,37 @@ impl Message<'_> {
             &hex_select(self.sql, text_columns),
         );
         let mut again = |_, cells: Cells<'_>| each(target, cells);
-        stream(client, &message, Encoding::Hex, &mut again).await
+        self.stream(client, &message, Encoding::Hex, &mut again)
+            .await
+    }
+
+    async fn stream(
+        &self,
+        client: &Client,
+        message: &str,
+        encoding: Encoding,
+        each: &mut impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let mut rows = pin!(client.simple_query_raw(message).await?);
+        // Each SELECT opens with a description of its rows; SET has none.
+        let mut selects = 0_usize;
+        let own = usize::from(!self.sql.tables().is_empty());
+        let mut failed = None;
+        while let Some(message) = rows.try_next().await? {
+            match message {
+                SimpleQueryMessage::RowDescription(_) => selects += 1,
+                SimpleQueryMessage::Row(row) if failed.is_none() && selects > own => {
+                    let cells = Cells {
+                        row: &row,
+                        encoding,
+                    };
+                    // The rest of the answer is still read: the connection stays usable.
+                    failed = each(selects - own - 1, cells).err();
+                }
+                _ => {}
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     fn text(&self, also: &str, sql: &Sql) -> String {
@@ -100,6 +135,8 @@ impl Message<'_> {
              SET LOCAL statement_timeout = {}; \
              SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
              SET LOCAL search_path = pg_catalog, pg_temp; \
+             SET LOCAL row_security = off; \
+             SET LOCAL constraint_exclusion = off; \
              SET LOCAL jit = off; \
              SET LOCAL max_parallel_workers_per_gather = 0; \
              SET LOCAL DateStyle = 'ISO'; \
@@ -107,7 +144,12 @@ impl Message<'_> {
              SET LOCAL TimeZone = 'UTC'; \
              {also}{}",
             self.timeout.as_millis(),
-            sql.as_str()
+            if sql.tables().is_empty() {
+                sql.clone()
+            } else {
+                guarded(sql)
+            }
+            .as_str()
         )
     }
 }
@@ -190,33 +232,6 @@ impl<'a> Cells<'a> {
     pub fn truth(&self, position: usize) -> Result<bool, QueryError> {
         Ok(self.raw(position)? == Some("t"))
     }
-}
-
-async fn stream(
-    client: &Client,
-    message: &str,
-    encoding: Encoding,
-    each: &mut impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
-) -> Result<(), QueryError> {
-    let mut rows = pin!(client.simple_query_raw(message).await?);
-    // Each SELECT opens with a description of its rows; SET has none.
-    let mut selects = 0_usize;
-    let mut failed = None;
-    while let Some(message) = rows.try_next().await? {
-        match message {
-            SimpleQueryMessage::RowDescription(_) => selects += 1,
-            SimpleQueryMessage::Row(row) if failed.is_none() => {
-                let cells = Cells {
-                    row: &row,
-                    encoding,
-                };
-                // The rest of the answer is still read: the connection stays usable.
-                failed = each(selects.saturating_sub(1), cells).err();
-            }
-            _ => {}
-        }
-    }
-    failed.map_or(Ok(()), Err)
 }
 
 /// The same SELECT with its text columns as hexadecimal digits of their bytes.

@@ -10,10 +10,12 @@
 //! - [`pieces`]: statements on tables that may be large run in pieces along a key
 //! - `rows`: the rows of a statement become samples
 //! - `harvest`: what a run knows, and what it brings
+//! - `guard`: what is checked right before an application's tables are read
 //! - [`message`]: one statement in one guarded message, and its rows
 //! - [`reason`]: why something could not be seen
 
 pub mod definition;
+mod guard;
 mod harvest;
 pub mod message;
 pub mod pieces;
@@ -30,7 +32,7 @@ pub use definition::{Collector, Column, ColumnKind, Merge, Pieces, Query, Role, 
 pub use harvest::{Context, Cost, Harvest, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{QueryError, Reason};
-pub use sql::{Schema, Sql, Statement};
+pub use sql::{Sql, Statement};
 pub use tables::Tables;
 pub use version::{ALL, Version, Versions, before, between, since};
 pub use view::Views;

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use super::message::Message;
 use super::rows::{Reader, RowSamples, by_metric};
-use super::{Harvest, Pieces, QueryError, Reason, Schema, Sql, Statement};
+use super::{Harvest, Pieces, QueryError, Reason, Sql, Statement};
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 
 /// The placeholder of the condition that gives one piece.
@@ -139,14 +139,11 @@ impl Walk {
         harvest: &mut Harvest,
     ) -> Result<Option<Vec<String>>, QueryError> {
         let context = reader.context;
-        let schema = context.schema().map(Schema);
-        let schema = schema.and_then(|schema| schema.value("schema"));
+        let schema = context.schema().ok_or(QueryError::NoValue("schema"))?;
         let sql = Sql::from("SELECT ")
             .with(key)
             .with(" FROM ")
-            .with(schema.ok_or(QueryError::NoValue("schema"))?)
-            .with(".")
-            .with(table)
+            .with(Sql::table(schema, table))
             .with(" WHERE ")
             .with(from.clone())
             .with(" ORDER BY ")

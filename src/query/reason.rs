@@ -29,6 +29,9 @@ pub enum Reason {
     SeriesLimit,
     /// The functions of the strict set-up are older than this program.
     GrantsOutdated,
+    /// What should be an ordinary table of an application is something else, which might run the
+    /// code of others.
+    NotAPlainTable,
     /// Switched off.
     Disabled,
     /// The connection broke, or there was none to be had.
@@ -54,6 +57,7 @@ impl Reason {
             Self::RecoveryConflict => "recovery_conflict",
             Self::SeriesLimit => "series_limit",
             Self::GrantsOutdated => "grants_outdated",
+            Self::NotAPlainTable => "not_a_plain_table",
             Self::Disabled => "disabled",
             Self::Connection => "connection",
             Self::OtherServer => "other_server",
@@ -65,7 +69,11 @@ impl Reason {
     pub const fn lasts(self) -> bool {
         matches!(
             self,
-            Self::NoPrivilege | Self::NoExtension | Self::UnsupportedVersion | Self::GrantsOutdated
+            Self::NoPrivilege
+                | Self::NoExtension
+                | Self::UnsupportedVersion
+                | Self::GrantsOutdated
+                | Self::NotAPlainTable
         )
     }
 
@@ -174,6 +182,9 @@ fn reason_of(state: &SqlState, message: &str) -> Reason {
         | SqlState::UNDEFINED_FUNCTION
         | SqlState::INVALID_SCHEMA_NAME => Reason::UnsupportedVersion,
         SqlState::UNDEFINED_FILE | SqlState::FEATURE_NOT_SUPPORTED => Reason::NoExtension,
+        SqlState::INVALID_TEXT_REPRESENTATION if message.contains(super::guard::REFUSED) => {
+            Reason::NotAPlainTable
+        }
         SqlState::LOCK_NOT_AVAILABLE => Reason::LockTimeout,
         SqlState::QUERY_CANCELED => Reason::StatementTimeout,
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => {
@@ -211,6 +222,13 @@ mod tests {
                 "function matrix_postgres_exporter.pg_ls_waldir() does not exist"
             ),
             Reason::GrantsOutdated
+        );
+        assert_eq!(
+            of(
+                SqlState::INVALID_TEXT_REPRESENTATION,
+                "invalid input syntax for type integer: \"not a plain table: \"a\".\"b\"\""
+            ),
+            Reason::NotAPlainTable
         );
         assert_eq!(
             of(SqlState::T_R_SERIALIZATION_FAILURE, "annulation"),

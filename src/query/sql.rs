@@ -4,26 +4,50 @@
 //! defined, and a value is only ever appended: as an identifier, a literal or a number. No text
 //! that may hold a value is searched, and only a [`Sql`] is sent.
 
+use std::collections::BTreeSet;
+
 use super::QueryError;
 
 /// What is sent: text of this program, and values between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sql(String);
+pub struct Sql {
+    text: String,
+    /// The application's tables that it reads, as it names them.
+    tables: BTreeSet<String>,
+}
 
 impl Sql {
     /// A name in quotes.
     pub fn identifier(name: &str) -> Self {
-        Self(identifier(name))
+        Self::of(identifier(name))
     }
 
     /// A string in quotes; it takes the type that its place wants.
     pub fn literal(text: &str) -> Self {
-        Self(literal(text))
+        Self::of(literal(text))
+    }
+
+    /// A table of an application, to be read alone, without those that inherit from it.
+    pub fn table(schema: &str, table: &'static str) -> Self {
+        let name = format!("{}.{}", identifier(schema), identifier(table));
+        Self {
+            text: format!("ONLY {name}"),
+            tables: BTreeSet::from([name]),
+        }
+    }
+
+    fn of(text: String) -> Self {
+        Self {
+            text,
+            tables: BTreeSet::new(),
+        }
     }
 
     /// This, and then that.
     pub fn with(mut self, more: impl Into<Self>) -> Self {
-        self.0.push_str(&more.into().0);
+        let more = more.into();
+        self.text.push_str(&more.text);
+        self.tables.extend(more.tables);
         self
     }
 
@@ -32,34 +56,39 @@ impl Sql {
         let mut joined = Self::default();
         for (at, part) in parts.into_iter().enumerate() {
             if at > 0 {
-                joined.0.push_str(between);
+                joined.text.push_str(between);
             }
-            joined.0.push_str(&part.into().0);
+            joined = joined.with(part);
         }
         joined
     }
 
     /// The whole text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The application's tables that it reads, as it names them: quoted, with their schema.
+    pub fn tables(&self) -> &BTreeSet<String> {
+        &self.tables
     }
 }
 
 impl From<&'static str> for Sql {
     fn from(text: &'static str) -> Self {
-        Self(text.to_owned())
+        Self::of(text.to_owned())
     }
 }
 
 impl From<u32> for Sql {
     fn from(number: u32) -> Self {
-        Self(number.to_string())
+        Self::of(number.to_string())
     }
 }
 
 impl From<u64> for Sql {
     fn from(number: u64) -> Self {
-        Self(number.to_string())
+        Self::of(number.to_string())
     }
 }
 
@@ -73,8 +102,9 @@ pub fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', r"\\").replace('\'', "''"))
 }
 
-/// A statement as it is defined, with placeholders: `{schema}`, and other words in lower case.
-/// Braces around anything else, as in a regular expression, are text.
+/// A statement as it is defined. `{schema}.users` stands for a table of the application,
+/// `{schema_name}` for the name of its schema as a string, and other words in lower case for what
+/// the caller knows. Braces around anything else, as in a regular expression, are text.
 #[derive(Clone, Debug)]
 pub struct Statement {
     text: &'static str,
@@ -84,6 +114,8 @@ pub struct Statement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Text(&'static str),
+    Table(&'static str),
+    SchemaName,
     Placeholder(&'static str),
 }
 
@@ -94,16 +126,21 @@ impl Statement {
         let (mut rest, mut searched) = (text, 0);
         while let Some(open) = rest[searched..].find('{') {
             let open = searched + open;
-            let word = &rest[open + 1..];
-            let end = word.find(|c: char| !c.is_ascii_lowercase() && c != '_');
-            match end {
-                Some(end) if end > 0 && word[end..].starts_with('}') => {
-                    parts.push(Part::Text(&rest[..open]));
-                    parts.push(Part::Placeholder(&word[..end]));
-                    (rest, searched) = (&word[end + 1..], 0);
-                }
-                _ => searched = open + 1,
-            }
+            let Some((name, after)) = word(&rest[open + 1..])
+                .and_then(|(name, after)| Some((name, after.strip_prefix('}')?)))
+            else {
+                searched = open + 1;
+                continue;
+            };
+            parts.push(Part::Text(&rest[..open]));
+            let table = after.strip_prefix('.').and_then(word);
+            let (part, after) = match (name, table) {
+                ("schema", Some((table, after))) => (Part::Table(table), after),
+                ("schema_name", _) => (Part::SchemaName, after),
+                _ => (Part::Placeholder(name), after),
+            };
+            parts.push(part);
+            (rest, searched) = (after, 0);
         }
         parts.push(Part::Text(rest));
         Self { text, parts }
@@ -114,11 +151,19 @@ impl Statement {
         self.text
     }
 
-    /// The names of its placeholders, each as often as it stands there.
+    /// The application's tables that it reads, each as often as it stands there.
+    pub fn tables(&self) -> impl Iterator<Item = &'static str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Table(table) => Some(*table),
+            _ => None,
+        })
+    }
+
+    /// The names of its other placeholders, each as often as it stands there.
     pub fn placeholders(&self) -> impl Iterator<Item = &'static str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
             Part::Placeholder(name) => Some(*name),
+            _ => None,
         })
     }
 
@@ -127,55 +172,57 @@ impl Statement {
         self.placeholders().any(|placeholder| placeholder == name)
     }
 
-    /// The statement with a value for each placeholder.
+    /// The statement for an application in this schema, with a value for each other placeholder.
     ///
     /// # Errors
     ///
     /// Fails as `value` does, and where it knows no value.
     pub fn fill(
         &self,
+        schema: Option<&str>,
         mut value: impl FnMut(&'static str) -> Result<Option<Sql>, QueryError>,
     ) -> Result<Sql, QueryError> {
+        let schema = || schema.ok_or(QueryError::NoValue("schema"));
         let mut sql = Sql::default();
         for part in &self.parts {
-            sql = match part {
-                Part::Text(text) => sql.with(*text),
-                Part::Placeholder(name) => sql.with(value(name)?.ok_or(QueryError::NoValue(name))?),
-            };
+            sql = sql.with(match part {
+                Part::Text(text) => Sql::from(*text),
+                Part::Table(table) => Sql::table(schema()?, table),
+                Part::SchemaName => Sql::literal(schema()?),
+                Part::Placeholder(name) => value(name)?.ok_or(QueryError::NoValue(name))?,
+            });
         }
         Ok(sql)
     }
 }
 
-/// The application's schema, as statements name it.
-#[derive(Clone, Copy, Debug)]
-pub struct Schema<'a>(pub &'a str);
-
-impl Schema<'_> {
-    /// The value of `{schema}`, which stands before a table's name and brings ONLY with it, so
-    /// that no other table is read with this one; or of `{schema_name}`, the name as a string.
-    pub fn value(self, placeholder: &str) -> Option<Sql> {
-        match placeholder {
-            "schema" => Some(Sql::from("ONLY ").with(Sql::identifier(self.0))),
-            "schema_name" => Some(Sql::literal(self.0)),
-            _ => None,
-        }
-    }
+/// The name at the beginning of a text, and what follows it.
+fn word(text: &'static str) -> Option<(&'static str, &'static str)> {
+    let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let end = text.find(|c| !in_name(c)).unwrap_or(text.len());
+    let begins = text.starts_with(|c: char| c.is_ascii_lowercase());
+    begins.then(|| text.split_at(end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NONE: [&str; 0] = [];
+
     #[test]
     fn a_placeholder_is_a_word_in_braces_and_all_else_is_text() {
-        let names = |text| Statement::parse(text).placeholders().collect::<Vec<_>>();
-        assert_eq!(names("{schema}.a, {schema}.b"), ["schema", "schema"]);
-        assert_eq!(names("{{schema_name}}"), ["schema_name"]);
-        for text in ["a{32}", "{}", "{", "{a", "{a b}", "{A}", "'{1,2}'", "é{é}"] {
-            let none: [&str; 0] = [];
-            assert_eq!(names(text), none, "{text}");
-            let sql = Statement::parse(text).fill(|_| Ok(None)).unwrap();
+        let statement = Statement::parse("{schema}.a1_b, {schema}.b {piece}{schema_name}{schema}");
+        assert_eq!(statement.tables().collect::<Vec<_>>(), ["a1_b", "b"]);
+        let placeholders: Vec<_> = statement.placeholders().collect();
+        assert_eq!(placeholders, ["piece", "schema"]);
+        assert!(Statement::parse("'{{piece}}'").has("piece"));
+        for text in [
+            "a{32}", "{}", "{", "{a", "{a b}", "{A}", "'{1,2}'", "é{é}", "{_}",
+        ] {
+            let statement = Statement::parse(text);
+            assert_eq!(statement.placeholders().collect::<Vec<_>>(), NONE, "{text}");
+            let sql = statement.fill(None, |_| Ok(None)).unwrap();
             assert_eq!(sql.as_str(), text);
         }
     }
@@ -183,23 +230,27 @@ mod tests {
     #[test]
     fn a_value_is_not_searched() {
         let statement = Statement::parse("SELECT {schema_name} FROM {schema}.t WHERE {piece}");
-        let schema = Schema("{schema_name}\"'\\{piece}{schema}");
-        let piece = || Sql::from("n > ").with(7_u64);
-        let filled = statement.fill(|name| match name {
-            "piece" => Ok(Some(piece())),
-            name => Ok(schema.value(name)),
-        });
+        let schema = "{schema_name}\"'\\{piece}{schema}";
+        let piece = |_| Ok(Some(Sql::from("n > ").with(7_u64)));
+        let filled = statement.fill(Some(schema), piece).unwrap();
+        let table = "\"{schema_name}\"\"'\\{piece}{schema}\".\"t\"";
         assert_eq!(
-            filled.unwrap().as_str(),
-            "SELECT E'{schema_name}\"''\\\\{piece}{schema}' \
-             FROM ONLY \"{schema_name}\"\"'\\{piece}{schema}\".t WHERE n > 7"
+            filled.as_str(),
+            format!(
+                "SELECT E'{{schema_name}}\"''\\\\{{piece}}{{schema}}' FROM ONLY {table} WHERE n > 7"
+            )
         );
+        assert_eq!(filled.tables().iter().collect::<Vec<_>>(), [table]);
     }
 
     #[test]
     fn a_placeholder_without_a_value_is_refused() {
-        let statement = Statement::parse("SELECT 1 FROM {scheme}.t");
-        let refused = statement.fill(|name| Ok(Schema("public").value(name)));
-        assert!(matches!(refused, Err(QueryError::NoValue("scheme"))));
+        let refused = |text, schema| {
+            let filled = Statement::parse(text).fill(schema, |_| Ok(None));
+            filled.unwrap_err().to_string()
+        };
+        let scheme = refused("SELECT 1 FROM {scheme}.t", Some("public"));
+        assert_eq!(scheme, "the placeholder {scheme} has no value here");
+        assert!(refused("SELECT 1 FROM {schema}.t", None).contains("{schema}"));
     }
 }

@@ -18,6 +18,8 @@ pub struct Tables {
     pub absent: Columns,
     /// Columns that are there, and that the role may not read.
     pub unreadable: Columns,
+    /// Those that are no ordinary tables, and what they are.
+    pub not_plain: BTreeMap<String, String>,
     /// Whether the role may read any.
     pub granted: bool,
 }
@@ -32,8 +34,16 @@ impl Tables {
     ///
     /// # Errors
     ///
-    /// Fails if the query reads a column that is not there, or that the role may not read.
+    /// Fails if the query reads what is no ordinary table, a column that is not there, or one that
+    /// the role may not read.
     pub fn check(&self, query: &Query) -> Result<(), QueryError> {
+        let mut reads = query.reads.iter();
+        if let Some(found) = reads.find_map(|(table, _)| self.not_plain.get_key_value(*table)) {
+            return Err(QueryError::Unavailable(
+                Reason::NotAPlainTable,
+                format!("{} is not read: {}", found.0, found.1),
+            ));
+        }
         let absent = of(&self.absent, query);
         if !absent.is_empty() {
             return Err(QueryError::Unavailable(
@@ -112,6 +122,12 @@ mod tests {
         tables.granted = true;
         assert_eq!(check(&tables), (Reason::GrantsOutdated, says));
         assert_eq!(tables.unreadable_count(), 3);
+
+        let cause = ("devices".to_owned(), "it is a view".to_owned());
+        tables.not_plain.extend([cause]);
+        let says = "devices is not read: it is a view".to_owned();
+        assert_eq!(check(&tables), (Reason::NotAPlainTable, says));
+        tables.not_plain.clear();
 
         tables.absent = columns("devices", &["hidden"]);
         assert_eq!(check(&tables).0, Reason::UnsupportedVersion);

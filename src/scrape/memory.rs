@@ -127,6 +127,12 @@ impl Memory {
             }
         }
         for (name, tables) in self.applications() {
+            for (table, cause) in &tables.not_plain {
+                warnings.push(format!(
+                    "in database {name:?} the table {table:?} is not read, since it could run \
+                     somebody else's code as the exporter's role: {cause}"
+                ));
+            }
             if tables.unreadable.is_empty() {
                 continue;
             }
@@ -192,15 +198,11 @@ impl Memory {
     /// What the role may do in databases and a monitoring role should not; the worst of each.
     pub fn role_warnings(&self) -> impl Iterator<Item = (RoleWarning, &str)> {
         self.databases.iter().filter_map(|(name, known)| {
-            let application = known.application.as_ref();
-            let warning = if application.is_some_and(|found| found.writable) {
-                RoleWarning::Writable
-            } else if application.is_some_and(|found| found.readable) {
-                RoleWarning::Readable
-            } else if known.rights.owned > 0 {
-                RoleWarning::Owner
-            } else {
-                return None;
+            let warning = match known.rights {
+                Rights { writable: true, .. } => RoleWarning::Writable,
+                Rights { readable: true, .. } => RoleWarning::Readable,
+                Rights { owner: true, .. } => RoleWarning::Owner,
+                _ => return None,
             };
             Some((warning, name.as_str()))
         })

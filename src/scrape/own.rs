@@ -57,6 +57,8 @@ own! {
         "Always 1: the role, and often everybody, may create in this schema, or, where the schema is empty, make schemas in this database; a function that it makes there, other roles may run with their rights; at most 10 of a database; `grants` ends it";
     GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
         "What `grants` would give the role and it does not have: columns of Synapse's tables in this database, or, where the database is empty, functions for statistics of the whole server; above 0, run again what `grants` prints";
+    NOT_PLAIN = Gauge "pg_exporter_tables_not_plain" ["datname"]
+        "Synapse's tables in this database that are not read, since they are no ordinary tables and could run somebody else's code; `check` names them";
     SCRAPES = Counter "pg_exporter_scrapes_total" []
         "Scrapes of the server";
     LAST_SCRAPE_DURATION = Gauge "pg_exporter_last_scrape_duration_seconds" []

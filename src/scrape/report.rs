@@ -109,6 +109,7 @@ impl Memory {
             for (name, tables) in self.applications() {
                 let columns = tables.unreadable_count();
                 own::GRANTS_MISSING.push(page, [name], columns as f64);
+                own::NOT_PLAIN.push(page, [name], tables.not_plain.len() as f64);
             }
             own::DATABASES.push(page, [], self.databases.len() as f64);
         }

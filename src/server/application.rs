@@ -3,6 +3,9 @@
 //! Synapse is known by some of its tables in one schema, whichever it is; its state may live in a
 //! database of its own. The catalogue tells, and also which of the columns that the definitions
 //! read are there and may be read; no privilege on the tables is needed.
+//!
+//! Whoever owns the database may have put anything under such a name. What is no ordinary table, or
+//! could make the server evaluate what is not its own, is told here and never read.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,56 +13,24 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::grants;
-use crate::query::message::{Message, timeout_step};
+use crate::query::message::{Cells, Message, timeout_step};
 use crate::query::{QueryError, Sql, Tables};
 
 /// An application and where it lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Application {
     /// What it is called, and which part of it lives here.
     pub name: &'static str,
     /// Its tables.
     pub tables: Tables,
-    /// Whether the role could write these, or use their sequences, or owns them.
-    pub writable: bool,
-    /// Whether the role may read whole tables, what people write among them.
-    pub readable: bool,
 }
 
 /// One row for each column that a definition reads. A sequence has columns, too.
 static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
     Sql::from(
         "
-    WITH mine AS MATERIALIZED (
-        SELECT r.oid, r.rolname
-          FROM pg_catalog.pg_roles r
-         WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')
-        UNION ALL
-        SELECT 0, 'public'
-    ), synapse AS MATERIALIZED (
-        SELECT s.oid, n.nspname, s.main, s.state,
-               EXISTS (SELECT FROM mine WHERE mine.rolname IN ('pg_write_all_data', 'pg_maintain'))
-               OR EXISTS (SELECT
-                            FROM pg_catalog.pg_class c
-                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p', 'S')
-                             AND (c.relowner IN (SELECT oid FROM mine)
-                                  OR EXISTS (SELECT
-                                               FROM pg_catalog.aclexplode(c.relacl) a
-                                              WHERE a.privilege_type <> 'SELECT'
-                                                AND a.grantee IN (SELECT oid FROM mine))))
-               OR EXISTS (SELECT
-                            FROM pg_catalog.pg_class c
-                            JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid,
-                                 pg_catalog.aclexplode(t.attacl) a
-                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
-                             AND a.privilege_type <> 'SELECT'
-                             AND a.grantee IN (SELECT oid FROM mine)) AS writable,
-               EXISTS (SELECT FROM mine WHERE mine.rolname = 'pg_read_all_data')
-               OR EXISTS (SELECT
-                            FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-                           WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
-                             AND a.privilege_type = 'SELECT'
-                             AND a.grantee IN (SELECT oid FROM mine)) AS exposed
+    WITH synapse AS MATERIALIZED (
+        SELECT s.oid, n.nspname, s.main, s.state
           FROM (",
     )
     .with(grants::SCHEMAS)
@@ -68,22 +39,85 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
           JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
          ORDER BY n.nspname <> 'public', n.nspname
          LIMIT 1
-    )
-    SELECT s.nspname, s.main, s.state, s.writable, s.exposed, r.relname, r.attname,
-           a.attnum IS NOT NULL AS present,
-           pg_catalog.has_schema_privilege(s.oid, 'USAGE')
-           AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
-      FROM synapse s
-     CROSS JOIN (VALUES ",
+    ), reads (relname, attname) AS MATERIALIZED (
+        VALUES ",
     )
     .with(grants::columns())
     .with(
-        ") AS r (relname, attname)
-      LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = r.relname
+        "
+    ), found AS MATERIALIZED (
+        SELECT c.oid, c.relname,
+               ",
+    )
+    .with(NOT_PLAIN)
+    .with(
+        " AS not_plain
+          FROM synapse s
+          JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
+         WHERE c.relname IN (SELECT r.relname FROM reads r)
+    )
+    SELECT s.nspname, s.main, s.state, r.relname, r.attname,
+           a.attnum IS NOT NULL AS present,
+           pg_catalog.has_schema_privilege(s.oid, 'USAGE')
+           AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
+           c.not_plain
+      FROM synapse s
+     CROSS JOIN reads r
+      LEFT JOIN found c ON c.relname = r.relname
       LEFT JOIN pg_catalog.pg_attribute a
         ON a.attrelid = c.oid AND a.attname = r.attname AND NOT a.attisdropped",
     )
 });
+
+/// Why a relation `c` is not read, as words that follow its name; NULL for an ordinary table or a
+/// sequence. What the planner or a scan would evaluate is of the server's own: the first oid that
+/// is not is 16384.
+const NOT_PLAIN: &str = "CASE
+               WHEN c.relkind NOT IN ('r', 'S') THEN
+                   CASE c.relkind WHEN 'v' THEN 'it is a view'
+                                  WHEN 'm' THEN 'it is a materialized view'
+                                  WHEN 'f' THEN 'it is a foreign table'
+                                  WHEN 'p' THEN 'it is a partitioned table'
+                                  ELSE 'it is no table' END
+               WHEN c.relpersistence <> 'p' THEN 'it is not permanent'
+               WHEN c.relispartition THEN 'it is a partition'
+               WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits i
+                             WHERE c.oid IN (i.inhparent, i.inhrelid))
+               THEN 'it inherits from another table, or another from it'
+               WHEN pg_catalog.row_security_active(c.oid) THEN 'it is under row-level security'
+               ELSE coalesce(
+                   (SELECT pg_catalog.format('its column %I has the type %s', a.attname,
+                                             pg_catalog.format_type(a.atttypid, NULL))
+                      FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                       AND a.atttypid >= 16384
+                     ORDER BY a.attnum LIMIT 1),
+                   (SELECT pg_catalog.format('its column %I is computed when it is read', a.attname)
+                      FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped
+                     ORDER BY a.attnum LIMIT 1),
+                   (SELECT pg_catalog.format('its %s %s uses the %s %s',
+                                             o.type, o.identity, u.type, u.identity)
+                      FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS classid,
+                                   i.indexrelid AS objid
+                              FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+                             UNION ALL
+                            SELECT 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid
+                              FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid
+                             UNION ALL
+                            SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, e.oid
+                              FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid) AS p
+                      JOIN pg_catalog.pg_depend d
+                        ON d.classid = p.classid AND d.objid = p.objid AND d.refobjid >= 16384
+                       AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                                            'pg_catalog.pg_operator'::pg_catalog.regclass,
+                                            'pg_catalog.pg_type'::pg_catalog.regclass)
+                     CROSS JOIN LATERAL
+                           pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o
+                     CROSS JOIN LATERAL
+                           pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0) AS u
+                     ORDER BY d.classid, d.objid, d.refobjid LIMIT 1))
+               END";
 
 impl Application {
     /// Looks for an application in the database of this connection.
@@ -98,48 +132,60 @@ impl Application {
             timeout: timeout_step(timeout),
         };
         message
-            .send(client, |_, cells| {
-                let text = |position| -> Result<String, QueryError> {
-                    Ok(cells.raw(position)?.unwrap_or_default().to_owned())
-                };
-                let (main, state) = (cells.truth(1)?, cells.truth(2)?);
-                if found.is_none() {
-                    found = Some(Self {
-                        name: match (main, state) {
-                            (true, true) => "Synapse",
-                            (true, false) => "Synapse (main)",
-                            (false, _) => "Synapse (state)",
-                        },
-                        tables: Tables {
-                            schema: text(0)?,
-                            ..Tables::default()
-                        },
-                        writable: cells.truth(3)?,
-                        readable: cells.truth(4)?,
-                    });
-                }
-                let Some(Self { tables, .. }) = &mut found else {
-                    return Ok(());
-                };
-                let (table, column) = (text(5)?, text(6)?);
-                let part_is_here = match table.starts_with("state_group") {
-                    true => state,
-                    false => main,
-                };
-                let (present, readable) = (cells.truth(7)?, cells.truth(8)?);
-                let columns = match (present, readable) {
-                    (true, true) => {
-                        tables.granted = true;
-                        return Ok(());
-                    }
-                    (true, false) => &mut tables.unreadable,
-                    (false, _) if part_is_here => &mut tables.absent,
-                    (false, _) => &mut tables.elsewhere,
-                };
-                columns.entry(table).or_default().insert(column);
-                Ok(())
-            })
+            .send_any_text(
+                client,
+                &["nspname", "not_plain"],
+                &mut found,
+                |found| *found = None,
+                |found, cells| found.get_or_insert_default().add(cells),
+            )
             .await?;
         Ok(found)
+    }
+
+    /// Takes in a column that a definition reads.
+    fn add(&mut self, cells: Cells<'_>) -> Result<(), QueryError> {
+        let position = |column| {
+            let position = cells.position(column);
+            position.ok_or(QueryError::MissingColumn(column))
+        };
+        let truth = |column| cells.truth(position(column)?);
+        let name = |column| -> Result<String, QueryError> {
+            Ok(cells.raw(position(column)?)?.unwrap_or_default().to_owned())
+        };
+        let (main, state) = (truth("main")?, truth("state")?);
+        self.name = match (main, state) {
+            (true, true) => "Synapse",
+            (true, false) => "Synapse (main)",
+            (false, _) => "Synapse (state)",
+        };
+        let tables = &mut self.tables;
+        let schema = position("nspname")?;
+        tables.schema = cells.text(schema)?.unwrap_or_default().into_owned();
+        let (table, column) = (name("relname")?, name("attname")?);
+        let part_is_here = match table.starts_with("state_group") {
+            true => state,
+            false => main,
+        };
+        let not_plain = match cells.is_utf8(schema)? {
+            true => cells.text(position("not_plain")?)?,
+            // No statement can name it.
+            false => Some("the name of its schema is not UTF-8".into()),
+        };
+        if let Some(not_plain) = not_plain {
+            tables.not_plain.insert(table, not_plain.into_owned());
+            return Ok(());
+        }
+        let columns = match (truth("present")?, truth("readable")?) {
+            (true, true) => {
+                tables.granted = true;
+                return Ok(());
+            }
+            (true, false) => &mut tables.unreadable,
+            (false, _) if part_is_here => &mut tables.absent,
+            (false, _) => &mut tables.elsewhere,
+        };
+        columns.entry(table).or_default().insert(column);
+        Ok(())
     }
 }

@@ -1,0 +1,70 @@
+//! What is checked right before a statement reads an application's tables.
+//!
+//! Where a table was a minute ago there may be something else now, that its owner has put there: a
+//! view calls his functions, and the planner evaluates functions in the expressions of an index or
+//! of extended statistics. So what reads a table of an application is sent behind a statement that
+//! fails if there is anything of that kind. Policies and check constraints are left to settings of
+//! the message, and tables that inherit to ONLY.
+
+use super::Sql;
+
+/// In the server's words for a failed check.
+pub const REFUSED: &str = "not a plain table: ";
+
+/// Where the server has the setting, no view and no foreign table is read from then on. What has
+/// storage is neither. The first oid that is not the system's is 16384.
+const HEAD: &str = "SELECT CASE WHEN pg_catalog.current_setting('restrict_nonsystem_relation_kind', true)
+                 IS NOT NULL
+            THEN pg_catalog.set_config('restrict_nonsystem_relation_kind', 'view, foreign-table', true)
+            END,
+       CASE WHEN count(*) > 0";
+
+/// The check, and then the statement; the check brings one row of its own.
+pub fn guarded(sql: &Sql) -> Sql {
+    let names = || {
+        sql.tables()
+            .iter()
+            .map(|name| Sql::literal(name).with("::pg_catalog.regclass"))
+    };
+    let list = Sql::join(names(), ", ");
+    let oids = || {
+        Sql::from("ARRAY[")
+            .with(list.clone())
+            .with("]::pg_catalog.oid[]")
+    };
+    let mut check = Sql::from(HEAD);
+    for name in names() {
+        check = check
+            .with(" OR pg_catalog.pg_relation_filenode(")
+            .with(name)
+            .with(") IS NULL");
+    }
+    let names = sql.tables().iter().map(String::as_str).collect::<Vec<_>>();
+    check
+        .with(" THEN (")
+        .with(Sql::literal(&format!("{REFUSED}{}", names.join(", "))))
+        .with(
+            " || left(count(*)::text, 0))::integer END
+  FROM pg_catalog.pg_depend AS d
+ WHERE d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass,
+                     'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
+   AND d.objid = ANY (ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index AS i
+                             WHERE i.indrelid = ANY (",
+        )
+        .with(oids())
+        .with(
+            ")) || ARRAY(SELECT s.oid FROM pg_catalog.pg_statistic_ext AS s
+                             WHERE s.stxrelid = ANY (",
+        )
+        .with(oids())
+        .with(")) || ")
+        .with(oids())
+        .with(
+            ")
+   AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                        'pg_catalog.pg_operator'::pg_catalog.regclass,
+                        'pg_catalog.pg_type'::pg_catalog.regclass)
+   AND d.refobjid >= 16384; ",
+        )
+        .with(sql.clone())
+}
