@@ -418,6 +418,20 @@ mod tests {
     }
 
     #[test]
+    fn who_may_create_is_left_alone_where_that_is_asked_for() {
+        let revokes = |keep_public_create| {
+            let script = render(&Options {
+                keep_public_create,
+                ..options()
+            });
+            assert_eq!(script.contains("SYNAPSE MAY RUN"), keep_public_create);
+            script.matches("'REVOKE CREATE ON %s FROM %s'").count()
+        };
+        assert_eq!(revokes(false), 2);
+        assert_eq!(revokes(true), 0);
+    }
+
+    #[test]
     fn taking_back_ends_where_the_role_was_made() {
         let script = render(&Options {
             revoke: true,
@@ -431,7 +445,7 @@ mod tests {
             connects,
             ["\\connect \"synapse\"", "\\connect \"postgres\""]
         );
-        assert!(!script.contains("GRANT "));
+        assert!(!script.contains("TO \"exporter\""));
     }
 
     #[test]

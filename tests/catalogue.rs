@@ -19,7 +19,7 @@ use super::support::postgres::{MAJORS, Postgres};
 use super::support::process::wait_for;
 
 /// Metrics of the catalogue that these servers do not give.
-const NOT_SERVED: [(&str, &str); 4] = [
+const NOT_SERVED: [(&str, &str); 5] = [
     ("synapse_db_", "no Synapse lives here; tests/synapse.rs"),
     (
         "pg_exporter_down_reason",
@@ -27,7 +27,11 @@ const NOT_SERVED: [(&str, &str); 4] = [
     ),
     (
         "pg_exporter_role_warning",
-        "no role may do more than it should; tests/refused.rs",
+        "no role may do more than it should; tests/rights.rs",
+    ),
+    (
+        "pg_exporter_role_can_create",
+        "no role may create here; tests/creation.rs",
     ),
     (
         "pg_exporter_duplicate_series_total",

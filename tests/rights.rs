@@ -215,6 +215,34 @@ async fn every_right_to_do_more_than_read_columns_is_warned_of() {
             .await;
         warned(&[]).await;
     }
+    for (power, give, take) in [
+        (
+            "createrole",
+            "ALTER ROLE exporter CREATEROLE",
+            "ALTER ROLE exporter NOCREATEROLE",
+        ),
+        (
+            "replication",
+            "ALTER ROLE exporter REPLICATION",
+            "ALTER ROLE exporter NOREPLICATION",
+        ),
+        (
+            "server_files",
+            "GRANT pg_read_server_files TO team",
+            "REVOKE pg_read_server_files FROM team",
+        ),
+    ] {
+        for (sql, told) in [(give, Some(1.0)), (take, None)] {
+            server.sql("postgres", sql).await;
+            let page = exporter.scrape_within(TIMEOUT).await;
+            let labels = [("warning", power), ("datname", "")];
+            assert_eq!(
+                page.value("pg_exporter_role_warning", &labels),
+                told,
+                "{sql}"
+            );
+        }
+    }
     let own = "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1';
                ALTER FUNCTION public.mine() OWNER TO exporter";
     server.sql("matrix", own).await;

@@ -104,6 +104,17 @@ impl Memory {
                     facts.role
                 ));
             }
+            warnings.extend(facts.powers.iter().map(|power| {
+                let what = match power.as_str() {
+                    "createrole" => "create roles, and up to PostgreSQL 15 become other ones",
+                    "replication" => "stream the WAL, and messages in it",
+                    _ => "read or write files of the server, or run programs there",
+                };
+                format!(
+                    "the role {:?} may {what}; a monitoring role needs no such power",
+                    facts.role
+                )
+            }));
             let views = &facts.views;
             if !facts.superuser && views.privileges.contains("pg_read_all_stats") {
                 warnings.push(format!(

@@ -96,6 +96,9 @@ impl Memory {
             if facts.superuser {
                 own::ROLE_WARNING.push(page, ["superuser", ""], 1.0);
             }
+            for power in &facts.powers {
+                own::ROLE_WARNING.push(page, [power, ""], 1.0);
+            }
             for (warning, name) in self.role_warnings() {
                 own::ROLE_WARNING.push(page, [warning.as_str(), name], 1.0);
             }
