@@ -16,6 +16,7 @@ mod creation;
 mod down;
 mod events;
 mod grants;
+mod hostile_database;
 mod limits;
 mod names;
 mod numbers;
