@@ -95,9 +95,9 @@ fn header(options: &Options) -> String {
             keep_public_create: true,
             ..
         } => {
-            "-- Who may create in a schema goes on to. Up to PostgreSQL 14, and in clusters that come from
--- there, that is everybody, this role too: WHAT IT MAKES IN A SCHEMA ON THE SEARCH PATH OF SYNAPSE,
--- SYNAPSE MAY RUN, WITH ITS OWN RIGHTS. Without --keep-public-create this ends.
+            "-- WARNING: PUBLIC keeps CREATE on schemas where it has it, as on `public` up to PostgreSQL 14 and
+-- in clusters that come from there. Then this role can make functions that Synapse runs with its own
+-- rights. Without --keep-public-create the script revokes it.
 "
         }
         _ => {
@@ -424,7 +424,7 @@ mod tests {
                 keep_public_create,
                 ..options()
             });
-            assert_eq!(script.contains("SYNAPSE MAY RUN"), keep_public_create);
+            assert_eq!(script.contains("-- WARNING: PUBLIC keeps"), keep_public_create);
             script.matches("'REVOKE CREATE ON %s FROM %s'").count()
         };
         assert_eq!(revokes(false), 2);

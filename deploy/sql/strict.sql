@@ -45,9 +45,9 @@ BEGIN
 END
 $do$;
 
--- What anybody makes in a schema on the search path of Synapse, Synapse may run, with its own
--- rights. So nobody creates here any more but who owns something in this database, or may write
--- here. --revoke gives back what this takes.
+-- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
+-- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
+-- --revoke restores what was.
 DO $do$
 DECLARE
   me name := current_user;
@@ -444,9 +444,9 @@ BEGIN
 END
 $do$;
 
--- What anybody makes in a schema on the search path of Synapse, Synapse may run, with its own
--- rights. So nobody creates here any more but who owns something in this database, or may write
--- here. --revoke gives back what this takes.
+-- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
+-- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
+-- --revoke restores what was.
 DO $do$
 DECLARE
   me name := current_user;
