@@ -424,7 +424,10 @@ mod tests {
                 keep_public_create,
                 ..options()
             });
-            assert_eq!(script.contains("-- WARNING: PUBLIC keeps"), keep_public_create);
+            assert_eq!(
+                script.contains("-- WARNING: PUBLIC keeps"),
+                keep_public_create
+            );
             script.matches("'REVOKE CREATE ON %s FROM %s'").count()
         };
         assert_eq!(revokes(false), 2);

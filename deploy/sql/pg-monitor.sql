@@ -75,6 +75,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -163,6 +164,9 @@ DECLARE
                         AND r.rolname = E'exporter' AND b.datname = current_database());
 BEGIN
   IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
     RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
       E'exporter', current_database(), places;
   END IF;
@@ -340,6 +344,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -428,6 +433,9 @@ DECLARE
                         AND r.rolname = E'exporter' AND b.datname = current_database());
 BEGIN
   IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
     RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
       E'exporter', current_database(), places;
   END IF;

@@ -36,6 +36,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -112,6 +113,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d

@@ -74,6 +74,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -162,6 +163,9 @@ DECLARE
                         AND r.rolname = E'exporter' AND b.datname = current_database());
 BEGIN
   IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
     RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
       E'exporter', current_database(), places;
   END IF;
@@ -473,6 +477,7 @@ BEGIN
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -561,6 +566,9 @@ DECLARE
                         AND r.rolname = E'exporter' AND b.datname = current_database());
 BEGIN
   IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
     RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
       E'exporter', current_database(), places;
   END IF;

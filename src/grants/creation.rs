@@ -18,12 +18,14 @@ use crate::query::view::OWNER;
 /// PUBLIC; `grantor` had granted it, if not the owner.
 const SETTING: &str = "matrix_postgres_exporter.revoked_create";
 
-/// The schemas of the database, and the database itself, where schemas are made.
+/// The schemas of the database, and the database itself, where schemas are made. In an SQL_ASCII
+/// database a name may be no text, which can be neither printed nor remembered: it is left alone.
 const PLACES: &str = "
       SELECT n.nspname AS schema, 'SCHEMA ' || quote_ident(n.nspname) AS place,
              n.nspowner AS owner, n.nspacl AS acl
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
       SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
         FROM pg_catalog.pg_database d
@@ -162,6 +164,9 @@ pub fn warn(role: &str) -> String {
                         AND r.rolname = {literal} AND b.datname = current_database());
 BEGIN
   IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
     RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
       {literal}, current_database(), places;
   END IF;
