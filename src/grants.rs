@@ -8,6 +8,13 @@
 //! The script is for psql, and each section begins with `\connect`. Running it again changes
 //! nothing, or repairs what an upgrade of the application or of this program made of it.
 
+mod creation;
+mod script;
+
+pub use creation::creatable;
+
+use script::{dollar_quoted, one_line, run, section};
+
 use crate::collectors;
 use crate::query::sql::{Sql, identifier, literal};
 use crate::query::view::{OWNER, SCHEMA, VIEWS, View};
@@ -21,6 +28,8 @@ pub struct Options {
     pub databases: Vec<String>,
     /// Membership in `pg_monitor` instead of the functions. It shows every query text.
     pub pg_monitor: bool,
+    /// Leaves everybody the right to create where they have it.
+    pub keep_public_create: bool,
     /// Takes everything back.
     pub revoke: bool,
     /// The connections that the exporter may have to the server.
@@ -33,7 +42,7 @@ pub fn render(options: &Options) -> String {
     for database in &options.databases {
         sections.push(match options.revoke {
             true => section(database, &revoke_in_database(&options.role)),
-            false => section(database, &grant_in_database(&options.role, database)),
+            false => section(database, &grant_in_database(options, database)),
         });
     }
     if options.revoke {
@@ -55,9 +64,9 @@ fn header(options: &Options) -> String {
     let what = match options {
         Options { revoke: true, .. } => format!(
             "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
--- it may do in these databases. Stop the exporter first. Name every database that was named then.
--- A role that grants made is dropped; one that was there before, or owns something, stays, and a
--- warning says so."
+-- it may do in these databases; who could create in their schemas before, can again. Stop the
+-- exporter first. Name every database that was named then. A role that grants made is dropped; one
+-- that was there before, or owns something, stays, and a warning says so."
         ),
         Options {
             pg_monitor: true, ..
@@ -80,32 +89,27 @@ fn header(options: &Options) -> String {
             one_line(&identifier(&options.role))
         ),
     };
+    let create = match options {
+        Options { revoke: true, .. } => "",
+        Options {
+            keep_public_create: true,
+            ..
+        } => {
+            "-- WARNING: PUBLIC keeps CREATE on schemas where it has it, as on `public` up to PostgreSQL 14 and
+-- in clusters that come from there. Then this role can make functions that Synapse runs with its own
+-- rights. Without --keep-public-create the script revokes it.
+"
+        }
+        _ => {
+            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
+-- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
+"
+        }
+    };
     format!(
         "{what}
-{password}-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
+{create}{password}-- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 "
-    )
-}
-
-/// One transaction in one database. A name with a line break would end psql's command. The
-/// database's owner may have put functions of his own on the search path, and a superuser must not
-/// call these.
-fn section(database: &str, sql: &str) -> String {
-    if database.contains(['\n', '\r']) {
-        return format!(
-            "\n-- Left out, since psql cannot connect to a name with a line break: {}\n",
-            one_line(database)
-        );
-    }
-    format!(
-        "
-{}
-BEGIN;
-SET LOCAL search_path = pg_catalog, pg_temp;
-SET LOCAL client_min_messages = warning;
-{sql}COMMIT;
-",
-        connect(database)
     )
 }
 
@@ -133,16 +137,23 @@ GRANT CONNECT ON DATABASE {HOME} TO {role};
   END IF;
 END"
     ));
+    sql += &format!(
+        "
+-- Owns the functions, and remembers for --revoke who could create in schemas.
+{}",
+        create_role(OWNER, "NOLOGIN")
+    );
+    sql += &no_creation(options);
     if options.pg_monitor {
         sql += &format!("\nGRANT pg_monitor TO {role};\n");
         return sql;
     }
     sql += "\n-- Members of these see the text of queries.\n";
     sql += &leave_roles(&options.role, "'pg_monitor', 'pg_read_all_stats'");
-    sql += "\n-- Functions that give the statistics without it, and their owner.\n";
-    sql += &create_role(OWNER, "NOLOGIN");
     sql += &format!(
-        "GRANT pg_monitor TO {OWNER};
+        "
+-- Functions that give the statistics without it.
+GRANT pg_monitor TO {OWNER};
 CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};
 ALTER SCHEMA {SCHEMA} OWNER TO {OWNER};
 REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC;
@@ -179,34 +190,22 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
     )
 }
 
-macro_rules! marks {
-    () => {
-        "'events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates'"
-    };
-}
-
-/// The tables by which Synapse is known, each a literal.
-pub const MARKS: &str = marks!();
-
 /// The schemas in which Synapse lives, or a part of it: its state may have a database of its own.
-pub const SCHEMAS: &str = concat!(
-    "SELECT c.relnamespace AS oid,
+pub const SCHEMAS: &str = "SELECT c.relnamespace AS oid,
                bool_or(c.relname = 'events') AS main,
                bool_or(c.relname = 'state_groups_state') AS state
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p')
-           AND c.relname IN (",
-    marks!(),
-    ")
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
          GROUP BY c.relnamespace
         HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3"
-);
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3";
 
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
 /// which Synapse lives.
-fn grant_in_database(role: &str, database: &str) -> String {
+fn grant_in_database(options: &Options, database: &str) -> String {
+    let role = &options.role;
     let role_literal = literal(role);
     let grant = run(&format!(
         "DECLARE
@@ -236,10 +235,20 @@ END",
         columns = columns().as_str()
     ));
     format!(
-        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}",
+        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}{}",
         identifier(database),
-        identifier(role)
+        identifier(role),
+        no_creation(options)
     )
+}
+
+/// Nobody is to run what the role makes in this database.
+fn no_creation(options: &Options) -> String {
+    let close = match options.keep_public_create {
+        true => String::new(),
+        false => creation::close(&options.role),
+    };
+    close + &creation::warn(&options.role)
 }
 
 /// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
@@ -259,10 +268,11 @@ pub fn columns() -> Sql {
     Sql::join(rows, ",")
 }
 
-/// Takes back every privilege that the role has in a database.
+/// Takes back every privilege that the role has in a database, and gives back who could create
+/// there.
 fn revoke_in_database(role: &str) -> String {
     let role_literal = literal(role);
-    run(&format!(
+    let revoke = run(&format!(
         "BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d
                JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
@@ -277,7 +287,8 @@ fn revoke_in_database(role: &str) -> String {
   END IF;
 END",
         role = identifier(role)
-    ))
+    ));
+    revoke + &creation::reopen()
 }
 
 /// Drops the functions, their owner, and the role.
@@ -311,27 +322,32 @@ END",
 
 /// Drops a role that the script made and that nothing depends on.
 fn drop_role(role: &str) -> String {
-    let role_literal = literal(role);
     run(&format!(
         "DECLARE
   role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {role_literal});
+  needed text := (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
+                    FROM (SELECT dbid
+                            FROM pg_catalog.pg_shdepend
+                           WHERE refclassid = 'pg_catalog.pg_authid'::regclass
+                             AND refobjid = role_oid
+                          UNION
+                          {remembering}) AS d
+                    LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid);
 BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
     RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
-                 WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
-    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      {role_literal},
-      (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
-         FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
-        WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
+  ELSIF needed IS NOT NULL THEN
+    RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. Name these too and run this again.',
+      {role_literal}, needed;
   ELSE
     DROP ROLE {role};
   END IF;
 END",
-        role = identifier(role)
+        role = identifier(role),
+        role_literal = literal(role),
+        remembering = creation::REMEMBERING
     ))
 }
 
@@ -355,36 +371,6 @@ END",
     ))
 }
 
-/// Runs a block of PL/pgSQL.
-fn run(block: &str) -> String {
-    format!("DO {};\n", dollar_quoted(block))
-}
-
-/// A text between dollar signs, under a tag that it does not hold.
-fn dollar_quoted(text: &str) -> String {
-    let mut tag = String::from("$do$");
-    while text.contains(&tag) {
-        tag.insert(tag.len() - 1, '_');
-    }
-    format!("{tag}\n{text}\n{tag}")
-}
-
-/// psql's command to go to another database. A name with `=` in it would be taken for a connection
-/// string.
-fn connect(database: &str) -> String {
-    if database.contains('=') || database.contains("://") {
-        let value = database.replace('\\', "\\\\").replace('\'', "\\'");
-        let info = format!("dbname='{value}'").replace('"', "\"\"");
-        return format!("\\connect -reuse-previous=on \"{info}\"");
-    }
-    format!("\\connect {}", identifier(database))
-}
-
-/// A name in a comment.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +380,7 @@ mod tests {
             role: "exporter".into(),
             databases: vec!["synapse".into()],
             pg_monitor: false,
+            keep_public_create: false,
             revoke: false,
             connections: 3,
         }
@@ -431,6 +418,23 @@ mod tests {
     }
 
     #[test]
+    fn who_may_create_is_left_alone_where_that_is_asked_for() {
+        let revokes = |keep_public_create| {
+            let script = render(&Options {
+                keep_public_create,
+                ..options()
+            });
+            assert_eq!(
+                script.contains("-- WARNING: PUBLIC keeps"),
+                keep_public_create
+            );
+            script.matches("'REVOKE CREATE ON %s FROM %s'").count()
+        };
+        assert_eq!(revokes(false), 2);
+        assert_eq!(revokes(true), 0);
+    }
+
+    #[test]
     fn taking_back_ends_where_the_role_was_made() {
         let script = render(&Options {
             revoke: true,
@@ -444,7 +448,7 @@ mod tests {
             connects,
             ["\\connect \"synapse\"", "\\connect \"postgres\""]
         );
-        assert!(!script.contains("GRANT "));
+        assert!(!script.contains("TO \"exporter\""));
     }
 
     #[test]

@@ -31,7 +31,11 @@ const NOT_SERVED: [(&str, &str); 5] = [
     ),
     (
         "pg_exporter_role_warning",
-        "no role may do more than it should; tests/refused.rs",
+        "no role may do more than it should; tests/rights.rs",
+    ),
+    (
+        "pg_exporter_role_can_create",
+        "no role may create here; tests/creation.rs",
     ),
     (
         "pg_exporter_duplicate_series_total",

@@ -753,6 +753,9 @@ fn grants_are_printed_for_the_databases_named() {
     let nowhere = exporter().arg("grants").output().unwrap();
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(text(&nowhere.stderr).contains("--database <NAME>"));
+    let both = ["--database=matrix", "--revoke", "--keep-public-create"];
+    let both = exporter().arg("grants").args(both).output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
 }
 
 #[test]

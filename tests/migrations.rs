@@ -104,6 +104,8 @@ async fn an_upgrade_of_synapse_goes_through() {
     let server = Postgres::start(14).await;
     let (synapse, made) = Synapse::start(&server, OLD).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
+    let create = "SELECT has_schema_privilege('exporter', 'public', 'CREATE')";
+    assert_eq!(server.value("synapse", create).await.unwrap(), "f");
     let exporter = Exporter::without_memory(&server.dsn("synapse", "exporter")).await;
     wait_for("Synapse is seen", || async {
         is_seen(&exporter.scrape().await, &made)

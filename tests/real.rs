@@ -13,6 +13,7 @@ mod checked;
 mod cli;
 mod connect;
 mod cost;
+mod creation;
 mod down;
 mod events;
 mod grants;

@@ -5,12 +5,13 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::support::attack::takes_over;
 use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
-use super::support::process::{scratch, wait_for};
+use super::support::process::{run, scratch, wait_for};
 use super::support::roles::{Role, grant};
-use super::support::synapse::{Made, NEW, Synapse};
-use super::tool;
+use super::support::synapse::{Made, NEW, OLD, Synapse};
+use super::{tool, with_server};
 
 /// A statement of ours takes a second at most; the rest is for a machine with much else to do.
 const BOUND: Duration = Duration::from_secs(3);
@@ -74,6 +75,56 @@ async fn a_dump_is_restored_while_the_exporter_looks() {
     grant(&server, "exporter", &["synapse"], &[]).await;
     seen(&exporter, &made).await;
     nothing_depends_on_us(&server).await;
+}
+
+/// A dump of 14 brings along that everybody may create in `public`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_14_is_no_open_door() {
+    let old = Postgres::start(14).await;
+    let (synapse, made) = Synapse::start(&old, OLD).await;
+    synapse.stop().await;
+    let folder = scratch();
+    let dump = folder.path().join("synapse.sql").display().to_string();
+    let mut command = with_server(tool("pg_dump"), &old);
+    run(command.args(["--create", "synapse", "-f", &dump]));
+    drop(old);
+
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, &made.role, &[]).await;
+    let mut command = with_server(tool("psql"), &server);
+    run(command.args([
+        "--no-psqlrc",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-f",
+        &dump,
+        "postgres",
+    ]));
+    let acl = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'";
+    let before = server.value("synapse", acl).await;
+    assert_eq!(
+        before.as_deref(),
+        Some("{postgres=UC/postgres,=UC/postgres}")
+    );
+    Role::Plain.create(&server, "exporter", &[]).await;
+    assert!(takes_over(&server, "synapse", &made.role).await);
+
+    grant(&server, "exporter", &["synapse"], &[]).await;
+    assert!(!takes_over(&server, "synapse", &made.role).await);
+    let (synapse, again) = synapse.upgrade_on(&server, NEW).await;
+    assert_eq!(again.users, made.users, "it goes on where it was");
+    let updates = "SELECT count(*) FROM background_updates";
+    wait_for("its background updates have ended", || async {
+        server.value("synapse", updates).await.as_deref() == Some("0")
+    })
+    .await;
+    synapse.talk().await;
+    let talked = synapse.hush().await;
+    assert!(talked.messages > made.messages, "{}", talked.messages);
+    drop(synapse);
+    assert!(!takes_over(&server, "synapse", &made.role).await);
+    grant(&server, "exporter", &["synapse"], &["--revoke"]).await;
+    assert_eq!(server.value("synapse", acl).await, before);
 }
 
 /// Waits until everything is seen as it was made.

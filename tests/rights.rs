@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
+use super::support::process::wait_for;
 use super::support::roles::Role;
 
 /// How long Prometheus waits for a page.
@@ -144,6 +145,116 @@ async fn a_role_that_may_do_too_much_is_warned_of() {
         let landing = exporter.get("/").await;
         assert!(landing.text().contains(says), "{}", landing.text());
     }
+}
+
+/// Each right that does harm, in whatever way the role has come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_right_to_do_more_than_read_columns_is_warned_of() {
+    let server = busy(18).await;
+    Role::Strict.create(&server, "exporter", &["matrix"]).await;
+    for sql in [
+        "CREATE ROLE team",
+        // The rights of the other role are there for whoever asks, with SET ROLE.
+        "GRANT team TO exporter WITH INHERIT FALSE",
+        "SET ROLE synapse; CREATE SEQUENCE synapse.events_stream_seq",
+    ] {
+        server.sql("matrix", sql).await;
+    }
+    let dsn = server.tcp_dsn("postgres", "exporter");
+    let soon = "{ servers: { main: { databases: { interval: 1s } } } }";
+    let exporter = Exporter::configured(&dsn, soon).await;
+    let warned = async |expected: &[&str]| {
+        wait_for(&format!("{expected:?} is told"), || async {
+            let page = exporter.scrape_within(TIMEOUT).await;
+            let warnings = page.samples("pg_exporter_role_warning");
+            let mut of_matrix = warnings.filter(|one| one.labels["datname"] == "matrix");
+            let found: Vec<_> = of_matrix
+                .by_ref()
+                .map(|one| one.labels["warning"].as_str())
+                .collect();
+            found == expected
+        })
+        .await;
+    };
+    warned(&[]).await;
+    for (expected, right, to) in [
+        ("writable", "INSERT ON TABLE synapse.events", "exporter"),
+        ("writable", "TRIGGER ON TABLE synapse.users", "PUBLIC"),
+        ("writable", "MAINTAIN ON TABLE synapse.users", "exporter"),
+        (
+            "writable",
+            "UPDATE (name) ON TABLE synapse.users",
+            "exporter",
+        ),
+        (
+            "writable",
+            "USAGE ON SEQUENCE synapse.events_stream_seq",
+            "team",
+        ),
+        ("writable", "DELETE ON TABLE synapse.users", "team"),
+        ("readable", "SELECT ON TABLE synapse.users", "PUBLIC"),
+    ] {
+        server
+            .sql("matrix", &format!("GRANT {right} TO {to}"))
+            .await;
+        warned(&[expected]).await;
+        server
+            .sql("matrix", &format!("REVOKE {right} FROM {to}"))
+            .await;
+        warned(&[]).await;
+    }
+    for (expected, role) in [
+        ("writable", "synapse"),
+        ("writable", "pg_write_all_data"),
+        ("readable", "pg_read_all_data"),
+    ] {
+        server.sql("matrix", &format!("GRANT {role} TO team")).await;
+        warned(&[expected]).await;
+        server
+            .sql("matrix", &format!("REVOKE {role} FROM team"))
+            .await;
+        warned(&[]).await;
+    }
+    for (power, give, take) in [
+        (
+            "createrole",
+            "ALTER ROLE exporter CREATEROLE",
+            "ALTER ROLE exporter NOCREATEROLE",
+        ),
+        (
+            "replication",
+            "ALTER ROLE exporter REPLICATION",
+            "ALTER ROLE exporter NOREPLICATION",
+        ),
+        (
+            "server_files",
+            "GRANT pg_read_server_files TO team",
+            "REVOKE pg_read_server_files FROM team",
+        ),
+    ] {
+        for (sql, told) in [(give, Some(1.0)), (take, None)] {
+            server.sql("postgres", sql).await;
+            let page = exporter.scrape_within(TIMEOUT).await;
+            let labels = [("warning", power), ("datname", "")];
+            assert_eq!(
+                page.value("pg_exporter_role_warning", &labels),
+                told,
+                "{sql}"
+            );
+        }
+    }
+    let own = "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1';
+               ALTER FUNCTION public.mine() OWNER TO exporter";
+    server.sql("matrix", own).await;
+    warned(&["owner"]).await;
+    let landing = exporter.get("/").await;
+    assert!(
+        landing
+            .text()
+            .contains("owns tables, functions or other objects in database"),
+        "{}",
+        landing.text()
+    );
 }
 
 /// A server with something of everything: an application's tables, a backlog of the archiver, a

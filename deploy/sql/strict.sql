@@ -1,5 +1,7 @@
 -- Lets the role exporter read what the collectors of matrix-postgres-exporter ask, but
 -- no text of a query, since these hold the bodies of messages.
+-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
+-- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
 -- It sets no password. In psql, this asks for one and keeps it out of the server's log:
 --   \password "exporter"
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
@@ -10,7 +12,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
 DO $do$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'exporter') THEN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'exporter') THEN
     CREATE ROLE "exporter" LOGIN;
     COMMENT ON ROLE "exporter" IS 'made by matrix-postgres-exporter grants';
   END IF;
@@ -33,6 +35,147 @@ BEGIN
 END
 $do$;
 
+-- Owns the functions, and remembers for --revoke who could create in schemas.
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN
+    CREATE ROLE "matrix_postgres_exporter_owner" NOLOGIN;
+    COMMENT ON ROLE "matrix_postgres_exporter_owner" IS 'made by matrix-postgres-exporter grants';
+  END IF;
+END
+$do$;
+
+-- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
+-- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
+-- --revoke restores what was.
+DO $do$
+DECLARE
+  me name := current_user;
+  before jsonb := coalesce((SELECT o.option_value::jsonb
+       FROM pg_catalog.pg_db_role_setting s
+       JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner'
+       JOIN pg_catalog.pg_database d
+         ON d.oid = s.setdatabase AND d.datname = current_database(),
+            pg_options_to_table(s.setconfig) AS o
+      WHERE o.option_name = 'matrix_postgres_exporter.revoked_create'), '[]');
+  changes jsonb := before;
+  change jsonb;
+  command text;
+  open record;
+  keeper name;
+BEGIN
+  -- What is granted to everybody comes first: the role may have granted it itself.
+  FOR open IN
+    SELECT p.*, a.grantee,
+           (SELECT g.rolname FROM pg_catalog.pg_roles g
+             WHERE g.oid = a.grantor AND g.oid <> p.owner) AS grantor
+      FROM (
+      SELECT n.nspname AS schema, 'SCHEMA ' || quote_ident(n.nspname) AS place,
+             n.nspowner AS owner, n.nspacl AS acl
+        FROM pg_catalog.pg_namespace n
+       WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
+        FROM pg_catalog.pg_database d
+       WHERE d.datname = current_database()
+           ) AS p, aclexplode(p.acl) AS a
+     WHERE a.privilege_type = 'CREATE'
+       AND (a.grantee = 0
+            OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter'))
+     ORDER BY a.grantee
+  LOOP
+    command := format('REVOKE CREATE ON %s FROM %s', open.place,
+                      CASE open.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
+    RAISE INFO 'Database %: %', current_database(), command;
+    -- A superuser takes back what the owner gave; others have to take back theirs.
+    IF open.grantor IS NOT NULL THEN
+      EXECUTE format('SET LOCAL ROLE %I', open.grantor);
+    END IF;
+    EXECUTE command;
+    EXECUTE format('SET LOCAL ROLE %I', me);
+    CONTINUE WHEN open.grantee <> 0;
+    change := jsonb_build_object('schema', open.schema, 'grantor', open.grantor);
+    changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    FOR keeper IN
+      SELECT r.rolname
+        FROM pg_catalog.pg_roles r
+       WHERE r.oid IN (
+      SELECT d.refobjid
+        FROM pg_catalog.pg_shdepend d
+        JOIN pg_catalog.pg_database b ON b.oid = d.dbid AND b.datname = current_database()
+       WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+      UNION
+      SELECT a.grantee
+        FROM pg_catalog.pg_class c, aclexplode(c.relacl) a
+       WHERE a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      UNION
+      SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+      UNION
+      SELECT a.grantee
+        FROM pg_catalog.pg_database d, aclexplode(d.datacl) a
+       WHERE d.datname = current_database() AND a.privilege_type = 'CREATE'
+             )
+         AND r.rolname NOT IN (E'exporter', 'matrix_postgres_exporter_owner')
+         AND NOT CASE WHEN open.schema IS NULL
+                      THEN has_database_privilege(r.oid, current_database(), 'CREATE')
+                      ELSE has_schema_privilege(r.oid, open.schema, 'CREATE') END
+       ORDER BY r.rolname
+    LOOP
+      command := format('GRANT CREATE ON %s TO %I', open.place, keeper);
+      RAISE INFO 'Database %: %', current_database(), command;
+      EXECUTE command;
+      change := jsonb_build_object('schema', open.schema, 'role', keeper);
+      changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    END LOOP;
+  END LOOP;
+  IF changes <> before THEN
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.revoked_create = %L',
+                   current_database(), changes);
+  END IF;
+END
+$do$;
+DO $do$
+DECLARE
+  places text := (SELECT string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ')
+                    FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT n.nspname AS schema
+      FROM pg_catalog.pg_namespace n
+     WHERE n.nspname !~ '^pg_(toast_)?temp_'
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
+    UNION ALL
+    SELECT NULL
+      FROM pg_catalog.pg_database d
+     WHERE d.datname = pg_catalog.current_database()
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c);
+  objects bigint := (SELECT count(*)
+                       FROM pg_catalog.pg_shdepend d
+                       JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
+                       JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+                      WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+                        AND r.rolname = E'exporter' AND b.datname = current_database());
+BEGIN
+  IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
+    RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
+      E'exporter', current_database(), places;
+  END IF;
+  IF objects > 0 THEN
+    RAISE WARNING 'Role % owns % objects in database %. Other roles may run them with their rights: look at them, and drop them or give them to another role.',
+      E'exporter', objects, current_database();
+  END IF;
+END
+$do$;
+
 -- Members of these see the text of queries.
 DO $do$
 DECLARE
@@ -43,22 +186,14 @@ BEGIN
       FROM pg_catalog.pg_auth_members a
       JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
       JOIN pg_catalog.pg_roles m ON m.oid = a.member
-     WHERE m.rolname = 'exporter' AND r.rolname IN ('pg_monitor', 'pg_read_all_stats')
+     WHERE m.rolname = E'exporter' AND r.rolname IN ('pg_monitor', 'pg_read_all_stats')
   LOOP
     EXECUTE command;
   END LOOP;
 END
 $do$;
 
--- Functions that give the statistics without it, and their owner.
-DO $do$
-BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'matrix_postgres_exporter_owner') THEN
-    CREATE ROLE "matrix_postgres_exporter_owner" NOLOGIN;
-    COMMENT ON ROLE "matrix_postgres_exporter_owner" IS 'made by matrix-postgres-exporter grants';
-  END IF;
-END
-$do$;
+-- Functions that give the statistics without it.
 GRANT pg_monitor TO matrix_postgres_exporter_owner;
 CREATE SCHEMA IF NOT EXISTS matrix_postgres_exporter AUTHORIZATION matrix_postgres_exporter_owner;
 ALTER SCHEMA matrix_postgres_exporter OWNER TO matrix_postgres_exporter_owner;
@@ -202,114 +337,245 @@ BEGIN
            AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3) AS s
         JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
-    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, 'exporter')
+    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, E'exporter')
       FROM synapse
     UNION ALL
     SELECT format('GRANT SELECT (%s) ON TABLE %s.%I TO %I',
                   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
-                  s.name, c.relname, 'exporter')
+                  s.name, c.relname, E'exporter')
       FROM synapse s
       JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN (
-       ('access_tokens', 'id'), ('access_tokens', 'puppets_user_id'), ('access_tokens', 'valid_until_ms'),
-       ('account_data_sequence', 'is_called'), ('account_data_sequence', 'last_value'),
-       ('account_validity', 'expiration_ts_ms'), ('account_validity', 'user_id'),
-       ('application_services_state', 'as_id'), ('application_services_state', 'device_list_stream_id'), ('application_services_state', 'presence_stream_id'), ('application_services_state', 'read_receipt_stream_id'), ('application_services_state', 'state'), ('application_services_state', 'to_device_stream_id'),
-       ('application_services_txns', 'as_id'),
-       ('appservice_stream_position', 'stream_ordering'),
-       ('background_updates', 'depends_on'), ('background_updates', 'progress_json'), ('background_updates', 'update_name'),
-       ('blocked_rooms', 'room_id'),
-       ('cache_invalidation_stream_seq', 'is_called'), ('cache_invalidation_stream_seq', 'last_value'),
-       ('dehydrated_devices', 'user_id'),
-       ('delayed_events', 'is_processed'), ('delayed_events', 'send_ts'),
-       ('delayed_events_stream_pos', 'stream_id'),
-       ('destination_rooms', 'destination'), ('destination_rooms', 'stream_ordering'),
-       ('destinations', 'destination'), ('destinations', 'failure_ts'), ('destinations', 'last_successful_stream_ordering'), ('destinations', 'retry_interval'), ('destinations', 'retry_last_ts'),
-       ('device_federation_outbox', 'destination'), ('device_federation_outbox', 'queued_ts'), ('device_federation_outbox', 'stream_id'),
-       ('device_inbox', 'device_id'), ('device_inbox', 'stream_id'), ('device_inbox', 'user_id'),
-       ('device_inbox_sequence', 'is_called'), ('device_inbox_sequence', 'last_value'),
-       ('device_lists_changes_converted_stream_position', 'room_id'), ('device_lists_changes_converted_stream_position', 'stream_id'),
-       ('device_lists_changes_in_room', 'converted_to_destinations'), ('device_lists_changes_in_room', 'inserted_ts'), ('device_lists_changes_in_room', 'room_id'), ('device_lists_changes_in_room', 'stream_id'),
-       ('device_lists_outbound_pokes', 'destination'), ('device_lists_outbound_pokes', 'sent'), ('device_lists_outbound_pokes', 'stream_id'), ('device_lists_outbound_pokes', 'ts'),
-       ('device_lists_remote_resync', 'added_ts'),
-       ('device_lists_sequence', 'is_called'), ('device_lists_sequence', 'last_value'),
-       ('devices', 'device_id'), ('devices', 'hidden'), ('devices', 'last_seen'), ('devices', 'user_id'),
-       ('e2e_cross_signing_keys', 'keytype'), ('e2e_cross_signing_keys', 'user_id'),
-       ('e2e_cross_signing_keys_sequence', 'is_called'), ('e2e_cross_signing_keys_sequence', 'last_value'),
-       ('e2e_device_keys_json', 'device_id'), ('e2e_device_keys_json', 'user_id'),
-       ('e2e_fallback_keys_json', 'algorithm'), ('e2e_fallback_keys_json', 'device_id'), ('e2e_fallback_keys_json', 'user_id'),
-       ('e2e_one_time_keys_json', 'algorithm'), ('e2e_one_time_keys_json', 'device_id'), ('e2e_one_time_keys_json', 'user_id'),
-       ('e2e_room_keys_versions', 'deleted'), ('e2e_room_keys_versions', 'user_id'),
-       ('erased_users', 'user_id'),
-       ('event_auth_chain_to_calculate', 'event_id'),
-       ('event_expiry', 'expiry_ts'),
-       ('event_failed_pull_attempts', 'last_attempt_ts'), ('event_failed_pull_attempts', 'num_attempts'), ('event_failed_pull_attempts', 'room_id'),
-       ('event_forward_extremities', 'room_id'),
-       ('event_push_actions_staging', 'inserted_ts'),
-       ('event_push_summary_stream_ordering', 'stream_ordering'),
-       ('event_reports', 'received_ts'),
-       ('events', 'event_id'), ('events', 'received_ts'), ('events', 'rejection_reason'), ('events', 'state_key'), ('events', 'stream_ordering'), ('events', 'type'),
-       ('events_stream_seq', 'is_called'), ('events_stream_seq', 'last_value'),
-       ('federation_inbound_events_staging', 'received_ts'),
-       ('federation_stream_position', 'instance_name'), ('federation_stream_position', 'stream_id'), ('federation_stream_position', 'type'),
-       ('local_current_membership', 'membership'), ('local_current_membership', 'user_id'),
-       ('local_media_repository', 'created_ts'), ('local_media_repository', 'last_access_ts'), ('local_media_repository', 'media_id'), ('local_media_repository', 'media_length'), ('local_media_repository', 'quarantined_by'), ('local_media_repository', 'safe_from_quarantine'),
-       ('local_media_repository_thumbnails', 'media_id'), ('local_media_repository_thumbnails', 'thumbnail_length'),
-       ('local_media_repository_url_cache', 'expires_ts'),
-       ('login_tokens', 'expiry_ts'), ('login_tokens', 'used_ts'),
-       ('monthly_active_users', 'user_id'),
-       ('open_id_tokens', 'ts_valid_until_ms'),
-       ('partial_state_rooms', 'device_lists_stream_id'), ('partial_state_rooms', 'join_event_id'),
-       ('presence_stream', 'state'),
-       ('presence_stream_sequence', 'is_called'), ('presence_stream_sequence', 'last_value'),
-       ('profile_updates_sequence', 'is_called'), ('profile_updates_sequence', 'last_value'),
-       ('push_rules_stream_sequence', 'is_called'), ('push_rules_stream_sequence', 'last_value'),
-       ('pushers', 'enabled'), ('pushers', 'failing_since'), ('pushers', 'id'), ('pushers', 'kind'),
-       ('pushers_sequence', 'is_called'), ('pushers_sequence', 'last_value'),
-       ('quarantined_media_id_seq', 'is_called'), ('quarantined_media_id_seq', 'last_value'),
-       ('receipts_sequence', 'is_called'), ('receipts_sequence', 'last_value'),
-       ('received_transactions', 'ts'),
-       ('redactions', 'have_censored'), ('redactions', 'received_ts'),
-       ('refresh_tokens', 'id'), ('refresh_tokens', 'next_token_id'),
-       ('registration_tokens', 'completed'), ('registration_tokens', 'expiry_time'), ('registration_tokens', 'pending'), ('registration_tokens', 'uses_allowed'),
-       ('remote_media_cache', 'created_ts'), ('remote_media_cache', 'last_access_ts'), ('remote_media_cache', 'media_id'), ('remote_media_cache', 'media_length'), ('remote_media_cache', 'media_origin'), ('remote_media_cache', 'quarantined_by'),
-       ('remote_media_cache_thumbnails', 'media_id'), ('remote_media_cache_thumbnails', 'media_origin'), ('remote_media_cache_thumbnails', 'thumbnail_length'),
-       ('room_forgetter_stream_pos', 'stream_id'),
-       ('room_reports', 'received_ts'),
-       ('room_stats_current', 'banned_members'), ('room_stats_current', 'current_state_events'), ('room_stats_current', 'invited_members'), ('room_stats_current', 'joined_members'), ('room_stats_current', 'knocked_members'), ('room_stats_current', 'left_members'), ('room_stats_current', 'local_users_in_room'), ('room_stats_current', 'room_id'),
-       ('room_stats_state', 'encryption'), ('room_stats_state', 'history_visibility'), ('room_stats_state', 'join_rules'), ('room_stats_state', 'room_id'), ('room_stats_state', 'room_type'),
-       ('rooms', 'creator'), ('rooms', 'is_public'), ('rooms', 'room_id'), ('rooms', 'room_version'),
-       ('scheduled_tasks', 'action'), ('scheduled_tasks', 'status'), ('scheduled_tasks', 'timestamp'),
-       ('schema_compat_version', 'compat_version'),
-       ('schema_version', 'version'),
-       ('sliding_sync_connection_positions', 'connection_position'),
-       ('sliding_sync_connections', 'connection_key'),
-       ('sliding_sync_joined_rooms_to_recalculate', 'room_id'),
-       ('state_groups_pending_deletion', 'insertion_ts'), ('state_groups_pending_deletion', 'state_group'),
-       ('stats_incremental_position', 'stream_id'),
-       ('sticky_events_sequence', 'is_called'), ('sticky_events_sequence', 'last_value'),
-       ('stream_positions', 'instance_name'), ('stream_positions', 'stream_id'), ('stream_positions', 'stream_name'),
-       ('thread_subscriptions_sequence', 'is_called'), ('thread_subscriptions_sequence', 'last_value'),
-       ('ui_auth_sessions', 'creation_time'),
-       ('un_partial_stated_event_stream_sequence', 'is_called'), ('un_partial_stated_event_stream_sequence', 'last_value'),
-       ('un_partial_stated_room_stream_sequence', 'is_called'), ('un_partial_stated_room_stream_sequence', 'last_value'),
-       ('user_daily_visits', 'timestamp'), ('user_daily_visits', 'user_id'),
-       ('user_directory', 'user_id'),
-       ('user_directory_stale_remote_users', 'user_id'),
-       ('user_directory_stream_pos', 'stream_id'),
-       ('user_external_ids', 'auth_provider'), ('user_external_ids', 'user_id'),
-       ('user_ips', 'last_seen'), ('user_ips', 'user_id'),
-       ('user_reports', 'received_ts'),
-       ('user_threepids', 'medium'), ('user_threepids', 'user_id'),
-       ('users', 'admin'), ('users', 'approved'), ('users', 'appservice_id'), ('users', 'creation_ts'), ('users', 'deactivated'), ('users', 'is_guest'), ('users', 'locked'), ('users', 'name'), ('users', 'shadow_banned'), ('users', 'suspended'), ('users', 'user_type'),
-       ('users_pending_deactivation', 'user_id'),
-       ('worker_locks', 'last_renewed_ts'), ('worker_locks', 'lock_name'),
-       ('worker_read_write_locks', 'last_renewed_ts'), ('worker_read_write_locks', 'lock_name'), ('worker_read_write_locks', 'write_lock'))
+       (E'access_tokens', E'id'), (E'access_tokens', E'puppets_user_id'), (E'access_tokens', E'valid_until_ms'),
+       (E'account_data_sequence', E'is_called'), (E'account_data_sequence', E'last_value'),
+       (E'account_validity', E'expiration_ts_ms'), (E'account_validity', E'user_id'),
+       (E'application_services_state', E'as_id'), (E'application_services_state', E'device_list_stream_id'), (E'application_services_state', E'presence_stream_id'), (E'application_services_state', E'read_receipt_stream_id'), (E'application_services_state', E'state'), (E'application_services_state', E'to_device_stream_id'),
+       (E'application_services_txns', E'as_id'),
+       (E'appservice_stream_position', E'stream_ordering'),
+       (E'background_updates', E'depends_on'), (E'background_updates', E'progress_json'), (E'background_updates', E'update_name'),
+       (E'blocked_rooms', E'room_id'),
+       (E'cache_invalidation_stream_seq', E'is_called'), (E'cache_invalidation_stream_seq', E'last_value'),
+       (E'dehydrated_devices', E'user_id'),
+       (E'delayed_events', E'is_processed'), (E'delayed_events', E'send_ts'),
+       (E'delayed_events_stream_pos', E'stream_id'),
+       (E'destination_rooms', E'destination'), (E'destination_rooms', E'stream_ordering'),
+       (E'destinations', E'destination'), (E'destinations', E'failure_ts'), (E'destinations', E'last_successful_stream_ordering'), (E'destinations', E'retry_interval'), (E'destinations', E'retry_last_ts'),
+       (E'device_federation_outbox', E'destination'), (E'device_federation_outbox', E'queued_ts'), (E'device_federation_outbox', E'stream_id'),
+       (E'device_inbox', E'device_id'), (E'device_inbox', E'stream_id'), (E'device_inbox', E'user_id'),
+       (E'device_inbox_sequence', E'is_called'), (E'device_inbox_sequence', E'last_value'),
+       (E'device_lists_changes_converted_stream_position', E'room_id'), (E'device_lists_changes_converted_stream_position', E'stream_id'),
+       (E'device_lists_changes_in_room', E'converted_to_destinations'), (E'device_lists_changes_in_room', E'inserted_ts'), (E'device_lists_changes_in_room', E'room_id'), (E'device_lists_changes_in_room', E'stream_id'),
+       (E'device_lists_outbound_pokes', E'destination'), (E'device_lists_outbound_pokes', E'sent'), (E'device_lists_outbound_pokes', E'stream_id'), (E'device_lists_outbound_pokes', E'ts'),
+       (E'device_lists_remote_resync', E'added_ts'),
+       (E'device_lists_sequence', E'is_called'), (E'device_lists_sequence', E'last_value'),
+       (E'devices', E'device_id'), (E'devices', E'hidden'), (E'devices', E'last_seen'), (E'devices', E'user_id'),
+       (E'e2e_cross_signing_keys', E'keytype'), (E'e2e_cross_signing_keys', E'user_id'),
+       (E'e2e_cross_signing_keys_sequence', E'is_called'), (E'e2e_cross_signing_keys_sequence', E'last_value'),
+       (E'e2e_device_keys_json', E'device_id'), (E'e2e_device_keys_json', E'user_id'),
+       (E'e2e_fallback_keys_json', E'algorithm'), (E'e2e_fallback_keys_json', E'device_id'), (E'e2e_fallback_keys_json', E'user_id'),
+       (E'e2e_one_time_keys_json', E'algorithm'), (E'e2e_one_time_keys_json', E'device_id'), (E'e2e_one_time_keys_json', E'user_id'),
+       (E'e2e_room_keys_versions', E'deleted'), (E'e2e_room_keys_versions', E'user_id'),
+       (E'erased_users', E'user_id'),
+       (E'event_auth_chain_to_calculate', E'event_id'),
+       (E'event_expiry', E'expiry_ts'),
+       (E'event_failed_pull_attempts', E'last_attempt_ts'), (E'event_failed_pull_attempts', E'num_attempts'), (E'event_failed_pull_attempts', E'room_id'),
+       (E'event_forward_extremities', E'room_id'),
+       (E'event_push_actions_staging', E'inserted_ts'),
+       (E'event_push_summary_stream_ordering', E'stream_ordering'),
+       (E'event_reports', E'received_ts'),
+       (E'events', E'event_id'), (E'events', E'received_ts'), (E'events', E'rejection_reason'), (E'events', E'state_key'), (E'events', E'stream_ordering'), (E'events', E'type'),
+       (E'events_stream_seq', E'is_called'), (E'events_stream_seq', E'last_value'),
+       (E'federation_inbound_events_staging', E'received_ts'),
+       (E'federation_stream_position', E'instance_name'), (E'federation_stream_position', E'stream_id'), (E'federation_stream_position', E'type'),
+       (E'local_current_membership', E'membership'), (E'local_current_membership', E'user_id'),
+       (E'local_media_repository', E'created_ts'), (E'local_media_repository', E'last_access_ts'), (E'local_media_repository', E'media_id'), (E'local_media_repository', E'media_length'), (E'local_media_repository', E'quarantined_by'), (E'local_media_repository', E'safe_from_quarantine'),
+       (E'local_media_repository_thumbnails', E'media_id'), (E'local_media_repository_thumbnails', E'thumbnail_length'),
+       (E'local_media_repository_url_cache', E'expires_ts'),
+       (E'login_tokens', E'expiry_ts'), (E'login_tokens', E'used_ts'),
+       (E'monthly_active_users', E'user_id'),
+       (E'open_id_tokens', E'ts_valid_until_ms'),
+       (E'partial_state_rooms', E'device_lists_stream_id'), (E'partial_state_rooms', E'join_event_id'),
+       (E'presence_stream', E'state'),
+       (E'presence_stream_sequence', E'is_called'), (E'presence_stream_sequence', E'last_value'),
+       (E'profile_updates_sequence', E'is_called'), (E'profile_updates_sequence', E'last_value'),
+       (E'push_rules_stream_sequence', E'is_called'), (E'push_rules_stream_sequence', E'last_value'),
+       (E'pushers', E'enabled'), (E'pushers', E'failing_since'), (E'pushers', E'id'), (E'pushers', E'kind'),
+       (E'pushers_sequence', E'is_called'), (E'pushers_sequence', E'last_value'),
+       (E'quarantined_media_id_seq', E'is_called'), (E'quarantined_media_id_seq', E'last_value'),
+       (E'receipts_sequence', E'is_called'), (E'receipts_sequence', E'last_value'),
+       (E'received_transactions', E'ts'),
+       (E'redactions', E'have_censored'), (E'redactions', E'received_ts'),
+       (E'refresh_tokens', E'id'), (E'refresh_tokens', E'next_token_id'),
+       (E'registration_tokens', E'completed'), (E'registration_tokens', E'expiry_time'), (E'registration_tokens', E'pending'), (E'registration_tokens', E'uses_allowed'),
+       (E'remote_media_cache', E'created_ts'), (E'remote_media_cache', E'last_access_ts'), (E'remote_media_cache', E'media_id'), (E'remote_media_cache', E'media_length'), (E'remote_media_cache', E'media_origin'), (E'remote_media_cache', E'quarantined_by'),
+       (E'remote_media_cache_thumbnails', E'media_id'), (E'remote_media_cache_thumbnails', E'media_origin'), (E'remote_media_cache_thumbnails', E'thumbnail_length'),
+       (E'room_forgetter_stream_pos', E'stream_id'),
+       (E'room_reports', E'received_ts'),
+       (E'room_stats_current', E'banned_members'), (E'room_stats_current', E'current_state_events'), (E'room_stats_current', E'invited_members'), (E'room_stats_current', E'joined_members'), (E'room_stats_current', E'knocked_members'), (E'room_stats_current', E'left_members'), (E'room_stats_current', E'local_users_in_room'), (E'room_stats_current', E'room_id'),
+       (E'room_stats_state', E'encryption'), (E'room_stats_state', E'history_visibility'), (E'room_stats_state', E'join_rules'), (E'room_stats_state', E'room_id'), (E'room_stats_state', E'room_type'),
+       (E'rooms', E'creator'), (E'rooms', E'is_public'), (E'rooms', E'room_id'), (E'rooms', E'room_version'),
+       (E'scheduled_tasks', E'action'), (E'scheduled_tasks', E'status'), (E'scheduled_tasks', E'timestamp'),
+       (E'schema_compat_version', E'compat_version'),
+       (E'schema_version', E'version'),
+       (E'sliding_sync_connection_positions', E'connection_position'),
+       (E'sliding_sync_connections', E'connection_key'),
+       (E'sliding_sync_joined_rooms_to_recalculate', E'room_id'),
+       (E'state_groups_pending_deletion', E'insertion_ts'), (E'state_groups_pending_deletion', E'state_group'),
+       (E'stats_incremental_position', E'stream_id'),
+       (E'sticky_events_sequence', E'is_called'), (E'sticky_events_sequence', E'last_value'),
+       (E'stream_positions', E'instance_name'), (E'stream_positions', E'stream_id'), (E'stream_positions', E'stream_name'),
+       (E'thread_subscriptions_sequence', E'is_called'), (E'thread_subscriptions_sequence', E'last_value'),
+       (E'ui_auth_sessions', E'creation_time'),
+       (E'un_partial_stated_event_stream_sequence', E'is_called'), (E'un_partial_stated_event_stream_sequence', E'last_value'),
+       (E'un_partial_stated_room_stream_sequence', E'is_called'), (E'un_partial_stated_room_stream_sequence', E'last_value'),
+       (E'user_daily_visits', E'timestamp'), (E'user_daily_visits', E'user_id'),
+       (E'user_directory', E'user_id'),
+       (E'user_directory_stale_remote_users', E'user_id'),
+       (E'user_directory_stream_pos', E'stream_id'),
+       (E'user_external_ids', E'auth_provider'), (E'user_external_ids', E'user_id'),
+       (E'user_ips', E'last_seen'), (E'user_ips', E'user_id'),
+       (E'user_reports', E'received_ts'),
+       (E'user_threepids', E'medium'), (E'user_threepids', E'user_id'),
+       (E'users', E'admin'), (E'users', E'approved'), (E'users', E'appservice_id'), (E'users', E'creation_ts'), (E'users', E'deactivated'), (E'users', E'is_guest'), (E'users', E'locked'), (E'users', E'name'), (E'users', E'shadow_banned'), (E'users', E'suspended'), (E'users', E'user_type'),
+       (E'users_pending_deactivation', E'user_id'),
+       (E'worker_locks', E'last_renewed_ts'), (E'worker_locks', E'lock_name'),
+       (E'worker_read_write_locks', E'last_renewed_ts'), (E'worker_read_write_locks', E'lock_name'), (E'worker_read_write_locks', E'write_lock'))
      GROUP BY s.name, c.relname
   LOOP
     EXECUTE command;
   END LOOP;
+END
+$do$;
+
+-- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
+-- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
+-- --revoke restores what was.
+DO $do$
+DECLARE
+  me name := current_user;
+  before jsonb := coalesce((SELECT o.option_value::jsonb
+       FROM pg_catalog.pg_db_role_setting s
+       JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner'
+       JOIN pg_catalog.pg_database d
+         ON d.oid = s.setdatabase AND d.datname = current_database(),
+            pg_options_to_table(s.setconfig) AS o
+      WHERE o.option_name = 'matrix_postgres_exporter.revoked_create'), '[]');
+  changes jsonb := before;
+  change jsonb;
+  command text;
+  open record;
+  keeper name;
+BEGIN
+  -- What is granted to everybody comes first: the role may have granted it itself.
+  FOR open IN
+    SELECT p.*, a.grantee,
+           (SELECT g.rolname FROM pg_catalog.pg_roles g
+             WHERE g.oid = a.grantor AND g.oid <> p.owner) AS grantor
+      FROM (
+      SELECT n.nspname AS schema, 'SCHEMA ' || quote_ident(n.nspname) AS place,
+             n.nspowner AS owner, n.nspacl AS acl
+        FROM pg_catalog.pg_namespace n
+       WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
+        FROM pg_catalog.pg_database d
+       WHERE d.datname = current_database()
+           ) AS p, aclexplode(p.acl) AS a
+     WHERE a.privilege_type = 'CREATE'
+       AND (a.grantee = 0
+            OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter'))
+     ORDER BY a.grantee
+  LOOP
+    command := format('REVOKE CREATE ON %s FROM %s', open.place,
+                      CASE open.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
+    RAISE INFO 'Database %: %', current_database(), command;
+    -- A superuser takes back what the owner gave; others have to take back theirs.
+    IF open.grantor IS NOT NULL THEN
+      EXECUTE format('SET LOCAL ROLE %I', open.grantor);
+    END IF;
+    EXECUTE command;
+    EXECUTE format('SET LOCAL ROLE %I', me);
+    CONTINUE WHEN open.grantee <> 0;
+    change := jsonb_build_object('schema', open.schema, 'grantor', open.grantor);
+    changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    FOR keeper IN
+      SELECT r.rolname
+        FROM pg_catalog.pg_roles r
+       WHERE r.oid IN (
+      SELECT d.refobjid
+        FROM pg_catalog.pg_shdepend d
+        JOIN pg_catalog.pg_database b ON b.oid = d.dbid AND b.datname = current_database()
+       WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+      UNION
+      SELECT a.grantee
+        FROM pg_catalog.pg_class c, aclexplode(c.relacl) a
+       WHERE a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      UNION
+      SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+      UNION
+      SELECT a.grantee
+        FROM pg_catalog.pg_database d, aclexplode(d.datacl) a
+       WHERE d.datname = current_database() AND a.privilege_type = 'CREATE'
+             )
+         AND r.rolname NOT IN (E'exporter', 'matrix_postgres_exporter_owner')
+         AND NOT CASE WHEN open.schema IS NULL
+                      THEN has_database_privilege(r.oid, current_database(), 'CREATE')
+                      ELSE has_schema_privilege(r.oid, open.schema, 'CREATE') END
+       ORDER BY r.rolname
+    LOOP
+      command := format('GRANT CREATE ON %s TO %I', open.place, keeper);
+      RAISE INFO 'Database %: %', current_database(), command;
+      EXECUTE command;
+      change := jsonb_build_object('schema', open.schema, 'role', keeper);
+      changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    END LOOP;
+  END LOOP;
+  IF changes <> before THEN
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.revoked_create = %L',
+                   current_database(), changes);
+  END IF;
+END
+$do$;
+DO $do$
+DECLARE
+  places text := (SELECT string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ')
+                    FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT n.nspname AS schema
+      FROM pg_catalog.pg_namespace n
+     WHERE n.nspname !~ '^pg_(toast_)?temp_'
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
+    UNION ALL
+    SELECT NULL
+      FROM pg_catalog.pg_database d
+     WHERE d.datname = pg_catalog.current_database()
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c);
+  objects bigint := (SELECT count(*)
+                       FROM pg_catalog.pg_shdepend d
+                       JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
+                       JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+                      WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
+                        AND r.rolname = E'exporter' AND b.datname = current_database());
+BEGIN
+  IF places IS NOT NULL THEN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+      places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
+    END IF;
+    RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
+      E'exporter', current_database(), places;
+  END IF;
+  IF objects > 0 THEN
+    RAISE WARNING 'Role % owns % objects in database %. Other roles may run them with their rights: look at them, and drop them or give them to another role.',
+      E'exporter', objects, current_database();
+  END IF;
 END
 $do$;
 COMMIT;

@@ -24,10 +24,15 @@ pub fn command() -> Command {
         .long("pg-monitor")
         .action(ArgAction::SetTrue)
         .help("Plain membership in pg_monitor, which shows every query text, messages in it");
+    let keep_public_create = Arg::new("keep-public-create")
+        .long("keep-public-create")
+        .action(ArgAction::SetTrue)
+        .help("Leave everybody the right to create in schemas, which is PostgreSQL's default up to 14");
     let revoke = Arg::new("revoke")
         .long("revoke")
         .action(ArgAction::SetTrue)
-        .help("Take everything back");
+        .conflicts_with("keep-public-create")
+        .help("Take everything back, and give back what was taken from others");
     let connections = Arg::new("connections")
         .long("connections")
         .value_name("N")
@@ -36,7 +41,14 @@ pub fn command() -> Command {
         .help("The connections that the exporter is configured to have at most");
     Command::new("grants")
         .about("Print the SQL that gives a role what is needed, and no more; for psql")
-        .args([role, database, pg_monitor, revoke, connections])
+        .args([
+            role,
+            database,
+            pg_monitor,
+            keep_public_create,
+            revoke,
+            connections,
+        ])
 }
 
 /// A name that PostgreSQL keeps as it is.
@@ -60,6 +72,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Error> {
             .cloned()
             .collect(),
         pg_monitor: matches.get_flag("pg-monitor"),
+        keep_public_create: matches.get_flag("keep-public-create"),
         revoke: matches.get_flag("revoke"),
         connections: matches
             .get_one::<u16>("connections")

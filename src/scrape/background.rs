@@ -18,7 +18,7 @@ use super::gather::Until;
 use super::reach::Unanswered;
 use super::target::Target;
 use crate::query::{QueryError, Reason, Scope};
-use crate::server::{Application, Facts, Purpose};
+use crate::server::{Application, Facts, Purpose, Rights};
 
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
@@ -185,11 +185,20 @@ impl Target {
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, self.statement_cap).await?;
         let application = application.map(Arc::new);
+        let rights = match Rights::find(client, self.statement_cap).await {
+            Ok(rights) => Some(rights),
+            Err(error) if error.reason() == Reason::Connection => return Err(error),
+            Err(error) => {
+                tracing::debug!(database, "could not ask what the role may do: {error}");
+                None
+            }
+        };
         let (home, known, enabled) = {
             let mut memory = self.memory();
             let Some(entry) = memory.databases.get_mut(database) else {
                 return Ok(false);
             };
+            entry.rights = rights.unwrap_or_default();
             if entry.application != application {
                 entry.application.clone_from(&application);
                 self.rest_no_more(database);

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::bounds::DATABASES;
 use crate::config;
 use crate::query::{Cost, Plan, Reason, Tables, tables};
-use crate::server::{Application, Database, Facts};
+use crate::server::{Application, Database, Facts, Rights};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
@@ -31,6 +31,7 @@ pub struct Memory {
 pub struct Known {
     pub oid: u32,
     pub application: Option<Arc<Application>>,
+    pub rights: Rights,
     pub visited: Option<Instant>,
     /// Why the last visit failed.
     pub failure: Option<(Reason, String)>,
@@ -86,6 +87,7 @@ impl Memory {
             let known = known.unwrap_or(Known {
                 oid: database.oid,
                 application: None,
+                rights: Rights::default(),
                 visited: None,
                 failure: None,
             });
@@ -111,6 +113,17 @@ impl Memory {
                     facts.role
                 ));
             }
+            warnings.extend(facts.powers.iter().map(|power| {
+                let what = match power.as_str() {
+                    "createrole" => "create roles, and up to PostgreSQL 15 become other ones",
+                    "replication" => "stream the WAL, and messages in it",
+                    _ => "read or write files of the server, or run programs there",
+                };
+                format!(
+                    "the role {:?} may {what}; a monitoring role needs no such power",
+                    facts.role
+                )
+            }));
             let views = &facts.views;
             if !facts.superuser && views.privileges.contains("pg_read_all_stats") {
                 warnings.push(format!(
@@ -153,13 +166,45 @@ impl Memory {
                  `matrix-postgres-exporter grants --role {role} --database {name}` prints"
             ));
         }
-        for name in self.writable() {
-            warnings.push(format!(
-                "the role could write the application's tables in database {name:?}; a monitoring \
-                 role of its own is safer: see `grants`"
-            ));
+        for (warning, name) in self.role_warnings() {
+            warnings.push(warning.sentence(name));
         }
+        warnings.extend(self.may_create());
         warnings
+    }
+
+    /// Where the role may create.
+    fn may_create(&self) -> Option<String> {
+        let open = self.databases.iter();
+        let open: Vec<_> = open
+            .filter(|(_, known)| !known.rights.create.is_empty())
+            .collect();
+        let places = open.iter().map(|(name, known)| {
+            let schemas = known.rights.create.iter();
+            let mut schemas: Vec<_> = schemas
+                .map(|schema| match schema.as_str() {
+                    "" => "new schemas".to_owned(),
+                    schema => schema.to_owned(),
+                })
+                .collect();
+            if known.rights.more > 0 {
+                schemas.push(format!("and {} more", known.rights.more));
+            }
+            format!("database {name:?} ({})", schemas.join(", "))
+        });
+        let places = places.collect::<Vec<_>>().join(", ");
+        let databases: String = open
+            .iter()
+            .map(|(name, _)| format!(" --database {name}"))
+            .collect();
+        let role = self.facts.as_ref().map_or("", |facts| &facts.role);
+        (!open.is_empty()).then(|| {
+            format!(
+                "the role {role:?} may create in schemas of {places}: a function that it makes there, \
+                 other roles may run with their rights; what `matrix-postgres-exporter grants \
+                 --role {role}{databases}` prints ends that"
+            )
+        })
     }
 
     /// The databases in which an application lives, and its tables there.
@@ -170,14 +215,58 @@ impl Memory {
         })
     }
 
-    pub fn writable(&self) -> impl Iterator<Item = &str> {
-        self.databases
-            .iter()
-            .filter(|(_, known)| {
-                let application = known.application.as_ref();
-                application.is_some_and(|application| application.writable)
-            })
-            .map(|(name, _)| name.as_str())
+    /// What the role may do in databases and a monitoring role should not; the worst of each.
+    pub fn role_warnings(&self) -> impl Iterator<Item = (RoleWarning, &str)> {
+        self.databases.iter().filter_map(|(name, known)| {
+            let warning = match known.rights {
+                Rights { writable: true, .. } => RoleWarning::Writable,
+                Rights { readable: true, .. } => RoleWarning::Readable,
+                Rights { owner: true, .. } => RoleWarning::Owner,
+                _ => return None,
+            };
+            Some((warning, name.as_str()))
+        })
+    }
+}
+
+/// What a role may do too much in one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleWarning {
+    /// Write the application's tables.
+    Writable,
+    /// Read whole tables of the application.
+    Readable,
+    /// It owns something there.
+    Owner,
+}
+
+impl RoleWarning {
+    /// How the metric calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writable => "writable",
+            Self::Readable => "readable",
+            Self::Owner => "owner",
+        }
+    }
+
+    fn sentence(self, database: &str) -> String {
+        match self {
+            Self::Writable => format!(
+                "the role could write the application's tables in database {database:?}; a \
+                 monitoring role of its own is safer: see `grants`"
+            ),
+            Self::Readable => format!(
+                "the role may read whole tables of the application in database {database:?}, \
+                 messages among them; `grants` gives columns without these, so revoke SELECT on \
+                 tables from it, from PUBLIC and from roles that it is a member of"
+            ),
+            Self::Owner => format!(
+                "the role owns tables, functions or other objects in database {database:?}, which \
+                 other roles may run with their rights; drop them, or give them to another role \
+                 (REASSIGN OWNED)"
+            ),
+        }
     }
 }
 

@@ -52,7 +52,9 @@ own! {
     VERSION_UNKNOWN = Gauge "pg_exporter_server_version_unknown" []
         "Whether the server is newer than any version this exporter was tested with (1): it gets the statements of the newest known one";
     ROLE_WARNING = Gauge "pg_exporter_role_warning" ["warning", "datname"]
-        "Always 1: the role may do more than a monitoring role should: superuser, or writable for the application's tables";
+        "Always 1: the role may do more than a monitoring role should: superuser, createrole, replication or server_files; or, in a database, the first of these: writable (the application's tables), readable (whole tables of the application), owner (of tables or functions)";
+    ROLE_CAN_CREATE = Gauge "pg_exporter_role_can_create" ["datname", "schema"]
+        "Always 1: the role, and often everybody, may create in this schema, or, where the schema is empty, make schemas in this database; a function that it makes there, other roles may run with their rights; at most 10 of a database; `grants` ends it";
     GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
         "What `grants` would give the role and it does not have: columns of Synapse's tables in this database, or, where the database is empty, functions for statistics of the whole server; above 0, run again what `grants` prints";
     NOT_PLAIN = Gauge "pg_exporter_tables_not_plain" ["datname"]

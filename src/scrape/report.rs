@@ -111,8 +111,16 @@ impl Memory {
             if facts.superuser {
                 own::ROLE_WARNING.push(page, ["superuser", ""], 1.0);
             }
-            for name in self.writable() {
-                own::ROLE_WARNING.push(page, ["writable", name], 1.0);
+            for power in &facts.powers {
+                own::ROLE_WARNING.push(page, [power, ""], 1.0);
+            }
+            for (warning, name) in self.role_warnings() {
+                own::ROLE_WARNING.push(page, [warning.as_str(), name], 1.0);
+            }
+            for (name, known) in &self.databases {
+                for schema in &known.rights.create {
+                    own::ROLE_CAN_CREATE.push(page, [name, schema], 1.0);
+                }
             }
             let functions = facts.views.missing().count();
             own::GRANTS_MISSING.push(page, [""], functions as f64);

@@ -23,8 +23,6 @@ pub struct Application {
     pub name: &'static str,
     /// Its tables.
     pub tables: Tables,
-    /// Whether the role could write these, or owns them.
-    pub writable: bool,
 }
 
 /// One row for each column that a definition reads. A sequence has columns, too.
@@ -32,17 +30,7 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
     Sql::from(
         "
     WITH synapse AS MATERIALIZED (
-        SELECT s.oid, n.nspname, s.main, s.state,
-               (SELECT bool_or(
-                           pg_catalog.has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
-                           OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
-                  FROM pg_catalog.pg_class c
-                 WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
-                   AND c.relname IN (",
-    )
-    .with(grants::MARKS)
-    .with(
-        ")) AS writable
+        SELECT s.oid, n.nspname, s.main, s.state
           FROM (",
     )
     .with(grants::SCHEMAS)
@@ -68,7 +56,7 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
           JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
          WHERE c.relname IN (SELECT r.relname FROM reads r)
     )
-    SELECT s.nspname, s.main, s.state, s.writable, r.relname, r.attname,
+    SELECT s.nspname, s.main, s.state, r.relname, r.attname,
            a.attnum IS NOT NULL AS present,
            pg_catalog.has_schema_privilege(s.oid, 'USAGE')
            AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
@@ -170,7 +158,6 @@ impl Application {
             (true, false) => "Synapse (main)",
             (false, _) => "Synapse (state)",
         };
-        self.writable = truth("writable")?;
         let tables = &mut self.tables;
         let schema = position("nspname")?;
         tables.schema = cells.text(schema)?.unwrap_or_default().into_owned();

@@ -31,6 +31,9 @@ pub struct Facts {
     pub role: String,
     /// Whether that role is a superuser.
     pub superuser: bool,
+    /// What else of the server's powers it has: `createrole`, `replication`, `server_files`. Not
+    /// told of a superuser.
+    pub powers: Vec<String>,
     /// How that role may read the statistics views, in the database where this was asked.
     pub views: Views,
     /// Every database but the templates.
@@ -59,7 +62,20 @@ const SERVER: &str = "
            pg_catalog.current_setting('cluster_name'),
            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c),
            current_user,
-           (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)";
+           (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+           (SELECT pg_catalog.string_agg(p.power, ' ')
+              FROM pg_catalog.pg_roles r
+             CROSS JOIN LATERAL (VALUES
+                       ('createrole', r.rolcreaterole),
+                       ('replication', r.rolreplication),
+                       ('server_files',
+                        EXISTS (SELECT FROM pg_catalog.pg_roles m
+                                 WHERE m.rolname IN ('pg_read_server_files',
+                                                     'pg_write_server_files',
+                                                     'pg_execute_server_program')
+                                   AND pg_catalog.pg_has_role(m.oid, 'MEMBER')))
+                   ) AS p (power, has)
+             WHERE r.rolname = current_user AND p.has AND NOT r.rolsuper)";
 
 /// Those that [`PRIVILEGES`] asks for.
 const MONITORING_ROLES: [&str; 3] = ["pg_monitor", "pg_read_all_stats", "pg_read_all_settings"];
@@ -111,6 +127,7 @@ impl Facts {
             timeline: 0.0,
             role: String::new(),
             superuser: false,
+            powers: Vec::new(),
             views: Views::default(),
             databases: Vec::new(),
             more_databases: false,
@@ -136,6 +153,7 @@ impl Facts {
                         facts.timeline = cells.number(6, "timeline_id")?.unwrap_or_default();
                         facts.role = text(7)?;
                         facts.superuser = cells.truth(8)?;
+                        facts.powers = text(9)?.split_whitespace().map(str::to_owned).collect();
                     }
                     1 => {
                         let name = text(0)?;

@@ -6,6 +6,7 @@
 //! - [`lease`]: a connection in use; what is given up is cancelled and closed
 //! - [`facts`]: what every scrape asks first: version, role, privileges, databases
 //! - [`application`]: what lives in a database
+//! - [`rights`]: what the role may do there beside reading
 
 pub mod application;
 mod carried;
@@ -13,9 +14,11 @@ pub mod connect;
 pub mod connections;
 pub mod facts;
 pub mod lease;
+pub mod rights;
 pub mod tls;
 
 pub use application::Application;
 pub use connections::{Connections, LeaseError, Purpose};
 pub use facts::{Database, Facts};
 pub use lease::Lease;
+pub use rights::Rights;

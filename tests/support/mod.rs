@@ -3,6 +3,7 @@
 //! - [`alertmanager`]: a real Alertmanager, and the messages that it sends
 //! - [`postgres`]: PostgreSQL of every supported version, standbys, frozen servers
 //! - [`roles`]: roles for the exporter to log in with
+//! - [`attack`]: how a role that may create becomes another one
 //! - [`certificates`]: for TLS to PostgreSQL
 //! - [`pgbouncer`]: PgBouncer in transaction mode
 //! - [`exporter`]: the program itself
@@ -25,6 +26,7 @@
 
 pub mod alertmanager;
 pub mod answers;
+pub mod attack;
 pub mod certificates;
 pub mod exporter;
 pub mod exposition;

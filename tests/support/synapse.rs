@@ -151,9 +151,25 @@ impl Synapse {
 
     /// Ends it and starts another version on the same database, as an upgrade does.
     pub async fn upgrade(self, version: &str) -> (Self, Made) {
+        self.stop().await;
+        Self::run(version, self.place.clone(), self.folder.clone()).await
+    }
+
+    /// The same, where the database has moved to another server.
+    pub async fn upgrade_on(self, postgres: &Postgres, version: &str) -> (Self, Made) {
+        self.stop().await;
+        let place = Place {
+            host: postgres.socket_dir().to_owned(),
+            port: postgres.port(),
+            ..self.place.clone()
+        };
+        Self::run(version, place, self.folder.clone()).await
+    }
+
+    /// Ends it, as an operator does.
+    pub async fn stop(&self) {
         self.process.signal(Signal::TERM);
         self.process.wait_for_end().await;
-        Self::run(version, self.place.clone(), self.folder.clone()).await
     }
 
     /// Kills Synapse itself, as the system does where memory runs out.
@@ -165,8 +181,7 @@ impl Synapse {
 
     /// Ends it and starts it again, in vain; what it says.
     pub async fn restart_in_vain(self, version: &str) -> String {
-        self.process.signal(Signal::TERM);
-        self.process.wait_for_end().await;
+        self.stop().await;
         let again = Self::launch(version, self.place.clone(), self.folder.clone());
         let status = again.process.wait_for_end().await;
         assert!(!status.success(), "{}", again.process.output());

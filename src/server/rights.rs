@@ -1,0 +1,133 @@
+//! What the role may do in a database beside reading.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::grants;
+use crate::query::message::{Message, timeout_step};
+use crate::query::{QueryError, Sql};
+
+/// What the role may do, make and has made in a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The schemas in which it may create, ten at most: `public` first, then those of an application
+    /// or of a `search_path`. An empty name: it may make schemas.
+    pub create: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+    /// Whether it owns a table or a function there, or anything else; a superuser may.
+    pub owner: bool,
+    /// Whether it may write to an application's tables, or use their sequences, or owns them.
+    pub writable: bool,
+    /// Whether it may read whole tables of an application, what people write among them.
+    pub readable: bool,
+}
+
+/// One row for each place in which the role may create, or one without a place.
+static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
+    Sql::from(
+        "
+    WITH mine AS MATERIALIZED (
+        SELECT r.oid, r.rolname
+          FROM pg_catalog.pg_roles r
+         WHERE pg_catalog.pg_has_role(r.oid, 'MEMBER')
+        UNION ALL
+        SELECT 0, 'public'
+    ), application AS MATERIALIZED (
+        SELECT n.oid, n.nspname
+          FROM (",
+    )
+    .with(grants::SCHEMAS)
+    .with(
+        ") AS a
+          JOIN pg_catalog.pg_namespace n ON n.oid = a.oid
+    ), relation AS MATERIALIZED (
+        SELECT c.oid, c.relowner, c.relacl, c.relkind
+          FROM application a
+          JOIN pg_catalog.pg_class c ON c.relnamespace = a.oid AND c.relkind IN ('r', 'p', 'S')
+    ), granted AS MATERIALIZED (
+        SELECT a.privilege_type, t.whole
+          FROM (SELECT r.relacl AS acl, r.relkind <> 'S' AS whole
+                  FROM relation r
+                UNION ALL
+                SELECT t.attacl, false
+                  FROM relation r
+                  JOIN pg_catalog.pg_attribute t ON t.attrelid = r.oid) AS t,
+               pg_catalog.aclexplode(t.acl) AS a
+         WHERE a.grantee IN (SELECT mine.oid FROM mine)
+    )
+    SELECT c.schema, c.places,
+           EXISTS (SELECT
+                     FROM pg_catalog.pg_shdepend s
+                     JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
+                    WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+                      AND s.deptype = 'o' AND s.dbid = d.oid
+                      AND r.rolname = current_user AND NOT r.rolsuper) AS owner,
+           EXISTS (SELECT FROM application)
+           AND (EXISTS (SELECT FROM mine
+                         WHERE mine.rolname IN ('pg_write_all_data', 'pg_maintain'))
+                OR EXISTS (SELECT FROM relation r WHERE r.relowner IN (SELECT oid FROM mine))
+                OR EXISTS (SELECT FROM granted g WHERE g.privilege_type <> 'SELECT')) AS writable,
+           EXISTS (SELECT FROM application)
+           AND (EXISTS (SELECT FROM mine WHERE mine.rolname = 'pg_read_all_data')
+                OR EXISTS (SELECT FROM granted g
+                            WHERE g.privilege_type = 'SELECT' AND g.whole)) AS readable
+      FROM pg_catalog.pg_database d
+      LEFT JOIN LATERAL (
+        SELECT coalesce(p.schema, '') AS schema, count(*) OVER () AS places
+          FROM (",
+    )
+    .with(grants::creatable("current_user"))
+    .with(
+        ") AS p
+         ORDER BY p.schema = 'public' DESC NULLS LAST,
+               p.schema IN (SELECT a.nspname FROM application a)
+               OR EXISTS (SELECT
+                            FROM pg_catalog.pg_db_role_setting s,
+                                 pg_catalog.pg_options_to_table(s.setconfig) AS o
+                           WHERE s.setdatabase IN (0, d.oid) AND o.option_name = 'search_path'
+                             AND pg_catalog.strpos(o.option_value, p.schema) > 0) DESC NULLS LAST,
+               p.schema
+         LIMIT 10
+      ) AS c ON true
+     WHERE d.datname = pg_catalog.current_database()",
+    )
+});
+
+impl Rights {
+    /// Asks in the database of this connection.
+    ///
+    /// # Errors
+    ///
+    /// Fails as the server does.
+    pub async fn find(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
+        let message = Message {
+            sql: &RIGHTS,
+            timeout: timeout_step(timeout),
+        };
+        let mut rights = Self::default();
+        let reset = |rights: &mut Self| *rights = Self::default();
+        message
+            .send_any_text(client, &["schema"], &mut rights, reset, |rights, cells| {
+                let position = |column: &'static str| {
+                    let position = cells.position(column);
+                    position.ok_or(QueryError::MissingColumn(column))
+                };
+                let truth = |column| cells.truth(position(column)?);
+                rights.owner = truth("owner")?;
+                rights.writable = truth("writable")?;
+                rights.readable = truth("readable")?;
+                if let Some(schema) = cells.text(position("schema")?)? {
+                    rights.create.push(schema.into_owned());
+                    let places = cells.number(position("places")?, "places")?;
+                    let places = places.unwrap_or_default() as usize;
+                    rights.more = places.saturating_sub(rights.create.len());
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(rights)
+    }
+}
