@@ -321,18 +321,18 @@ async fn frozen(exporter: &Exporter) {
     assert!((0.0..600.0).contains(&verified), "{verified}");
 }
 
-fn purge(room: u64) -> String {
+pub fn purge(room: u64) -> String {
     format!("DELETE FROM events WHERE room_id = '!{room}:made'")
 }
 
-fn rows_counted(page: &Page) -> f64 {
+pub fn rows_counted(page: &Page) -> f64 {
     let labels = [("datname", "synapse")];
     page.value("synapse_db_events_rows_counted_total", &labels)
         .unwrap()
 }
 
 /// A database as Synapse makes it, and a role for the exporter.
-async fn synapses_schema(major: u32) -> Postgres {
+pub async fn synapses_schema(major: u32) -> Postgres {
     let server = Postgres::builder(major).pg_stat_statements().start().await;
     let (synapse, _) = Synapse::start(&server, if major < 15 { OLD } else { NEW }).await;
     drop(synapse);
@@ -341,7 +341,7 @@ async fn synapses_schema(major: u32) -> Postgres {
 }
 
 /// All events that were seen arriving.
-fn added(page: &Page) -> f64 {
+pub fn added(page: &Page) -> f64 {
     page.samples("synapse_db_events_added_total")
         .filter(|sample| sample.labels["kind"] == "event")
         .map(|sample| sample.value)
@@ -349,7 +349,7 @@ fn added(page: &Page) -> f64 {
 }
 
 /// A page of the count alone.
-async fn scrape(exporter: &Exporter) -> Page {
+pub async fn scrape(exporter: &Exporter) -> Page {
     let path = "/metrics?collect[]=synapse_events";
     exporter.get(path).await.page()
 }
@@ -366,7 +366,7 @@ async fn is_exact(exporter: &Exporter) -> Page {
 
 /// Once nothing happens any more, what is served becomes what a full count gives, and says that it
 /// is exact. What was deleted the server tells some seconds later.
-async fn assert_exact(exporter: &Exporter, server: &Postgres) -> Page {
+pub async fn assert_exact(exporter: &Exporter, server: &Postgres) -> Page {
     let counted = server.sql("synapse", FULL_COUNT).await;
     assert_eq!(counted.len(), 12);
     let differences = |page: &Page| {

@@ -113,18 +113,12 @@ async fn write(client: &Client, writer: u64, round: u64) -> u64 {
     rows(client, if commits { "COMMIT" } else { "ROLLBACK" }).await;
 
     let last = ids.last().unwrap();
-    let position = format!(
-        "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
-         VALUES ('{stream}', 'writer{writer}', {last})
-         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id
-          WHERE stream_positions.stream_id {further} EXCLUDED.stream_id"
-    );
-    rows(client, &position).await;
+    advance(client, stream, &format!("writer{writer}"), last, further).await;
     if commits { number } else { 0 }
 }
 
 /// Inserts events: rows of stream ordering, type, room, state key and reason for a rejection.
-async fn insert(client: &Client, events: &str) {
+pub async fn insert(client: &Client, events: &str) {
     let insert = format!(
         "INSERT INTO events (stream_ordering, type, room_id, state_key, rejection_reason, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
@@ -133,6 +127,44 @@ async fn insert(client: &Client, events: &str) {
            FROM (VALUES {events}) AS e (id, type, room, state, rejection)"
     );
     rows(client, &insert).await;
+}
+
+/// A writer that takes ids long before it writes its events, and says how far it is after that.
+pub struct LateWriter {
+    client: Client,
+    name: &'static str,
+    ids: Vec<String>,
+}
+
+impl LateWriter {
+    /// Takes so many ids for live events.
+    pub async fn start(server: &Postgres, name: &'static str, number: u64) -> Self {
+        let client = server.client("synapse", "postgres").await;
+        let ids = format!("SELECT nextval('events_stream_seq') FROM generate_series(1, {number})");
+        let ids = rows(&client, &ids).await.into_iter().flatten().flatten();
+        let ids = ids.collect();
+        Self { client, name, ids }
+    }
+
+    /// Writes its events.
+    pub async fn write(self) {
+        let event = |id| format!("({id}, 'm.room.message', '!98:made', NULL, NULL)");
+        let events: Vec<_> = self.ids.iter().map(event).collect();
+        insert(&self.client, &events.join(", ")).await;
+        let last = self.ids.last().unwrap();
+        advance(&self.client, "events", self.name, last, "<").await;
+    }
+}
+
+/// A writer says how far it has come.
+async fn advance(client: &Client, stream: &str, writer: &str, position: &str, further: &str) {
+    let advance = format!(
+        "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
+         VALUES ('{stream}', '{writer}', {position})
+         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id
+          WHERE stream_positions.stream_id {further} EXCLUDED.stream_id"
+    );
+    rows(client, &advance).await;
 }
 
 /// Inserts ten messages.
