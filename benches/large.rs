@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::message::{Message, TIMEOUTS};
-use matrix_postgres_exporter::query::{Collector, Version};
+use matrix_postgres_exporter::query::{Collector, Schema, Version};
 
 use support::exporter::{Exporter, failures};
 use support::exposition::Page;
@@ -166,12 +166,13 @@ async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
         .iter()
         .filter(|query| query.pieces.is_some())
     {
-        let sql = query.covers(Version(MAJOR * 10_000))?;
-        let sql = sql
-            .replace("{schema}", "\"public\"")
-            .replace("{piece}", "true");
+        let statement = query.covers(Version(MAJOR * 10_000))?;
+        let sql = statement.fill(|name| match name {
+            "piece" => Ok(Some("true".into())),
+            name => Ok(Schema("public").value(name)),
+        });
         let message = Message {
-            sql: &sql,
+            sql: &sql.unwrap(),
             timeout: TIMEOUTS[TIMEOUTS.len() - 1],
         };
         message.send(&client, |_, _| Ok(())).await.unwrap();

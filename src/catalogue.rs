@@ -217,8 +217,7 @@ fn needs(queries: &[Query]) -> Vec<String> {
     let mut needs = BTreeSet::new();
     for query in queries {
         for view in VIEWS {
-            let placeholder = format!("{{{}}}", view.name);
-            if !query.statements.iter().any(|s| s.1.contains(&placeholder)) {
+            if !query.statements.iter().any(|s| s.1.has(view.name)) {
                 continue;
             }
             needs.insert(match view.privilege {

@@ -9,7 +9,7 @@
 //! nothing, or repairs what an upgrade of the application or of this program made of it.
 
 use crate::collectors;
-use crate::query::quoted;
+use crate::query::sql::{Sql, identifier, literal};
 use crate::query::view::{SCHEMA, VIEWS, View};
 
 /// What the script is for.
@@ -80,7 +80,7 @@ fn header(options: &Options) -> String {
             "-- It sets no password. In psql, this asks for one and keeps it out of the server's log:
 --   \\password {}
 ",
-            one_line(&quoted(&options.role))
+            one_line(&identifier(&options.role))
         ),
     };
     format!(
@@ -114,7 +114,7 @@ SET LOCAL client_min_messages = warning;
 
 /// The role, its limits, and its way to the statistics.
 fn grant_in_home(options: &Options) -> String {
-    let role = quoted(&options.role);
+    let role = identifier(&options.role);
     let limit = 2 * options.connections + 2;
     let mut sql = create_role(&options.role, "LOGIN");
     sql += &format!(
@@ -236,27 +236,30 @@ BEGIN
     EXECUTE command;
   END LOOP;
 END",
-        columns = columns()
+        columns = columns().as_str()
     ));
     format!(
         "GRANT CONNECT ON DATABASE {} TO {};\n{grant}",
-        quoted(database),
-        quoted(role)
+        identifier(database),
+        identifier(role)
     )
 }
 
 /// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
 /// columns too, and reading these does not allow to advance it.
-pub fn columns() -> String {
+pub fn columns() -> Sql {
     let tables = collectors::reads();
     let rows = tables.iter().map(|(table, columns)| {
-        let row: Vec<_> = columns
-            .iter()
-            .map(|column| format!("({}, {})", literal(table), literal(column)))
-            .collect();
-        format!("\n       {}", row.join(", "))
+        let row = columns.iter().map(|column| {
+            Sql::from("(")
+                .with(Sql::literal(table))
+                .with(", ")
+                .with(Sql::literal(column))
+                .with(")")
+        });
+        Sql::from("\n       ").with(Sql::join(row, ", "))
     });
-    rows.collect::<Vec<_>>().join(",")
+    Sql::join(rows, ",")
 }
 
 /// Takes back every privilege that the role has in a database.
@@ -276,7 +279,7 @@ fn revoke_in_database(role: &str) -> String {
     DROP OWNED BY {role};
   END IF;
 END",
-        role = quoted(role)
+        role = identifier(role)
     ))
 }
 
@@ -305,7 +308,7 @@ fn create_role(role: &str, login: &str) -> String {
   END IF;
 END",
         literal(role),
-        role = quoted(role)
+        role = identifier(role)
     ))
 }
 
@@ -331,7 +334,7 @@ BEGIN
     DROP ROLE {role};
   END IF;
 END",
-        role = quoted(role)
+        role = identifier(role)
     ))
 }
 
@@ -369,21 +372,15 @@ fn dollar_quoted(text: &str) -> String {
     format!("{tag}\n{text}\n{tag}")
 }
 
-/// A string in quotes.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 /// psql's command to go to another database. A name with `=` in it would be taken for a connection
 /// string.
 fn connect(database: &str) -> String {
-    let quoted = quoted(database);
     if database.contains('=') || database.contains("://") {
         let value = database.replace('\\', "\\\\").replace('\'', "\\'");
         let info = format!("dbname='{value}'").replace('"', "\"\"");
         return format!("\\connect -reuse-previous=on \"{info}\"");
     }
-    format!("\\connect {quoted}")
+    format!("\\connect {}", identifier(database))
 }
 
 /// A name in a comment.
@@ -421,7 +418,7 @@ mod tests {
             assert!(script.contains(&revoke), "{revoke}");
         }
         assert!(!script.contains("GRANT pg_monitor TO \"exporter\""));
-        assert!(script.contains("('users', 'deactivated')"));
+        assert!(script.contains("(E'users', E'deactivated')"));
         assert!(!script.contains("password_hash"));
         assert!(script.contains("CONNECTION LIMIT 8"));
     }
@@ -460,7 +457,7 @@ mod tests {
             databases: vec!["a\"b".into(), "dbname=x '\\".into(), "two\nlines".into()],
             ..options()
         });
-        assert!(script.contains("WHERE rolname = 'o''b\"rien\n\\! $do$'"));
+        assert!(script.contains("WHERE rolname = E'o''b\"rien\n\\\\! $do$'"));
         assert!(script.contains("CREATE ROLE \"o'b\"\"rien\n\\! $do$\" LOGIN"));
         assert!(script.contains("DO $do_$\n"));
         assert!(script.contains("-- Lets the role o'b\"rien \\! $do$ read"));

@@ -137,7 +137,8 @@ async fn times_are_compared_as_bigint_and_never_as_numeric() {
     let queries = collectors::synapse::all()
         .into_iter()
         .flat_map(|one| one.queries);
-    let statements = queries.flat_map(|query| query.statements.into_iter().map(|(_, sql)| sql));
+    let statements =
+        queries.flat_map(|query| query.statements.into_iter().map(|(_, sql)| sql.text()));
     for sql in statements.filter(|sql| sql.contains("{schema}")) {
         let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
         let plan = rows(&client, &format!("EXPLAIN {sql}")).await;

@@ -118,7 +118,7 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
             // An older Synapse has not all tables.
             continue;
         }
-        let sql = query.covers(version).unwrap();
+        let sql = query.covers(version).unwrap().text();
         let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
         let columns: Vec<_> = query
             .columns

@@ -3,14 +3,15 @@
 //! Every statement is short, and one message of its own. The two that a scrape sends cost what the
 //! rows beyond the marks cost; all others are ranges of `stream_ordering`, which an index has.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use super::buckets::{Counts, End, KINDS, ORIGINS, Origin};
+use super::buckets::{Counts, End, KINDS, Origin};
 use crate::query::message::{Cells, Message};
-use crate::query::{Cost, QueryError, quoted};
+use crate::query::{Cost, QueryError, Schema, Sql, Statement};
 
 /// What is read of Synapse's tables.
 pub const READS: [(&str, &[&str]); 2] = [
@@ -37,7 +38,9 @@ const COUNTS: &str = "count(*),
 
 /// The counter of deletes is read before the rows that it is to tell about. A writer that was
 /// never heard of has no position. In recovery the timeline is that of the last restartpoint.
-const HEADER: &str = "
+static HEADER: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::parse(
+        "
 SELECT d.oid,
        c.oid,
        pg_catalog.pg_stat_get_tuples_deleted(c.oid),
@@ -55,8 +58,8 @@ SELECT d.oid,
        p.live_finished, p.live_reached, p.backfill_finished, p.backfill_reached,
        (SELECT max(stream_ordering) FROM {schema}.events),
        (SELECT min(stream_ordering) FROM {schema}.events),
-       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = $first),
-       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = $second)
+       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = {first}),
+       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = {second})
   FROM pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_database AS d ON d.datname = current_database()
@@ -66,13 +69,28 @@ SELECT d.oid,
                     -max(stream_id) FILTER (WHERE stream_name = 'backfill') AS backfill_finished,
                     -min(stream_id) FILTER (WHERE stream_name = 'backfill') AS backfill_reached
                FROM {schema}.stream_positions) AS p
- WHERE n.nspname = $schema AND c.relname = 'events'";
+ WHERE n.nspname = {schema_name} AND c.relname = 'events'",
+    )
+});
 
 /// Read once more after the rows: what is in them had begun by then.
 const XMAX: &str = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
 
 /// What the planner knows of the table: a guess at what is not counted yet.
-const ESTIMATE: &str = "
+static ESTIMATE: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::parse(
+        "
+WITH s AS (
+    SELECT p.attname, p.null_frac, p.most_common_vals, p.most_common_freqs
+      FROM pg_catalog.pg_stats AS p
+     WHERE p.schemaname = {schema_name} AND p.tablename = 'events' AND NOT p.inherited
+), v AS (
+    SELECT u.type, u.frequency
+      FROM s
+     CROSS JOIN LATERAL unnest(s.most_common_vals::text::text[], s.most_common_freqs)
+                     AS u (type, frequency)
+     WHERE s.attname = 'type'
+)
 SELECT c.reltuples,
        (SELECT v.frequency FROM v WHERE v.type = 'm.room.message'),
        (SELECT v.frequency FROM v WHERE v.type = 'm.room.encrypted'),
@@ -81,20 +99,28 @@ SELECT c.reltuples,
        (SELECT 1 - s.null_frac FROM s WHERE s.attname = 'rejection_reason')
   FROM pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- WHERE n.nspname = $schema AND c.relname = 'events'";
+ WHERE n.nspname = {schema_name} AND c.relname = 'events'",
+    )
+});
 
-const STATISTICS: &str = "
-WITH s AS (
-    SELECT p.attname, p.null_frac, p.most_common_vals, p.most_common_freqs
-      FROM pg_catalog.pg_stats AS p
-     WHERE p.schemaname = $schema AND p.tablename = 'events' AND NOT p.inherited
-), v AS (
-    SELECT u.type, u.frequency
-      FROM s
-     CROSS JOIN LATERAL unnest(s.most_common_vals::text::text[], s.most_common_freqs)
-                     AS u (type, frequency)
-     WHERE s.attname = 'type'
-)";
+/// The newest of some rows, and their counts.
+static COUNT: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::parse("SELECT max(stream_ordering), {counts} FROM {schema}.events WHERE {range}")
+});
+
+/// How many there are.
+static TOTAL: LazyLock<Statement> =
+    LazyLock::new(|| Statement::parse("SELECT count(*) FROM {schema}.events WHERE {range}"));
+
+/// The rows of a tail, in pieces that begin at some positions.
+static TAIL: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::parse(
+        "SELECT width_bucket({position}, '{{begins}}'::bigint[]), {newest}, {counts}
+  FROM {schema}.events
+ WHERE {range}
+ GROUP BY 1",
+    )
+});
 
 /// An event, told apart from another one at the same position by when it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +203,7 @@ impl<'a> Survey<'a> {
         &mut self,
         events: [Option<u64>; 2],
     ) -> Result<(Header, Estimate), QueryError> {
-        let sql = format!("{}; {STATISTICS}{ESTIMATE}", header(events));
+        let sql = Sql::join([self.header(events)?, self.fill(&ESTIMATE, [])?], "; ");
         let mut found = (Header::default(), Estimate::default());
         self.send(&sql, 2, |select, cells| {
             match select {
@@ -200,8 +226,13 @@ impl<'a> Survey<'a> {
         events: [Option<u64>; 2],
         pieces: &[Vec<u64>; 2],
     ) -> Result<(Header, Tails), QueryError> {
-        let [live, backfill] = ORIGINS.map(|origin| tail(origin, &pieces[origin as usize]));
-        let sql = format!("{}; {live}; {backfill}; {XMAX}", header(events));
+        let statements = [
+            self.header(events)?,
+            self.tail(Origin::Live, &pieces[Origin::Live as usize])?,
+            self.tail(Origin::Backfill, &pieces[Origin::Backfill as usize])?,
+            Sql::from(XMAX),
+        ];
+        let sql = Sql::join(statements, "; ");
         let mut found = (Header::default(), Tails::default());
         self.send(&sql, 4, |select, cells| {
             match select {
@@ -226,10 +257,8 @@ impl<'a> Survey<'a> {
         from: u64,
         to: u64,
     ) -> Result<(Counts, Option<u64>), QueryError> {
-        let sql = format!(
-            "SELECT max(stream_ordering), {COUNTS}\n  FROM {{schema}}.events\n WHERE {}",
-            within(origin, from, to)
-        );
+        let range = within(origin, from, to);
+        let sql = self.fill(&COUNT, [("counts", COUNTS.into()), ("range", range)])?;
         let mut found = (Counts::default(), None);
         self.send(&sql, 1, |_, cells| {
             let newest: Option<i64> = optional(cells, 0)?;
@@ -251,10 +280,7 @@ impl<'a> Survey<'a> {
         from: u64,
         to: u64,
     ) -> Result<Counts, QueryError> {
-        let sql = format!(
-            "SELECT count(*) FROM {{schema}}.events WHERE {}",
-            within(origin, from, to)
-        );
+        let sql = self.fill(&TOTAL, [("range", within(origin, from, to))])?;
         let mut total = Counts::default();
         self.send(&sql, 1, |_, cells| {
             total.0[0] = required(cells, 0)?;
@@ -264,17 +290,48 @@ impl<'a> Survey<'a> {
         Ok(total)
     }
 
+    fn header(&self, events: [Option<u64>; 2]) -> Result<Sql, QueryError> {
+        let [first, second] = events.map(|position| position.map_or("NULL".into(), Sql::from));
+        self.fill(&HEADER, [("first", first), ("second", second)])
+    }
+
+    fn tail(&self, origin: Origin, pieces: &[u64]) -> Result<Sql, QueryError> {
+        let (position, newest) = match origin {
+            Origin::Live => ("stream_ordering", "max(stream_ordering)"),
+            Origin::Backfill => ("-stream_ordering", "min(stream_ordering)"),
+        };
+        let values = [
+            ("position", position.into()),
+            ("begins", Sql::join(pieces.iter().copied(), ",")),
+            ("newest", newest.into()),
+            ("counts", COUNTS.into()),
+            ("range", within(origin, pieces[0], END)),
+        ];
+        self.fill(&TAIL, values)
+    }
+
+    /// The statement with its placeholders filled.
+    fn fill<const N: usize>(
+        &self,
+        statement: &Statement,
+        values: [(&str, Sql); N],
+    ) -> Result<Sql, QueryError> {
+        statement.fill(|name| {
+            let mut values = values.iter();
+            let value = values.find(|(placeholder, _)| *placeholder == name);
+            let value = value.map(|(_, value)| value.clone());
+            Ok(value.or_else(|| Schema(self.schema).value(name)))
+        })
+    }
+
     async fn send(
         &mut self,
-        sql: &str,
+        sql: &Sql,
         statements: u64,
         mut each: impl FnMut(usize, Cells<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let sql = sql
-            .replace("$schema", &literal(self.schema))
-            .replace("{schema}", &quoted(self.schema));
         let message = Message {
-            sql: &sql,
+            sql,
             timeout: self.timeout,
         };
         let started = std::time::Instant::now();
@@ -292,37 +349,16 @@ impl<'a> Survey<'a> {
     }
 }
 
-fn header(events: [Option<u64>; 2]) -> String {
-    let [first, second] =
-        events.map(|position| position.map_or("NULL".to_owned(), |position| position.to_string()));
-    HEADER.replace("$first", &first).replace("$second", &second)
-}
-
-fn tail(origin: Origin, pieces: &[u64]) -> String {
-    let (position, newest) = match origin {
-        Origin::Live => ("stream_ordering", "max(stream_ordering)"),
-        Origin::Backfill => ("-stream_ordering", "min(stream_ordering)"),
-    };
-    let begins: Vec<_> = pieces.iter().map(u64::to_string).collect();
-    format!(
-        "SELECT width_bucket({position}, '{{{}}}'::bigint[]), {newest}, {COUNTS}
-  FROM {{schema}}.events
- WHERE {}
- GROUP BY 1",
-        begins.join(","),
-        within(origin, pieces[0], END)
-    )
-}
-
 /// Beyond every position. With both ends a range is taken for a small one where the planner knows
 /// nothing of the table, and read by the index.
 const END: u64 = i64::MAX as u64;
 
-fn within(origin: Origin, from: u64, to: u64) -> String {
-    match origin {
-        Origin::Live => format!("stream_ordering >= {from} AND stream_ordering < {to}"),
-        Origin::Backfill => format!("stream_ordering <= -{from} AND stream_ordering > -{to}"),
-    }
+fn within(origin: Origin, from: u64, to: u64) -> Sql {
+    let (lowest, below) = match origin {
+        Origin::Live => ("stream_ordering >= ", " AND stream_ordering < "),
+        Origin::Backfill => ("stream_ordering <= -", " AND stream_ordering > -"),
+    };
+    Sql::from(lowest).with(from).with(below).with(to)
 }
 
 fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, QueryError> {
@@ -405,18 +441,14 @@ fn required<T: std::str::FromStr>(cells: Cells<'_>, position: usize) -> Result<T
     optional(cells, position)?.ok_or(QueryError::MissingColumn("of a count"))
 }
 
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_read_is_declared_and_no_more() {
-        let tails = ORIGINS.map(|origin| tail(origin, &[7]));
-        let sql = format!("{HEADER} {STATISTICS}{ESTIMATE} {}", tails.concat());
+        let statements = [&HEADER, &ESTIMATE, &COUNT, &TOTAL, &TAIL];
+        let sql = statements.map(|statement| statement.text()).concat() + COUNTS;
         for (table, columns) in READS {
             assert!(sql.contains(&format!("{{schema}}.{table}")), "{table}");
             for column in columns {
@@ -436,11 +468,11 @@ mod tests {
     #[test]
     fn ranges_of_both_ends_hold_the_same_positions() {
         assert_eq!(
-            within(Origin::Live, 3, 7),
+            within(Origin::Live, 3, 7).as_str(),
             "stream_ordering >= 3 AND stream_ordering < 7"
         );
         assert_eq!(
-            within(Origin::Backfill, 3, 7),
+            within(Origin::Backfill, 3, 7).as_str(),
             "stream_ordering <= -3 AND stream_ordering > -7"
         );
     }

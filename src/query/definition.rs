@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::sql::Statement;
 use super::version::{ALL, Versions};
 
 /// One thing that can be switched on and off: a name, a sentence, and its queries.
@@ -83,7 +84,7 @@ pub struct Query {
     /// On which servers it runs.
     pub role: Role,
     /// The statements; the first whose range holds the server's version runs.
-    pub statements: Vec<(Versions, &'static str)>,
+    pub statements: Vec<(Versions, Statement)>,
     /// The columns, labels and values.
     pub columns: Vec<Column>,
     /// Tables and columns of the application that it reads; `grants` gives the role these.
@@ -122,12 +123,13 @@ impl Query {
     }
 
     /// The statement for these versions: one SELECT, no semicolon, named columns, every relation
-    /// schema-qualified. `{schema}` stands for the application's schema and `{schema_name}` for that
-    /// name as a string, `{pg_stat_activity}` and its like (see [`super::view`]) for what the role may read of that view, and `{relations}`
-    /// for an `oid[]` of tables: such a statement runs in chunks, and returns the table's oid in
-    /// the column `relid`. For `{piece}` see [`Self::in_pieces`].
+    /// schema-qualified. `{schema}.users` stands for that table of the application, and
+    /// `{schema_name}` for the name of its schema as a string; `{pg_stat_activity}` and its like
+    /// (see [`super::view`]) for what the role may read of that view; `{relations}` for an `oid[]`
+    /// of tables: such a statement runs in chunks, and returns the table's oid in the column
+    /// `relid`. For `{piece}` see [`Self::in_pieces`].
     pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {
-        self.statements.push((versions, sql));
+        self.statements.push((versions, Statement::parse(sql)));
         self
     }
 
@@ -222,11 +224,11 @@ impl Query {
     }
 
     /// The versions on which the query runs at all.
-    pub fn covers(&self, version: super::Version) -> Option<&'static str> {
+    pub fn covers(&self, version: super::Version) -> Option<&Statement> {
         self.statements
             .iter()
             .find(|(versions, _)| versions.contains(version))
-            .map(|(_, sql)| *sql)
+            .map(|(_, statement)| statement)
     }
 
     /// Whether it gives anything on this version: what is counted does on each.

@@ -1,13 +1,11 @@
 //! What a run knows, and what it brings.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::timeout_step;
-use super::placeholder::Views;
-use super::{QueryError, Reason, Scope, Tables, Version};
+use super::{QueryError, Reason, Schema, Scope, Sql, Statement, Tables, Version, Views};
 use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// What a run knows of the server and the database.
@@ -34,9 +32,21 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The statement with its placeholders filled.
-    pub(super) fn fill<'s>(&self, statement: &'s str) -> Result<Cow<'s, str>, QueryError> {
-        self.views.fill(statement, self.schema())
+    /// The statement with its placeholders filled; `part` says of which part of the tables it is,
+    /// where it has a placeholder for that.
+    pub(super) fn fill(
+        &self,
+        statement: &Statement,
+        part: Option<(&'static str, &Sql)>,
+    ) -> Result<Sql, QueryError> {
+        let schema = self.schema().map(Schema);
+        statement.fill(|name| match part {
+            Some((placeholder, part)) if placeholder == name => Ok(Some(part.clone())),
+            _ => match schema.and_then(|schema| schema.value(name)) {
+                Some(value) => Ok(Some(value)),
+                None => self.views.value(name),
+            },
+        })
     }
 
     /// The application's schema, if one lives in this database.

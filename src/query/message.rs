@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::QueryError;
+use super::{QueryError, Sql};
 
 /// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
 /// its own in `pg_stat_statements`.
@@ -43,7 +43,7 @@ pub fn timeout_step(left: Duration) -> Duration {
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     /// The statements, separated by semicolons.
-    pub sql: &'a str,
+    pub sql: &'a Sql,
     /// One of [`TIMEOUTS`].
     pub timeout: Duration,
 }
@@ -74,7 +74,7 @@ impl Message<'_> {
     pub async fn send_any_text<T>(
         &self,
         client: &Client,
-        text_columns: &[&str],
+        text_columns: &[&'static str],
         target: &mut T,
         reset: impl Fn(&mut T),
         mut each: impl FnMut(&mut T, Cells<'_>) -> Result<(), QueryError>,
@@ -94,7 +94,7 @@ impl Message<'_> {
         stream(client, &message, Encoding::Hex, &mut again).await
     }
 
-    fn text(&self, also: &str, sql: &str) -> String {
+    fn text(&self, also: &str, sql: &Sql) -> String {
         format!(
             "SET TRANSACTION READ ONLY; \
              SET LOCAL statement_timeout = {}; \
@@ -105,8 +105,9 @@ impl Message<'_> {
              SET LOCAL DateStyle = 'ISO'; \
              SET LOCAL IntervalStyle = 'postgres'; \
              SET LOCAL TimeZone = 'UTC'; \
-             {also}{sql}",
-            self.timeout.as_millis()
+             {also}{}",
+            self.timeout.as_millis(),
+            sql.as_str()
         )
     }
 }
@@ -219,13 +220,20 @@ async fn stream(
 }
 
 /// The same SELECT with its text columns as hexadecimal digits of their bytes.
-fn hex_select(sql: &str, text_columns: &[&str]) -> String {
-    let replaced: Vec<_> = text_columns
-        .iter()
-        .map(|column| format!("encode(textsend(q.\"{column}\"::text), 'hex') AS \"{column}\""))
-        .collect();
+fn hex_select(sql: &Sql, text_columns: &[&'static str]) -> Sql {
+    let replaced = text_columns.iter().map(|column| {
+        let column = Sql::identifier(column);
+        Sql::from("encode(textsend(q.")
+            .with(column.clone())
+            .with("::text), 'hex') AS ")
+            .with(column)
+    });
     // The replaced columns come first: a column is found by the first of its name.
-    format!("SELECT {}, q.* FROM ({sql}) q", replaced.join(", "))
+    Sql::from("SELECT ")
+        .with(Sql::join(replaced, ", "))
+        .with(", q.* FROM (")
+        .with(sql.clone())
+        .with(") q")
 }
 
 fn from_hex(digits: &str) -> Vec<u8> {

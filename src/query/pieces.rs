@@ -16,11 +16,11 @@ use tokio_postgres::Client;
 
 use super::message::Message;
 use super::rows::{Reader, RowSamples, by_metric};
-use super::{Harvest, Pieces, QueryError, Reason};
+use super::{Harvest, Pieces, QueryError, Reason, Schema, Sql, Statement};
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 
-/// Stands for the condition that gives one piece.
-pub const PLACEHOLDER: &str = "{piece}";
+/// The placeholder of the condition that gives one piece.
+pub const PLACEHOLDER: &str = "piece";
 
 /// How long a piece is to take; less where the statement timeout is near.
 const AIM: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ const FEWEST: u32 = 10;
 pub(super) struct Walk {
     /// When it was begun.
     pub begun: Instant,
-    /// The key, as SQL, at which the last piece ended.
+    /// The key at which the last piece ended.
     after: Option<Vec<String>>,
     /// How many rows the next piece is to have.
     rows: u32,
@@ -63,7 +63,7 @@ impl Walk {
     pub async fn go_on(
         &mut self,
         client: &Client,
-        sql: &str,
+        statement: &Statement,
         pieces: Pieces,
         reader: &Reader<'_>,
         harvest: &mut Harvest,
@@ -71,7 +71,7 @@ impl Walk {
         loop {
             let started = Instant::now();
             let aim = AIM.min(reader.context.timeout(reader.query.scope) / 4);
-            match self.piece(client, sql, pieces, reader, harvest).await {
+            match self.piece(client, statement, pieces, reader, harvest).await {
                 Ok(Piece { end: None, .. }) => return Ok(true),
                 Ok(Piece { end, longest }) => {
                     self.after = end;
@@ -99,32 +99,80 @@ impl Walk {
     async fn piece(
         &mut self,
         client: &Client,
-        sql: &str,
-        Pieces { table, key }: Pieces,
+        statement: &Statement,
+        pieces: Pieces,
         reader: &Reader<'_>,
         harvest: &mut Harvest,
     ) -> Result<Piece, QueryError> {
         let from = match &self.after {
-            Some(after) => compare(key, '>', after),
-            None => "true".to_owned(),
+            Some(after) => compare(pieces.key, ">", after),
+            None => Sql::from("true"),
         };
-        let search = format!(
-            "SELECT {key} FROM {{schema}}.{table} WHERE {from} ORDER BY {key} OFFSET {} LIMIT 1",
-            self.rows
-        );
         let started = Instant::now();
-        let end = search_end(client, &search, key, reader, harvest).await?;
+        let end = self.end_of_piece(client, pieces, &from, reader, harvest);
+        let end = end.await?;
         let searched = started.elapsed();
         let condition = match &end {
-            Some(end) => format!("({from} AND {})", compare(key, '<', end)),
+            Some(end) => Sql::from("(")
+                .with(from)
+                .with(" AND ")
+                .with(compare(pieces.key, "<=", end))
+                .with(")"),
             None => from,
         };
-        let statement = sql.replace(PLACEHOLDER, &condition);
+        let part = (PLACEHOLDER, &condition);
+        let sql = reader.context.fill(statement, Some(part))?;
         let started = Instant::now();
-        let rows = reader.read(client, &statement, &mut harvest.cost).await?;
+        let rows = reader.read(client, &sql, &mut harvest.cost).await?;
         let longest = searched.max(started.elapsed());
         self.add(rows, reader);
         Ok(Piece { end, longest })
+    }
+
+    /// The key that so many rows further on stands.
+    async fn end_of_piece(
+        &self,
+        client: &Client,
+        Pieces { table, key }: Pieces,
+        from: &Sql,
+        reader: &Reader<'_>,
+        harvest: &mut Harvest,
+    ) -> Result<Option<Vec<String>>, QueryError> {
+        let context = reader.context;
+        let schema = context.schema().map(Schema);
+        let schema = schema.and_then(|schema| schema.value("schema"));
+        let sql = Sql::from("SELECT ")
+            .with(key)
+            .with(" FROM ")
+            .with(schema.ok_or(QueryError::NoValue("schema"))?)
+            .with(".")
+            .with(table)
+            .with(" WHERE ")
+            .with(from.clone())
+            .with(" ORDER BY ")
+            .with(key)
+            .with(" OFFSET ")
+            .with(self.rows)
+            .with(" LIMIT 1");
+        let message = Message {
+            sql: &sql,
+            timeout: context.timeout(reader.query.scope),
+        };
+        let mut end = None;
+        harvest.cost.statements += 1;
+        message
+            .send(client, |_, cells| {
+                let mut values = Vec::new();
+                for position in 0..key.split(',').count() {
+                    let value = cells.raw(position)?;
+                    values.push(value.ok_or(QueryError::MissingColumn(key))?.to_owned());
+                }
+                end = Some(values);
+                harvest.cost.rows += 1;
+                Ok(())
+            })
+            .await?;
+        Ok(end)
     }
 
     fn add(&mut self, rows: Vec<RowSamples>, reader: &Reader<'_>) {
@@ -172,50 +220,25 @@ struct Piece {
     longest: Duration,
 }
 
-/// That the key is greater than this one, or no greater. How many rows that is, the planner knows
-/// of a single column only.
-fn compare(key: &str, than: char, values: &[String]) -> String {
-    let or_equal = if than == '<' { "=" } else { "" };
-    let whole = format!("({key}) {than}{or_equal} ({})", values.join(", "));
-    match key.split_once(',') {
-        Some((first, _)) => format!("{first} {than}= {} AND {whole}", values[0]),
-        None => whole,
+/// How the key compares with this one. How many rows that is, the planner knows of a single column
+/// only.
+fn compare(key: &'static str, operator: &'static str, values: &[String]) -> Sql {
+    let literals = values.iter().map(|value| Sql::literal(value));
+    let whole = Sql::from("(")
+        .with(key)
+        .with(") ")
+        .with(operator)
+        .with(" (")
+        .with(Sql::join(literals, ", "))
+        .with(")");
+    match (key.split_once(','), values.first()) {
+        (Some((column, _)), Some(value)) => Sql::from(column)
+            .with(if operator == "<=" { " <= " } else { " >= " })
+            .with(Sql::literal(value))
+            .with(" AND ")
+            .with(whole),
+        _ => whole,
     }
-}
-
-/// The key that so many rows further on stands, as SQL.
-async fn search_end(
-    client: &Client,
-    search: &str,
-    key: &'static str,
-    reader: &Reader<'_>,
-    harvest: &mut Harvest,
-) -> Result<Option<Vec<String>>, QueryError> {
-    let mut end = None;
-    harvest.cost.statements += 1;
-    let context = reader.context;
-    let message = Message {
-        sql: &context.fill(search)?,
-        timeout: context.timeout(reader.query.scope),
-    };
-    message
-        .send(client, |_, cells| {
-            let mut values = Vec::new();
-            for position in 0..key.split(',').count() {
-                let value = cells.raw(position)?;
-                values.push(literal(value.ok_or(QueryError::MissingColumn(key))?));
-            }
-            end = Some(values);
-            harvest.cost.rows += 1;
-            Ok(())
-        })
-        .await?;
-    Ok(end)
-}
-
-/// A text, or a number, as SQL.
-fn literal(value: &str) -> String {
-    format!("E'{}'", value.replace('\\', r"\\").replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -224,17 +247,11 @@ mod tests {
 
     #[test]
     fn a_piece_lies_between_two_keys() {
-        let [one, two] = [["E'a'"].as_slice(), &["E'a'", "E'b'"]]
+        let [one, two] = [["a"].as_slice(), &["a", r"it's \'"]]
             .map(|values| values.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(compare("id", '>', &one), "(id) > (E'a')");
-        assert_eq!(compare("id", '<', &one), "(id) <= (E'a')");
-        let whole = "user_id >= E'a' AND (user_id, id) > (E'a', E'b')";
-        assert_eq!(compare("user_id, id", '>', &two), whole);
-    }
-
-    #[test]
-    fn a_key_is_quoted_whatever_it_holds() {
-        assert_eq!(literal("@a:b"), "E'@a:b'");
-        assert_eq!(literal(r"it's \'"), r"E'it''s \\'''");
+        assert_eq!(compare("id", ">", &one).as_str(), "(id) > (E'a')");
+        assert_eq!(compare("id", "<=", &one).as_str(), "(id) <= (E'a')");
+        let whole = r"user_id >= E'a' AND (user_id, id) > (E'a', E'it''s \\''')";
+        assert_eq!(compare("user_id, id", ">", &two).as_str(), whole);
     }
 }

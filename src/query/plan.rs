@@ -255,7 +255,6 @@ impl QueryPlan {
         if let Some(tables) = context.tables {
             tables.check(query)?;
         }
-        let sql = context.fill(statement)?;
         let reader = Reader {
             query,
             plan: self,
@@ -265,15 +264,16 @@ impl QueryPlan {
         let snapshot = if let Some(pieces) = query.pieces {
             let mut walk = walk.unwrap_or_default();
             at = walk.begun;
-            let going_on = walk.go_on(client, &sql, pieces, &reader, harvest);
+            let going_on = walk.go_on(client, statement, pieces, &reader, harvest);
             if !going_on.await? {
                 return Ok(Ended::Paused(walk));
             }
             walk.end(context.limit, harvest)
-        } else if sql.contains(relations::PLACEHOLDER) {
+        } else if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
-            relations::run(client, &sql, reader, kept, harvest).await?
+            relations::run(client, statement, reader, kept, harvest).await?
         } else {
+            let sql = context.fill(statement, None)?;
             let rows = reader.read(client, &sql, &mut harvest.cost).await?;
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)

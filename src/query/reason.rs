@@ -119,7 +119,10 @@ pub enum QueryError {
     /// Text that is not UTF-8; the statement is asked again in a form that carries any bytes.
     #[error("the result holds text that is not UTF-8")]
     NotUtf8,
-    /// A placeholder stands for something that the role does not have.
+    /// The statement has a placeholder that stands for nothing here.
+    #[error("the placeholder {{{0}}} has no value here")]
+    NoValue(&'static str),
+    /// What the statement reads cannot be had.
     #[error("{1}")]
     Unavailable(Reason, String),
 }
@@ -131,7 +134,9 @@ impl QueryError {
             Self::Refused { state, message } => reason_of(state, message),
             Self::Broken(_) => Reason::Connection,
             Self::Unavailable(reason, _) => *reason,
-            Self::MissingColumn(_) | Self::NotANumber { .. } | Self::NotUtf8 => Reason::Error,
+            Self::MissingColumn(_) | Self::NotANumber { .. } | Self::NotUtf8 | Self::NoValue(_) => {
+                Reason::Error
+            }
         }
     }
 }

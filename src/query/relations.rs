@@ -14,11 +14,11 @@ use tokio_postgres::Client;
 use super::harvest::Kept;
 use super::message::Message;
 use super::rows::{Reader, snapshot_of};
-use super::{Cost, Harvest, QueryError, Reason, Scope, Skip};
+use super::{Cost, Harvest, QueryError, Reason, Scope, Skip, Sql, Statement};
 use crate::snapshot::Snapshot;
 
-/// Stands for an `oid[]` of tables.
-pub const PLACEHOLDER: &str = "{relations}";
+/// The placeholder of an `oid[]` of tables.
+pub const PLACEHOLDER: &str = "relations";
 
 /// How many tables one statement asks for.
 const CHUNK: usize = 200;
@@ -50,7 +50,7 @@ const TABLES: &str = "
 /// Runs a statement that holds the placeholder over every table of the database.
 pub(super) async fn run(
     client: &Client,
-    sql: &str,
+    statement: &Statement,
     reader: Reader<'_>,
     previous: Option<&BTreeMap<u32, Kept>>,
     harvest: &mut Harvest,
@@ -66,8 +66,9 @@ pub(super) async fn run(
         .map(|chunk| (chunk.to_vec(), RETRIES))
         .collect();
     while let Some((mut chunk, retries)) = chunks.pop() {
-        let statement = sql.replace(PLACEHOLDER, &oid_array(&chunk));
-        match reader.read(client, &statement, &mut harvest.cost).await {
+        let part = (PLACEHOLDER, &oid_array(&chunk));
+        let sql = reader.context.fill(statement, Some(part))?;
+        match reader.read(client, &sql, &mut harvest.cost).await {
             Ok(rows) => {
                 let at = Instant::now();
                 for row in rows {
@@ -139,7 +140,7 @@ impl Tables {
         };
         cost.statements += 1;
         let message = Message {
-            sql: TABLES,
+            sql: &Sql::from(TABLES),
             timeout: reader.context.timeout(Scope::Database),
         };
         message
@@ -159,7 +160,8 @@ impl Tables {
     }
 }
 
-fn oid_array(oids: &[u32]) -> String {
-    let list: Vec<_> = oids.iter().map(u32::to_string).collect();
-    format!("'{{{}}}'::pg_catalog.oid[]", list.join(","))
+fn oid_array(oids: &[u32]) -> Sql {
+    Sql::from("'{")
+        .with(Sql::join(oids.iter().copied(), ","))
+        .with("}'::pg_catalog.oid[]")
 }

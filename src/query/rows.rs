@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::message::{Cells, Message};
-use super::{ColumnKind, Context, Cost, Merge, Query, QueryError};
+use super::{ColumnKind, Context, Cost, Merge, Query, QueryError, Sql};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 
 /// What of a query does not change from run to run.
@@ -72,7 +72,7 @@ impl Reader<'_> {
     pub async fn read(
         &self,
         client: &Client,
-        sql: &str,
+        sql: &Sql,
         cost: &mut Cost,
     ) -> Result<Vec<RowSamples>, QueryError> {
         cost.statements += 1;

@@ -5,6 +5,10 @@
 //! return named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
 //! either: the function, or the same SELECT run by the role itself.
 
+use std::collections::BTreeSet;
+
+use super::{QueryError, Reason, Sql};
+
 /// The schema of the functions, in the maintenance database.
 pub const SCHEMA: &str = "matrix_postgres_exporter";
 
@@ -25,8 +29,8 @@ pub struct View {
 
 impl View {
     /// What stands in FROM where the role may run the body itself; needs an alias.
-    pub fn plain(&self) -> String {
-        format!("({})", self.body)
+    pub fn plain(&self) -> Sql {
+        Sql::from("(").with(self.body).with(")")
     }
 
     /// Whether a function with this result, as the server spells it, gives what is needed. One of
@@ -41,8 +45,76 @@ impl View {
     }
 
     /// What stands in FROM where the role has the function; needs an alias.
-    pub fn call(&self) -> String {
-        format!("\"{SCHEMA}\".{}()", self.name)
+    pub fn call(&self) -> Sql {
+        Sql::identifier(SCHEMA).with(".").with(self.name).with("()")
+    }
+}
+
+/// How a role may read the statistics views.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Views {
+    /// The predefined roles whose privileges it has.
+    pub privileges: BTreeSet<String>,
+    /// The functions of the strict set-up that it may call in the server's home database.
+    pub functions: BTreeSet<String>,
+    /// Whether the schema of these functions is there at all.
+    pub strict: bool,
+}
+
+impl Views {
+    /// What stands in FROM for the placeholder of a view, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the role cannot read the view.
+    pub fn value(&self, placeholder: &str) -> Result<Option<Sql>, QueryError> {
+        let view = VIEWS.iter().find(|view| view.name == placeholder);
+        view.map(|view| self.source(view)).transpose()
+    }
+
+    /// The views that the role cannot read, or not wholly, and that `grants` would let it read.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
+        let missing = VIEWS.iter().filter(|view| {
+            let plain = view.privilege.is_none();
+            // Where the role has other functions, it should have this one, too.
+            let unseen = plain && !self.functions.is_empty() && !self.functions.contains(view.name);
+            unseen || self.source(view).is_err()
+        });
+        missing.map(|view| view.name)
+    }
+
+    /// What stands in FROM for a view.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the role can neither read it nor call the function that stands in for it.
+    pub fn source(&self, view: &View) -> Result<Sql, QueryError> {
+        let may_read = view
+            .privilege
+            .is_some_and(|privilege| self.privileges.contains(privilege));
+        if may_read {
+            Ok(view.plain())
+        } else if self.functions.contains(view.name) {
+            Ok(view.call())
+        } else if view.privilege.is_none() {
+            Ok(view.plain())
+        } else if self.strict {
+            Err(QueryError::Unavailable(
+                Reason::GrantsOutdated,
+                format!(
+                    "the role may not call {SCHEMA}.{}(); run again what `grants` prints",
+                    view.name
+                ),
+            ))
+        } else {
+            Err(QueryError::Unavailable(
+                Reason::NoPrivilege,
+                format!(
+                    "the role may not read {} of other sessions; run what `grants` prints",
+                    view.name
+                ),
+            ))
+        }
     }
 }
 
@@ -135,5 +207,28 @@ mod tests {
         ] {
             assert!(!view.is_given_by(result), "{result}");
         }
+    }
+
+    #[test]
+    fn a_role_reads_the_view_or_calls_the_function_or_is_told() {
+        let mut views = Views::default();
+        let refused = views.value("pg_stat_activity").unwrap_err();
+        assert_eq!(refused.reason(), Reason::NoPrivilege);
+        views.strict = true;
+        let refused = views.value("pg_stat_activity").unwrap_err();
+        assert_eq!(refused.reason(), Reason::GrantsOutdated);
+        assert!(views.missing().any(|name| name == "pg_stat_activity"));
+        assert!(!views.missing().any(|name| name == "pg_database_size"));
+        views.functions.insert("pg_stat_activity".into());
+        assert!(!views.missing().any(|name| name == "pg_stat_activity"));
+        assert!(views.missing().any(|name| name == "pg_database_size"));
+        let call = views.value("pg_stat_activity").unwrap().unwrap();
+        let function = "\"matrix_postgres_exporter\".pg_stat_activity()";
+        assert_eq!(call.as_str(), function);
+        views.privileges.insert("pg_read_all_stats".into());
+        let select = views.value("pg_stat_activity").unwrap().unwrap();
+        let end = "FROM pg_catalog.pg_stat_activity)";
+        assert!(select.as_str().ends_with(end), "{select:?}");
+        assert_eq!(views.value("schema").unwrap(), None);
     }
 }

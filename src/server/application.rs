@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::grants;
 use crate::query::message::{Message, timeout_step};
-use crate::query::{QueryError, Tables};
+use crate::query::{QueryError, Sql, Tables};
 
 /// An application and where it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct Application {
 }
 
 /// One row for each column that a definition reads. A sequence has columns, too.
-static SYNAPSE: LazyLock<String> = LazyLock::new(|| {
-    format!(
+static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
+    Sql::from(
         "
     WITH synapse AS MATERIALIZED (
         SELECT s.oid, n.nspname, s.main, s.state,
@@ -35,8 +35,16 @@ static SYNAPSE: LazyLock<String> = LazyLock::new(|| {
                            OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
                   FROM pg_catalog.pg_class c
                  WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p')
-                   AND c.relname IN ({tables})) AS writable
-          FROM ({schemas}) AS s
+                   AND c.relname IN (",
+    )
+    .with(grants::MARKS)
+    .with(
+        ")) AS writable
+          FROM (",
+    )
+    .with(grants::SCHEMAS)
+    .with(
+        ") AS s
           JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
          ORDER BY n.nspname <> 'public', n.nspname
          LIMIT 1
@@ -46,13 +54,14 @@ static SYNAPSE: LazyLock<String> = LazyLock::new(|| {
            pg_catalog.has_schema_privilege(s.oid, 'USAGE')
            AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable
       FROM synapse s
-     CROSS JOIN (VALUES {columns}) AS r (relname, attname)
+     CROSS JOIN (VALUES ",
+    )
+    .with(grants::columns())
+    .with(
+        ") AS r (relname, attname)
       LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = r.relname
       LEFT JOIN pg_catalog.pg_attribute a
         ON a.attrelid = c.oid AND a.attname = r.attname AND NOT a.attisdropped",
-        tables = grants::MARKS,
-        schemas = grants::SCHEMAS,
-        columns = grants::columns(),
     )
 });
 

@@ -24,8 +24,8 @@ use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
 use super::facts::Facts;
 use super::lease::Lease;
-use crate::query::QueryError;
 use crate::query::message::Message;
+use crate::query::{QueryError, Sql};
 
 /// How long the question for a new connection's identity may take.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -435,8 +435,10 @@ impl Inner {
     async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
         let mut found = (String::new(), 0.0);
         let identity = Message {
-            sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                  extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            sql: &Sql::from(
+                "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+                 extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
+            ),
             timeout: IDENTITY_TIMEOUT,
         };
         identity

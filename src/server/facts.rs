@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::query::message::{Message, timeout_step};
 use crate::query::view::{SCHEMA, VIEWS};
-use crate::query::{QueryError, Version, Views};
+use crate::query::{QueryError, Sql, Version, Views};
 
 /// What is true of a server at the time of a scrape.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl Facts {
             databases: Vec::new(),
         };
         let server = Message {
-            sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
+            sql: &Sql::join([SERVER, PRIVILEGES, FUNCTIONS], "; "),
             timeout,
         };
         server
@@ -137,7 +137,7 @@ impl Facts {
             })
             .await?;
         let databases = Message {
-            sql: DATABASES,
+            sql: &Sql::from(DATABASES),
             timeout,
         };
         databases
