@@ -7,12 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
-use super::events::{added, assert_exact, purge, rows_counted, scrape, synapses_schema};
+use super::events::{added, assert_exact, frozen, purge, rows_counted, scrape, synapses_schema};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::{PATIENCE, scratch, wait_for};
-use super::support::writers::{LateWriter, Writers, insert, insert_ten, make_history};
+use super::support::writers::{
+    LateWriter, Writers, copy_history, insert, insert_ten, make_history,
+};
 
 const DATABASE: &[(&str, &str)] = &[("datname", "synapse")];
 
@@ -188,12 +190,13 @@ async fn events_arrive_in_bulk_below_the_mark(major: u32) {
                      VALUES ('events', 'master', 200000)
                      ON CONFLICT (stream_name, instance_name)
                      DO UPDATE SET stream_id = EXCLUDED.stream_id;
-                     DELETE FROM events";
+                     SELECT setval('events_stream_seq', 200000);
+                     TRUNCATE events CASCADE";
     server.sql("synapse", positions).await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
     let truth = Truth::watch(&server);
     let before = added(&truth.is_reached(&exporter).await);
-    make_history(&server, 150_000).await;
+    copy_history(&server, 150_000).await;
     for _ in 0..20 {
         truth.holds(&exporter).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -257,11 +260,7 @@ async fn other_events_come_in_the_same_number(major: u32) {
     let folder = scratch();
     let yaml = format!("{EAGER}\nstate_dir: {}", folder.path().display());
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), &yaml).await;
-    // Until the newest is counted for good, and known.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(3) {
-        scrape(&exporter).await;
-    }
+    frozen(&exporter).await;
     assert_exact(&exporter, &server).await;
     exporter.stop().await;
 

@@ -1,7 +1,7 @@
 //! The numbers of events are those of a full count, whatever happens to the database.
 
 use std::fs;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
@@ -307,7 +307,7 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
 }
 
 /// Waits until everything that is there is counted for good, and its newest event is known.
-async fn frozen(exporter: &Exporter) {
+pub async fn frozen(exporter: &Exporter) {
     wait_for("no tail is left", async || {
         let [first, second] = [scrape(exporter).await, scrape(exporter).await];
         rows_counted(&first) == rows_counted(&second)
@@ -387,6 +387,7 @@ pub async fn assert_exact(exporter: &Exporter, server: &Postgres) -> Page {
         }
         let patient = started.elapsed() < PATIENCE;
         assert!(patient, "{different:#?}\n{}", exporter.output());
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

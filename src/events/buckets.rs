@@ -170,12 +170,12 @@ impl Buckets {
         }
     }
 
-    /// A live event is gone that was there at a time. If the count of its bucket is older and turns
-    /// out to be right all the same, another event is in its place.
+    /// A live event is gone that was there at a time. If its bucket was not counted since, and its
+    /// number of rows turns out to be right all the same, another event is in its place.
     pub fn suspect(&mut self, position: u64, seen: u64) {
         let buckets = &self.line(Origin::Live).buckets;
         let mut holders = buckets.iter().filter(|bucket| bucket.holds(position));
-        if holders.any(|bucket| bucket.verified <= seen) {
+        if holders.any(|bucket| bucket.counted <= seen) {
             self.vanished = Some(position);
         }
     }

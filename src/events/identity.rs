@@ -100,12 +100,11 @@ impl Identity {
         if !moved && header.lsn < self.lsn {
             return Verdict::Diverged("the server is at an earlier position of its WAL");
         }
-        let counters = &header.counters;
-        let changed = Counters {
-            inserted: self.counters.inserted,
-            ..counters.clone()
-        } != self.counters;
-        let dirty = changed || counters.inserted < self.counters.inserted;
+        let (now_counted, before) = (&header.counters, &self.counters);
+        let again = now_counted.reset != before.reset || now_counted.filenode != before.filenode;
+        let deleted = again || now_counted.deleted > before.deleted;
+        // Counters that fall back have not seen all.
+        let behind = now_counted.deleted < before.deleted || now_counted.inserted < before.inserted;
         let gone = self.fingerprint.filter(|_| found.is_none());
         let seen = std::mem::replace(&mut self.seen, now);
         if gone.is_some() || header.events[1].is_some() {
@@ -113,12 +112,12 @@ impl Identity {
         }
         self.timeline = header.timeline;
         self.lsn = header.lsn;
-        self.counters = counters.clone();
+        self.counters = header.counters.clone();
         match gone {
             _ if moved => Verdict::Moved,
-            Some(Event { position, .. }) if !dirty => Verdict::Gone { position, seen },
-            _ if dirty || gone.is_some() => Verdict::Dirty,
-            _ => Verdict::Same,
+            Some(Event { position, .. }) if !deleted => Verdict::Gone { position, seen },
+            None if !deleted && !behind => Verdict::Same,
+            _ => Verdict::Dirty,
         }
     }
 

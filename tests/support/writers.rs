@@ -176,8 +176,24 @@ pub async fn insert_ten(server: &Postgres) {
 
 /// Makes so many live events, in one statement; they are what a server with a history has.
 pub async fn make_history(server: &Postgres, events: u64) {
-    let client = server.client("synapse", "postgres").await;
-    let make = format!(
+    let new =
+        format!("SELECT nextval('events_stream_seq') AS id FROM generate_series(1, {events})");
+    let make = history(&new)
+        + "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
+           SELECT 'events', 'master', max(stream_ordering) FROM events
+           ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;
+           ANALYZE events";
+    server.sql("synapse", &make).await;
+}
+
+/// Makes so many live events whose ids were given before, as a copy of another database does.
+pub async fn copy_history(server: &Postgres, events: u64) {
+    let given = format!("SELECT generate_series(1, {events}) AS id");
+    server.sql("synapse", &history(&given)).await;
+}
+
+fn history(ids: &str) -> String {
+    format!(
         "SET session_replication_role = replica;
          INSERT INTO events (stream_ordering, type, room_id, state_key, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
@@ -187,12 +203,6 @@ pub async fn make_history(server: &Postgres, events: u64) {
                 '!' || id % {ROOMS} || ':made', CASE id % 10 WHEN 0 THEN '@a:b' END,
                 'made' || id, id, id, true, false,
                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-           FROM (SELECT nextval('events_stream_seq') AS id
-                   FROM generate_series(1, {events})) AS ids;
-         INSERT INTO stream_positions (stream_name, instance_name, stream_id)
-         SELECT 'events', 'master', max(stream_ordering) FROM events
-         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;
-         ANALYZE events"
-    );
-    rows(&client, &make).await;
+           FROM ({ids}) AS ids;"
+    )
 }
