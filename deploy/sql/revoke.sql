@@ -15,10 +15,10 @@ BEGIN
               WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
                 AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database
                                     WHERE datname = current_database()))
-                AND r.rolname = 'exporter') THEN
+                AND r.rolname = E'exporter') THEN
     RAISE WARNING 'Role % owns something in database %, so what it may do there stays. Give that to another role (REASSIGN OWNED) and run this again.',
-      'exporter', current_database();
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'exporter') THEN
+      E'exporter', current_database();
+  ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'exporter') THEN
     DROP OWNED BY "exporter";
   END IF;
 END
@@ -36,10 +36,10 @@ BEGIN
               WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
                 AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database
                                     WHERE datname = current_database()))
-                AND r.rolname = 'exporter') THEN
+                AND r.rolname = E'exporter') THEN
     RAISE WARNING 'Role % owns something in database %, so what it may do there stays. Give that to another role (REASSIGN OWNED) and run this again.',
-      'exporter', current_database();
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'exporter') THEN
+      E'exporter', current_database();
+  ELSIF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'exporter') THEN
     DROP OWNED BY "exporter";
   END IF;
 END
@@ -53,7 +53,7 @@ BEGIN
       FROM pg_catalog.pg_auth_members a
       JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
       JOIN pg_catalog.pg_roles m ON m.oid = a.member
-     WHERE m.rolname = 'exporter' AND r.rolname IN ('pg_monitor', 'pg_read_all_stats', 'pg_use_reserved_connections')
+     WHERE m.rolname = E'exporter' AND r.rolname IN ('pg_monitor', 'pg_read_all_stats', 'pg_use_reserved_connections')
   LOOP
     EXECUTE command;
   END LOOP;
@@ -69,16 +69,16 @@ DROP FUNCTION IF EXISTS matrix_postgres_exporter.pg_database_size();
 DROP SCHEMA IF EXISTS matrix_postgres_exporter;
 DO $do$
 DECLARE
-  role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'matrix_postgres_exporter_owner');
+  role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner');
 BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM 'made by matrix-postgres-exporter grants' THEN
-    RAISE WARNING 'Role % was there before, so it stays.', 'matrix_postgres_exporter_owner';
+    RAISE WARNING 'Role % was there before, so it stays.', E'matrix_postgres_exporter_owner';
   ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
                  WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
     RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      'matrix_postgres_exporter_owner',
+      E'matrix_postgres_exporter_owner',
       (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
          FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
         WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
@@ -89,16 +89,16 @@ END
 $do$;
 DO $do$
 DECLARE
-  role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'exporter');
+  role_oid oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = E'exporter');
 BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM 'made by matrix-postgres-exporter grants' THEN
-    RAISE WARNING 'Role % was there before, so it stays.', 'exporter';
+    RAISE WARNING 'Role % was there before, so it stays.', E'exporter';
   ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
                  WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
     RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      'exporter',
+      E'exporter',
       (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
          FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
         WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);

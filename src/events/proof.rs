@@ -210,3 +210,64 @@ impl Reports {
         self.until = self.until.max(until);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn until(reports: &mut Reports, open: &[&str], at: Instant) -> Option<Instant> {
+        let open: Vec<_> = open.iter().map(|name| (*name).to_owned()).collect();
+        reports.look(&open, at);
+        reports.until.map(|until| until + REPORTED)
+    }
+
+    #[test]
+    fn an_open_transaction_holds_back_what_came_after_the_look_before_it() {
+        let start = Instant::now() + REPORTED;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut reports = Reports::default();
+        // Of one that goes on from the beginning, nothing is known.
+        assert_eq!(until(&mut reports, &["3/7"], at(0)), None);
+        assert_eq!(until(&mut reports, &["3/7"], at(100)), None);
+        // It is over, and may not have reported yet.
+        assert_eq!(until(&mut reports, &[], at(110)), None);
+        assert_eq!(until(&mut reports, &[], at(120)), Some(at(120)));
+        // Before it is seen, its session was between two transactions.
+        assert_eq!(until(&mut reports, &["3/8"], at(130)), Some(at(120)));
+        assert_eq!(until(&mut reports, &["3/8"], at(500)), Some(at(120)));
+        // A session that goes from one to the next reports in between.
+        assert_eq!(until(&mut reports, &["3/9"], at(510)), Some(at(120)));
+        assert_eq!(until(&mut reports, &["3/9"], at(520)), Some(at(500)));
+        assert_eq!(until(&mut reports, &["3/10"], at(530)), Some(at(500)));
+        assert_eq!(until(&mut reports, &[], at(540)), Some(at(520)));
+        assert_eq!(until(&mut reports, &[], at(550)), Some(at(550)));
+    }
+
+    #[test]
+    fn numbers_wait_apart_and_not_too_many() {
+        let at = crate::events::counts::Moment {
+            now: 5,
+            xmin: 1,
+            xmax: 1,
+            settle: 0,
+        };
+        let buckets = Buckets::new(Default::default(), &at);
+        let mut proof = Proof::default();
+        // Nothing is below the marks, so that the tails are all there is.
+        assert_eq!(proof.take(&buckets, 7, 5).map(|seen| seen.at), Some(7));
+        assert!(proof.candidates.is_empty());
+        // A clock has gone back: what was seen later than now is forgotten.
+        proof.candidates.push_back(Candidate {
+            seen: Seen {
+                counts: Default::default(),
+                at: 900,
+            },
+            taken: Instant::now(),
+            clock: 5,
+            changes: 0,
+            sound: true,
+        });
+        assert_eq!(proof.take(&buckets, 8, 5).map(|seen| seen.at), Some(8));
+        assert!(proof.candidates.is_empty());
+    }
+}

@@ -289,6 +289,61 @@ fn every_bucket_has_its_turn() {
     world.is_right();
 }
 
+/// What a clock that was ahead has said neither keeps a bucket from being verified nor from its turn.
+#[test]
+fn a_clock_that_was_ahead_delays_nothing() {
+    let mut world = World::new();
+    world.now += 10 * TURN;
+    world.freeze_full_buckets(3);
+    world.now = 2_000_000;
+    world.buckets.is_not_after(world.now);
+    let next = |world: &mut World| {
+        let task = world.buckets.next(world.now, TURN, None, |_| 1000)?;
+        let counts = world.tables[0].count(task.from, task.to);
+        world.buckets.done(&task, counts, world.now).unwrap();
+        Some(task.what)
+    };
+    assert_eq!(next(&mut world), Some(What::Fill));
+    world.now += RECENT_INTERVAL;
+    assert_eq!(next(&mut world), Some(What::Verify));
+    world.now += TURN;
+    assert_eq!(next(&mut world), Some(What::Recount));
+}
+
+/// Ids that were given and never used are no sign of another history.
+#[test]
+fn a_stream_ends_where_its_sequence_does() {
+    let mut world = World::new();
+    world.freeze_full_buckets(3);
+    let end = |reached, given| End {
+        finished: None,
+        reached,
+        given,
+    };
+    let mark = world.buckets.line(Origin::Live).mark();
+    assert!(world.buckets.is_beyond([end(1, 1), end(1, 1)]));
+    assert!(!world.buckets.is_beyond([end(1, mark), end(1, 1)]));
+}
+
+/// Events come where none were expected: they are found, and have arrived.
+#[test]
+fn late_events_are_added_once_they_are_found() {
+    let mut world = World::new();
+    world.freeze_full_buckets(3);
+    let before = world.buckets.added();
+    let first = *world.tables[0].rows.first_key_value().unwrap().0;
+    world.tables[0]
+        .rows
+        .insert(first, Counts([BUCKET_ROWS + 5; 6]));
+    world.buckets.soil();
+    while !world.buckets.is_sound() {
+        world.work();
+    }
+    world.is_right();
+    assert_eq!(world.buckets.added() - before, 5);
+    assert_eq!(world.buckets.changes(), 1);
+}
+
 #[test]
 fn there_are_never_more_buckets_than_the_bound() {
     let mut world = World::new();
