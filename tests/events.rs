@@ -45,8 +45,8 @@ async fn synapses_events_are_counted(major: u32, version: &str) {
     assert!(added(&after) >= added(&before));
 }
 
-/// Freezes early, and works a lot.
-const EAGER: &str = "events: { settle: 1s, share: 50% }";
+/// Freezes early, works a lot, and proves by counting what reports would prove later.
+const EAGER: &str = "events: { settle: 1s, share: 50%, max_age: 10s }";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_and_purges_do_not_confuse_the_count_on_14() {
@@ -162,13 +162,21 @@ async fn work_of_a_scrape(server: &Postgres, exporter: &Exporter) -> (f64, f64) 
         (blocks.parse().unwrap(), rows_counted(&page))
     };
     insert_ten(server).await;
-    let before = measure().await;
-    for _ in 0..SCRAPES {
-        scrape(exporter).await;
+    let mut tries = 0;
+    loop {
+        let before = measure().await;
+        for _ in 0..SCRAPES {
+            scrape(exporter).await;
+        }
+        let after = measure().await;
+        let each = f64::from(SCRAPES + 1);
+        let (blocks, rows) = ((after.0 - before.0) / each, (after.1 - before.1) / each);
+        tries += 1;
+        // Behind the scrapes, something may be verified meanwhile.
+        if rows == 10.0 || tries == 5 {
+            return (blocks, rows);
+        }
     }
-    let after = measure().await;
-    let each = f64::from(SCRAPES + 1);
-    ((after.0 - before.0) / each, (after.1 - before.1) / each)
 }
 
 /// The count goes on over a restart of the exporter, and is right after whatever happens to the
@@ -197,9 +205,9 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     assert!(status.success());
     insert_ten(&server).await;
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
+    is_counted_at_once(&exporter).await;
     let page = assert_exact(&exporter, &server).await;
     assert_eq!(added(&page) - added(&counted), 10.0);
-    assert!(rows_counted(&page) < 5_000.0, "{}", rows_counted(&page));
     let (_, log) = exporter.stop().await;
     assert!(!log.contains("level=warn"), "{log}");
     server.sql("synapse", &purge(1)).await;
@@ -278,9 +286,7 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
     let state = format!("state_dir: {}", folder.path().display());
     let yaml = format!("{EAGER}\n{state}");
     let before = Exporter::configured(&primary.dsn("synapse", "exporter"), &yaml).await;
-    // Everything is counted anew all the time.
-    let yaml = "events: { settle: 1s, share: 50%, recount: 1s }";
-    let on_standby = Exporter::configured(&standby.dsn("synapse", "exporter"), yaml).await;
+    let on_standby = Exporter::configured(&standby.dsn("synapse", "exporter"), EAGER).await;
     assert_exact(&on_standby, &primary).await;
     primary.sql("synapse", &purge(1)).await;
     insert_ten(&primary).await;
@@ -300,10 +306,26 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
     assert_exact(&on_standby, &standby).await;
     let yaml = format!("{EAGER}\n{state}");
     let after = Exporter::configured(&standby.dsn("synapse", "exporter"), &yaml).await;
+    is_counted_at_once(&after).await;
     assert_exact(&after, &standby).await;
     for exporter in [&on_standby, &after] {
         exporter.has_said("the server is on another timeline").await;
+        assert!(!exporter.output().contains("counted anew"));
     }
+}
+
+/// It goes on with an earlier count.
+async fn is_counted_at_once(exporter: &Exporter) {
+    let ratio = "synapse_db_events_counted_ratio";
+    let visited = async || {
+        let page = scrape(exporter).await;
+        page.value(ratio, &[("datname", "synapse")])
+    };
+    wait_for("the database is visited", async || {
+        visited().await.is_some()
+    })
+    .await;
+    assert_eq!(visited().await, Some(1.0));
 }
 
 /// Waits until everything that is there is counted for good, and its newest event is known.
