@@ -109,7 +109,7 @@ impl Count {
                 exchanged: false,
                 generation: 0,
                 proof: Proof::default(),
-                pace: Pace::new(),
+                pace: Pace::default(),
                 filled: (0, 0.0),
                 rows: 0,
                 saved: Instant::now(),

@@ -28,9 +28,8 @@ pub struct Pace {
     total_span: u64,
 }
 
-impl Pace {
-    /// Nothing was done yet.
-    pub fn new() -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self {
             budget: ADVANCE.as_secs_f64(),
             earned: Instant::now(),
@@ -38,7 +37,9 @@ impl Pace {
             total_span: SPAN,
         }
     }
+}
 
+impl Pace {
     /// Whether there is time, when this share of it may be used.
     pub fn has_time(&mut self, share: f64) -> bool {
         let earned = std::mem::replace(&mut self.earned, Instant::now()).elapsed();
