@@ -29,8 +29,9 @@ const LEAVING: Duration = Duration::from_secs(1);
 const APART: Duration = Duration::from_secs(1);
 const MOST: usize = 32;
 
-/// A round of counting rests this many times as long as its statements took...
-const REST: u32 = 50;
+/// Once anything is proven, a round of counting rests this many times as long as its statements
+/// took...
+const REST: u32 = 20;
 
 /// ... and where reports are to be had, these have had so much time before.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -148,10 +149,12 @@ impl Proof {
             return self.round;
         }
         let newest = self.candidates.back()?.clock;
-        let mut rest = self.spent * REST;
-        if self.proven.is_some() && self.reports.until.is_some() {
-            rest = rest.max(PATIENCE);
-        }
+        let least = match (self.proven, self.reports.until) {
+            (None, _) => None,
+            (Some(_), None) => Some(Duration::ZERO),
+            (Some(_), Some(_)) => Some(PATIENCE),
+        };
+        let rest = least.map_or(Duration::ZERO, |least| least.max(self.spent * REST));
         let rest = rest.min(max_age / 3);
         let has_rested = |since: Option<Instant>| since.is_none_or(|at| at.elapsed() >= rest);
         if verified <= newest && has_rested(self.ended) && has_rested(self.proven) {
