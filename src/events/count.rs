@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use super::buckets::{Buckets, Exchanged, Task, What};
-use super::counts::{Counts, KINDS, Moment, ORIGINS};
+use super::counts::{Counts, Moment, ORIGINS};
 use super::identity::{Identity, Verdict};
 use super::keep;
 use super::pace::Pace;
-use super::proof::{Proof, Seen};
+use super::proof::Proof;
 use super::served::Served;
+use super::state::{Guess, State, known};
 use super::survey::{Estimate, Header, Survey, Tails};
 use crate::config::Events;
 use crate::query::message::timeout_step;
@@ -23,10 +22,6 @@ const HARD_STOP: Duration = Duration::from_secs(1);
 
 /// From this version on, a session reports what it did when it has had no work for ten seconds.
 const REPORTING: Version = Version(150_000);
-
-/// Where more rows were inserted than have arrived in the tails, and it is more than one of so many,
-/// events may have come in bulk anywhere; else only a writer is late.
-const BULK: u64 = 10_000;
 
 /// The connection rests between two statements as long as the first took, but no longer.
 const REST: Duration = Duration::from_millis(100);
@@ -65,31 +60,6 @@ struct Inner {
     rows: u64,
     saved: Instant,
     unsaved: bool,
-}
-
-/// What is known of a database; this is what the file holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct State {
-    identity: Identity,
-    buckets: Buckets,
-    guess: Guess,
-    /// By how much the rows that were inserted, as the server's counter says, were ahead of those
-    /// that had arrived here, at most.
-    ahead: Option<i64>,
-    /// The newest numbers that are known to be right.
-    proven: Option<Seen>,
-}
-
-/// What is served while not all is counted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Guess {
-    /// What the planner thinks.
-    Planner {
-        rows: Option<f64>,
-        shares: [Option<f64>; KINDS.len()],
-    },
-    /// What was counted before everything had to be counted anew.
-    Earlier([[Option<f64>; KINDS.len()]; 2]),
 }
 
 impl Count {
@@ -344,7 +314,7 @@ impl Inner {
     /// Whether what is known is of this database still; else it begins anew.
     fn judge(&mut self, system: &str, header: &Header, estimate: Estimate, at: &Moment) -> bool {
         let Some(state) = &mut self.state else {
-            self.begin(system, header, planner(estimate), at);
+            self.begin(system, header, estimate.into(), at);
             return false;
         };
         let mut verdict = match std::mem::take(&mut self.exchanged) {
@@ -379,7 +349,7 @@ impl Inner {
             }
             Verdict::Other => {
                 tracing::info!("the count of events was another database's, and begins anew");
-                self.begin(system, header, planner(estimate), at);
+                self.begin(system, header, estimate.into(), at);
                 return false;
             }
         }
@@ -478,73 +448,10 @@ impl Inner {
     }
 }
 
-impl State {
-    /// Whether more rows were inserted than have arrived, by more than ever: some may be where none
-    /// were expected. The counter lags behind the rows, so that it hides some for a moment.
-    fn has_more(&mut self, inserted: u64, now: u64) -> bool {
-        if self.buckets.uncounted() > 0 {
-            return false;
-        }
-        let ahead = inserted.cast_signed() - self.buckets.added().cast_signed();
-        let known = *self.ahead.get_or_insert(ahead);
-        if ahead <= known {
-            return false;
-        }
-        self.ahead = Some(ahead);
-        let more = (ahead - known).unsigned_abs();
-        match more > self.buckets.events() / BULK {
-            true => self.buckets.soil(),
-            false => self.buckets.soil_recent(now),
-        }
-        true
-    }
-
-    /// What was counted; where not all is, as much as can be told.
-    fn counts(&self) -> [[Option<f64>; KINDS.len()]; 2] {
-        let counted = ORIGINS.map(|origin| self.buckets.line(origin).counts());
-        let left = ORIGINS.map(|origin| self.buckets.line(origin).uncounted());
-        let all_left: u64 = left.iter().sum();
-        if all_left == 0 {
-            return counted.map(known);
-        }
-        let (rows, shares) = match &self.guess {
-            Guess::Earlier(counts) => return *counts,
-            Guess::Planner { rows, shares } => (rows, shares),
-        };
-        let all: u64 = counted.iter().map(Counts::events).sum();
-        let beyond = rows.map(|rows| (rows - all as f64).max(0.0));
-        ORIGINS.map(|origin| {
-            let (counts, left) = (counted[origin as usize], left[origin as usize]);
-            let mut guess = known(counts);
-            if left > 0 {
-                let part = left as f64 / all_left as f64;
-                for (guess, share) in guess.iter_mut().zip(shares) {
-                    let more = beyond.zip(*share).map(|(rows, share)| rows * share * part);
-                    *guess = guess
-                        .zip(more)
-                        .map(|(counted, more)| counted + more.round());
-                }
-            }
-            guess
-        })
-    }
-}
-
 fn write(path: &Path, state: &State) {
     if let Err(error) = keep::save(path, state) {
         let path = path.display();
         tracing::warn!("cannot keep the count of events in {path}: {error}");
-    }
-}
-
-fn known(counts: Counts) -> [Option<f64>; KINDS.len()] {
-    counts.0.map(|count| Some(count as f64))
-}
-
-fn planner(estimate: Estimate) -> Guess {
-    Guess::Planner {
-        rows: estimate.rows,
-        shares: estimate.shares,
     }
 }
 

@@ -17,6 +17,7 @@
 //! - [`proof`]: as of which moment the count is known to be right
 //! - [`survey`]: what is asked of the server
 //! - [`identity`]: whose count it is, and what an answer says of it
+//! - [`state`]: what is known of a database, from scrape to scrape
 //! - [`pace`]: how much of the time the work behind the scrapes takes
 //! - [`count`]: the count of one database: when what is asked, and what is made of the answer
 //! - [`served`]: what is served of it
@@ -31,6 +32,7 @@ pub mod line;
 pub mod pace;
 pub mod proof;
 pub mod served;
+pub mod state;
 pub mod survey;
 
 pub use count::Count;
