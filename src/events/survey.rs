@@ -3,12 +3,15 @@
 //! Every statement is short, and one message of its own. The two that a scrape sends cost what the
 //! rows beyond the marks cost; all others are ranges of `stream_ordering`, which an index has.
 
+mod answer;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
+use self::answer::{optional, read_counts, read_estimate, read_header, read_piece, required};
 use super::counts::{Counts, End, KINDS, ORIGINS, Origin};
 use crate::query::message::{Cells, Message};
 use crate::query::{Cost, QueryError, Schema, Sql, Statement};
@@ -436,100 +439,6 @@ fn within(origin: Origin, from: u64, to: u64) -> Sql {
         Origin::Backfill => ("stream_ordering <= -", " AND stream_ordering > -"),
     };
     Sql::from(lowest).with(from).with(below).with(to)
-}
-
-fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, QueryError> {
-    let newest: Option<i64> = optional(cells, 13)?;
-    let oldest: Option<i64> = optional(cells, 14)?;
-    let beyond = |position: Option<i64>| {
-        position
-            .and_then(|position| u64::try_from(position).ok())
-            .map(|position| position + 1)
-    };
-    let end = |[finished, reached, given]: [usize; 3], last, lowest: Origin| {
-        let reached = beyond(optional(cells, reached)?).max(beyond(last));
-        Ok::<_, QueryError>(End {
-            finished: beyond(optional(cells, finished)?),
-            reached: reached.unwrap_or(0).max(lowest.lowest()),
-            given: beyond(optional(cells, given)?).unwrap_or(0),
-        })
-    };
-    let event = |column, asked: Option<u64>| -> Result<Option<Event>, QueryError> {
-        let received = optional(cells, column)?;
-        let event = asked.zip(received);
-        Ok(event.map(|(position, received)| Event { position, received }))
-    };
-    Ok(Header {
-        database: required(cells, 0)?,
-        relation: required(cells, 1)?,
-        counters: Counters {
-            inserted: required(cells, 19)?,
-            deleted: required(cells, 2)?,
-            reset: required(cells, 3)?,
-            filenode: required(cells, 20)?,
-        },
-        reported: cells.truth(21)? && !cells.truth(6)?,
-        timeline: required(cells, 4)?,
-        lsn: required(cells, 5)?,
-        standby: cells.truth(6)?,
-        xmin: required(cells, 7)?,
-        xmax: required(cells, 8)?,
-        ends: [
-            end([9, 10, 17], newest, Origin::Live)?,
-            end([11, 12, 18], oldest.map(|oldest| -oldest), Origin::Backfill)?,
-        ],
-        events: [event(15, asked[0])?, event(16, asked[1])?],
-    })
-}
-
-fn read_estimate(cells: Cells<'_>) -> Result<Estimate, QueryError> {
-    let mut shares = [Some(1.0); KINDS.len()];
-    for (at, share) in shares.iter_mut().enumerate().skip(1) {
-        *share = cells.number(at, "share")?;
-    }
-    // A table that was never analyzed has no rows, as the planner says, or less than none.
-    let rows = cells.number(0, "reltuples")?.filter(|rows| *rows > 0.0);
-    Ok(Estimate { rows, shares })
-}
-
-fn read_piece(cells: Cells<'_>, tails: &mut Tails) -> Result<(), QueryError> {
-    let origin: Option<usize> = optional(cells, 0)?;
-    let number: usize = required(cells, 1)?;
-    let newest: i64 = required(cells, 2)?;
-    match origin.and_then(|origin| tails.pieces.get_mut(origin)) {
-        None => tails.at = newest.unsigned_abs(),
-        Some(tail) => tail.push((
-            number.saturating_sub(1),
-            read_counts(cells, 3)?,
-            newest.unsigned_abs(),
-        )),
-    }
-    Ok(())
-}
-
-fn read_counts(cells: Cells<'_>, first: usize) -> Result<Counts, QueryError> {
-    let mut counts = Counts::default();
-    for (at, count) in counts.0.iter_mut().enumerate() {
-        *count = required(cells, first + at)?;
-    }
-    Ok(counts)
-}
-
-fn optional<T: std::str::FromStr>(
-    cells: Cells<'_>,
-    position: usize,
-) -> Result<Option<T>, QueryError> {
-    let parse = |text: &str| {
-        text.parse().map_err(|_| QueryError::NotANumber {
-            column: "of a count",
-            text: text.to_owned(),
-        })
-    };
-    cells.raw(position)?.map(parse).transpose()
-}
-
-fn required<T: std::str::FromStr>(cells: Cells<'_>, position: usize) -> Result<T, QueryError> {
-    optional(cells, position)?.ok_or(QueryError::MissingColumn("of a count"))
 }
 
 #[cfg(test)]
