@@ -19,7 +19,7 @@ use super::support::postgres::{MAJORS, Postgres};
 use super::support::process::wait_for;
 
 /// Metrics of the catalogue that these servers do not give.
-const NOT_SERVED: [(&str, &str); 5] = [
+const NOT_SERVED: [(&str, &str); 6] = [
     ("synapse_db_", "no Synapse lives here; tests/synapse.rs"),
     (
         "pg_exporter_tables_not_plain",

@@ -184,6 +184,10 @@ fn every_metric_of_synapse_is_compared_with_something() {
 /// Metrics that are compared with something in another file, and the file.
 const PROVEN_ELSEWHERE: &[(&[&str], &str)] = &[
     (
+        &["synapse_db_events_as_of_timestamp_seconds"],
+        include_str!("as_of.rs"),
+    ),
+    (
         &[
             "synapse_db_events_added_total",
             "synapse_db_events_buckets",

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod as_of;
 mod bed;
 mod broken;
 mod budget;

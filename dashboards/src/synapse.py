@@ -300,9 +300,10 @@ def events() -> list:
         ),
         graph(
             "Are these numbers exact?",
-            """Part of the events that is counted, and part of the counted ranges that holds since the
-            last purge. Both at 100 % is exact. Below, the numbers are estimates, or still hold what was
-            deleted.""",
+            """100 % exact: each number is that of a full count as of a moment within the last 15
+            minutes. Below, see what is missing: events that are not counted yet, or ranges that are
+            to be compared since events were deleted.""",
+            ("min(synapse_db_events_exact{db})", "exact"),
             ("min(synapse_db_events_counted_ratio{db})", "counted"),
             (
                 """1 - max(synapse_db_events_dirty_buckets{db}
@@ -313,10 +314,13 @@ def events() -> list:
             runbook="PostgresExporterEventsInexact",
         ),
         graph(
-            "When was everything verified last?",
-            """Age of the range of events that was verified longest ago. Everything is counted anew
-            within a day, a little at a time; more than that, and the share of the time is too small.""",
-            ("time() - min(synapse_db_events_verified_timestamp_seconds{db})", "oldest"),
+            "How old are these numbers?",
+            """Age of the moment as of which the numbers of events are exact: below a minute on a
+            primary of 15 and newer, some minutes elsewhere or beside a long transaction; missing
+            while they are estimates. And of the range that was verified longest ago: everything is
+            counted again within a day; more than that, and the share of the time is too small.""",
+            ("time() - min(synapse_db_events_as_of_timestamp_seconds{db})", "exact as of"),
+            ("time() - min(synapse_db_events_verified_timestamp_seconds{db})", "oldest range"),
             unit="s",
         ),
     ]

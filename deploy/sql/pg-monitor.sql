@@ -252,6 +252,7 @@ BEGIN
        (E'event_push_summary_stream_ordering', E'stream_ordering'),
        (E'event_reports', E'received_ts'),
        (E'events', E'event_id'), (E'events', E'received_ts'), (E'events', E'rejection_reason'), (E'events', E'state_key'), (E'events', E'stream_ordering'), (E'events', E'type'),
+       (E'events_backfill_stream_seq', E'last_value'),
        (E'events_stream_seq', E'is_called'), (E'events_stream_seq', E'last_value'),
        (E'federation_inbound_events_staging', E'received_ts'),
        (E'federation_stream_position', E'instance_name'), (E'federation_stream_position', E'stream_id'), (E'federation_stream_position', E'type'),

@@ -194,6 +194,15 @@ END
 $do$;
 
 -- Functions that give the statistics without it.
+-- Functions that give the statistics without it, and their owner.
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN
+    CREATE ROLE "matrix_postgres_exporter_owner" NOLOGIN;
+    COMMENT ON ROLE "matrix_postgres_exporter_owner" IS 'made by matrix-postgres-exporter grants';
+  END IF;
+END
+$do$;
 GRANT pg_monitor TO matrix_postgres_exporter_owner;
 CREATE SCHEMA IF NOT EXISTS matrix_postgres_exporter AUTHORIZATION matrix_postgres_exporter_owner;
 ALTER SCHEMA matrix_postgres_exporter OWNER TO matrix_postgres_exporter_owner;
@@ -385,6 +394,7 @@ BEGIN
        (E'event_push_summary_stream_ordering', E'stream_ordering'),
        (E'event_reports', E'received_ts'),
        (E'events', E'event_id'), (E'events', E'received_ts'), (E'events', E'rejection_reason'), (E'events', E'state_key'), (E'events', E'stream_ordering'), (E'events', E'type'),
+       (E'events_backfill_stream_seq', E'last_value'),
        (E'events_stream_seq', E'is_called'), (E'events_stream_seq', E'last_value'),
        (E'federation_inbound_events_staging', E'received_ts'),
        (E'federation_stream_position', E'instance_name'), (E'federation_stream_position', E'stream_id'), (E'federation_stream_position', E'type'),

@@ -238,6 +238,8 @@ pub struct Events {
     /// How long before an event is counted for good of which Synapse does not say that it, and all
     /// before it, is written.
     pub settle: Duration,
+    /// How old the moment may be as of which numbers are exact.
+    pub max_age: Duration,
     /// The folder in which counts are kept from one start to the next, if they are.
     pub state_dir: Option<PathBuf>,
 }
@@ -248,6 +250,7 @@ impl Default for Events {
             share: 0.1,
             recount: Duration::from_secs(24 * 60 * 60),
             settle: Duration::from_secs(600),
+            max_age: Duration::from_secs(15 * 60),
             state_dir: None,
         }
     }
@@ -355,7 +358,7 @@ servers:
 scrape: { timeout: 500ms, statement_cap: 2s }
 collectors: { disable: [stat_archiver], stat_archiver: { limit: 50, ttl: 2h } }
 openmetrics: true
-events: { share: 2.5%, recount: 12h, settle: 0 }
+events: { share: 2.5%, recount: 12h, settle: 0, max_age: 5m }
 state_dir: /
 log: { level: debug, format: json }
 "#,
@@ -385,6 +388,7 @@ log: { level: debug, format: json }
         assert_eq!(config.events.share, 0.025);
         assert_eq!(config.events.recount, Duration::from_secs(12 * 3600));
         assert_eq!(config.events.settle, Duration::ZERO);
+        assert_eq!(config.events.max_age, Duration::from_secs(300));
         assert_eq!(config.events.state_dir.as_deref(), Some(Path::new("/")));
         assert_eq!(config.log.level, "debug");
         assert_eq!(config.log.format, LogFormat::Json);

@@ -319,6 +319,7 @@ fn events(mut section: Section<'_>) -> Events {
         share: section.text_as("share", share).unwrap_or(usual.share),
         recount: section.time_limit("recount").unwrap_or(usual.recount),
         settle: section.duration("settle").unwrap_or(usual.settle),
+        max_age: section.time_limit("max_age").unwrap_or(usual.max_age),
         state_dir: None,
     };
     section.finish();

@@ -4,32 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
-use super::buckets::{Buckets, Counts, KINDS, Moment, ORIGINS, Task, What};
+use super::buckets::{Buckets, Exchanged, Task, What};
+use super::counts::{Counts, Moment, ORIGINS};
+use super::identity::{Identity, Verdict};
 use super::keep;
+use super::pace::Pace;
+use super::proof::Proof;
 use super::served::Served;
-use super::survey::{Estimate, Event, Header, Survey, Tails};
+use super::state::{Guess, State, known};
+use super::survey::{Estimate, Header, Survey, Tails};
 use crate::config::Events;
 use crate::query::message::timeout_step;
-use crate::query::{QueryError, Reason};
+use crate::query::{QueryError, Reason, Version};
 
 /// No statement of ours takes longer.
 const HARD_STOP: Duration = Duration::from_secs(1);
 
-/// What a statement of the work behind the scrapes is to take.
-const AIM: Duration = Duration::from_millis(100);
-
-/// The positions that such a statement spans at first, at least, and at most.
-const SPAN: u64 = 8_192;
-const SPAN_LEAST: u64 = 256;
-const SPAN_MOST: u64 = 1 << 20;
-
-/// What of the work may be done at once; a small database is counted with it.
-const ADVANCE: Duration = Duration::from_secs(1);
-
-/// What may be done at once when no work was done for a while.
-const SLICE: Duration = Duration::from_secs(5);
+/// From this version on, a session reports what it did when it has had no work for ten seconds.
+const REPORTING: Version = Version(150_000);
 
 /// The connection rests between two statements as long as the first took, but no longer.
 const REST: Duration = Duration::from_millis(100);
@@ -57,67 +49,17 @@ struct Inner {
     /// The tails took too long.
     shorten: bool,
     loaded: bool,
+    /// Another event is where one was counted.
+    exchanged: bool,
     /// Rises with every state that has nothing to do with the last.
     generation: u64,
-    /// What of the time may be used, in seconds; less than nothing after a long statement.
-    budget: f64,
-    earned: Instant,
-    count_span: u64,
-    total_span: u64,
+    proof: Proof,
+    pace: Pace,
     /// Positions that the work counted for the first time, and the seconds that took.
     filled: (u64, f64),
     rows: u64,
     saved: Instant,
     unsaved: bool,
-}
-
-/// What is known of a database; this is what the file holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct State {
-    identity: Identity,
-    buckets: Buckets,
-    guess: Guess,
-}
-
-/// Whose count it is, and until when it is known to be that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    system: String,
-    database: u32,
-    relation: u32,
-    timeline: u32,
-    lsn: u64,
-    deleted: u64,
-    stats_reset: Option<String>,
-    /// An event that was counted for good: in another history another one is there.
-    fingerprint: Option<Event>,
-    /// The position of a newer one.
-    #[serde(skip)]
-    candidate: Option<u64>,
-}
-
-/// What is served while not all is counted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Guess {
-    /// What the planner thinks.
-    Planner {
-        rows: Option<f64>,
-        shares: [Option<f64>; KINDS.len()],
-    },
-    /// What was counted before everything had to be counted anew.
-    Earlier([[Option<f64>; KINDS.len()]; 2]),
-}
-
-/// What an answer says of the count that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Same,
-    /// Rows may have been deleted.
-    Dirty,
-    /// The history of the database has become another one.
-    Diverged(&'static str),
-    /// It is another database.
-    Other,
 }
 
 impl Count {
@@ -134,11 +76,10 @@ impl Count {
                 look: true,
                 shorten: false,
                 loaded: false,
+                exchanged: false,
                 generation: 0,
-                budget: ADVANCE.as_secs_f64(),
-                earned: Instant::now(),
-                count_span: SPAN,
-                total_span: SPAN,
+                proof: Proof::default(),
+                pace: Pace::default(),
                 filled: (0, 0.0),
                 rows: 0,
                 saved: Instant::now(),
@@ -156,6 +97,7 @@ impl Count {
         &self,
         survey: &mut Survey<'_>,
         system: &str,
+        version: Version,
     ) -> Result<Served, QueryError> {
         let _turn = self.turn.lock().await;
         self.load();
@@ -169,11 +111,14 @@ impl Count {
                 inner.looked(system, &header, estimate, &self.settings);
                 continue;
             }
-            let found = survey.tails(events, &pieces).await;
+            let (reporting, before) = (version >= REPORTING, Instant::now());
+            let found = survey.tails(events, &pieces, reporting).await;
             let mut inner = self.inner();
             match found {
                 Ok((header, tails)) => {
                     inner.follow(system, &header)?;
+                    let open = (reporting && header.reported).then_some(&tails.open[..]);
+                    inner.proof.look(open, before);
                     if let Some(served) = inner.take(system, &header, &tails, &self.settings) {
                         return Ok(served);
                     }
@@ -190,8 +135,8 @@ impl Count {
     /// Whether there is work to do behind the scrapes, and time for it.
     pub fn is_due(&self) -> bool {
         let mut inner = self.inner();
-        inner.earn(self.settings.share);
-        self.is_save_due(&inner) || inner.budget > 0.0 && inner.task(&self.settings).is_some()
+        let has_time = inner.pace.has_time(self.settings.share);
+        self.is_save_due(&inner) || has_time && inner.task(&self.settings).is_some()
     }
 
     /// Works for as long as it may, or until somebody else waits.
@@ -208,8 +153,8 @@ impl Count {
         loop {
             let task = {
                 let mut inner = self.inner();
-                inner.earn(self.settings.share);
-                let task = (inner.budget > 0.0).then(|| inner.task(&self.settings));
+                let has_time = inner.pace.has_time(self.settings.share);
+                let task = has_time.then(|| inner.task(&self.settings));
                 task.flatten().map(|task| (inner.generation, task))
             };
             let Some((generation, task)) = task else {
@@ -226,8 +171,10 @@ impl Count {
             let took = started.elapsed();
             {
                 let mut inner = self.inner();
-                inner.budget -= took.as_secs_f64();
-                inner.pace(&task, took, found.is_ok());
+                inner.pace.took(&task, took, found.is_ok());
+                if task.what == What::Verify {
+                    inner.proof.took(took);
+                }
                 match found {
                     Ok((counts, newest)) if inner.generation == generation => {
                         inner.done(&task, counts, newest, begun, took);
@@ -277,7 +224,7 @@ impl Count {
             return;
         }
         match keep::load(path) {
-            Ok(state) => self.inner().state = state,
+            Ok(state) => self.inner().go_on(state),
             Err(unusable) => tracing::warn!("the count of events begins anew: {unusable}"),
         }
     }
@@ -293,25 +240,15 @@ impl Inner {
         let Some(state) = &self.state else {
             return (true, [None; 2], Default::default());
         };
-        let kept = state.identity.fingerprint.map(|kept| kept.position);
-        let pieces = |origin| state.buckets.line(origin).segments().collect();
-        (
-            self.look,
-            [kept, state.identity.candidate],
-            ORIGINS.map(pieces),
-        )
+        let pieces = |origin| state.buckets.line(origin).pieces();
+        (self.look, state.identity.events(), ORIGINS.map(pieces))
     }
 
     /// Lets a standby catch up that was restarted, or that the exporter has come to from another
     /// server: its history is the same.
     fn follow(&self, system: &str, header: &Header) -> Result<(), QueryError> {
         let identity = self.state.as_ref().map(|state| &state.identity);
-        let behind = identity.is_some_and(|known| {
-            known.is_of(system, header)
-                && known.timeline == header.timeline
-                && header.standby
-                && header.lsn < known.lsn
-        });
+        let behind = identity.is_some_and(|known| known.is_ahead_of(system, header));
         match behind {
             false => Ok(()),
             true => Err(QueryError::Unavailable(
@@ -333,6 +270,7 @@ impl Inner {
         if header.standby {
             // No counter tells what was deleted while nobody looked.
             state.buckets.soil();
+            self.proof.doubt();
         }
         state.buckets.shorten(header.ends, &at, all);
         if let Guess::Planner { rows, shares } = &mut state.guess {
@@ -353,14 +291,20 @@ impl Inner {
             self.look = true;
             return None;
         }
-        let tail = tails.iter().flatten();
+        let tail = tails.pieces.iter().flatten();
         self.rows += tail.map(|(_, counts, _)| counts.events()).sum::<u64>();
         let state = self.state.as_mut()?;
-        if let Some(newest) = state.buckets.take(tails, header.ends, &at) {
-            state.identity.candidate = Some(newest);
+        state.buckets.is_not_after(at.now);
+        if let Some(newest) = state.buckets.take(&tails.pieces, header.ends, &at) {
+            state.identity.propose(newest);
         }
+        if header.reported && state.has_more(header.counters.inserted, at.now) {
+            self.proof.doubt();
+        }
+        let proven = self.proof.take(&state.buckets, tails.at, at.now);
+        state.proven = proven.or_else(|| state.proven.take());
         self.unsaved = true;
-        let served = self.serve(settings)?;
+        let served = self.serve(settings, tails.at)?;
         if let Some(state) = &mut self.state {
             state.buckets.shorten(header.ends, &at, false);
         }
@@ -370,19 +314,28 @@ impl Inner {
     /// Whether what is known is of this database still; else it begins anew.
     fn judge(&mut self, system: &str, header: &Header, estimate: Estimate, at: &Moment) -> bool {
         let Some(state) = &mut self.state else {
-            self.begin(system, header, planner(estimate), at);
+            self.begin(system, header, estimate.into(), at);
             return false;
         };
-        let mut verdict = state.identity.judge(system, header);
-        if matches!(verdict, Verdict::Same | Verdict::Dirty) && state.buckets.is_beyond(header.ends)
-        {
+        let mut verdict = match std::mem::take(&mut self.exchanged) {
+            true => Verdict::Diverged("other events are where some were counted"),
+            false => state.identity.judge(system, header, at.now),
+        };
+        let ours = !matches!(verdict, Verdict::Diverged(_) | Verdict::Other);
+        if ours && state.buckets.is_beyond(header.ends) {
             verdict = Verdict::Diverged("the stream of events ends earlier than it did");
         }
         match verdict {
-            Verdict::Same => true,
-            Verdict::Dirty => {
-                state.buckets.soil();
-                true
+            Verdict::Same => return true,
+            Verdict::Dirty => {}
+            Verdict::Gone { position, seen } => state.buckets.suspect(position, seen),
+            Verdict::Moved => {
+                tracing::info!(
+                    "the server is on another timeline: the count of events is verified"
+                );
+                state.buckets.distrust_recent_backfill(at.now);
+                state.proven = None;
+                self.proof.forget();
             }
             Verdict::Diverged(why) => {
                 tracing::warn!("all events are counted anew: {why}");
@@ -392,66 +345,47 @@ impl Inner {
                 if let Some(state) = &mut self.state {
                     state.buckets.inherit(&earlier.buckets);
                 }
-                false
+                return false;
             }
             Verdict::Other => {
                 tracing::info!("the count of events was another database's, and begins anew");
-                self.begin(system, header, planner(estimate), at);
-                false
+                self.begin(system, header, estimate.into(), at);
+                return false;
             }
         }
+        state.buckets.soil();
+        self.proof.doubt();
+        true
     }
 
     fn begin(&mut self, system: &str, header: &Header, guess: Guess, at: &Moment) {
         self.generation += 1;
         self.filled = (0, 0.0);
+        self.proof.forget();
         self.state = Some(State {
-            identity: Identity {
-                system: system.to_owned(),
-                database: header.database,
-                relation: header.relation,
-                timeline: header.timeline,
-                lsn: header.lsn,
-                deleted: header.deleted,
-                stats_reset: header.stats_reset.clone(),
-                fingerprint: None,
-                candidate: None,
-            },
+            identity: Identity::new(system, header),
             buckets: Buckets::new(header.ends, at),
             guess,
+            ahead: None,
+            proven: None,
         });
     }
 
-    fn earn(&mut self, share: f64) {
-        let earned = std::mem::replace(&mut self.earned, Instant::now()).elapsed();
-        let most = SLICE.as_secs_f64();
-        self.budget = (self.budget + share * earned.as_secs_f64()).min(most);
+    /// Goes on where an earlier run of the program has ended.
+    fn go_on(&mut self, state: Option<State>) {
+        if state.as_ref().is_some_and(|state| state.proven.is_some()) {
+            self.proof.goes_on();
+        }
+        self.state = state;
     }
 
     fn task(&mut self, settings: &Events) -> Option<Task> {
-        let (count, total) = (self.count_span, self.total_span);
         let turn = millis(settings.recount);
         let state = self.state.as_mut().filter(|_| !self.look)?;
-        state.buckets.next(now(), turn, |what| match what {
-            What::Fill | What::Recount => count,
-            What::Verify => total,
-        })
-    }
-
-    /// Statements span twice as much while they are short, and half as much once they are long.
-    fn pace(&mut self, task: &Task, took: Duration, ended: bool) {
-        let span = match task.what {
-            What::Fill | What::Recount => &mut self.count_span,
-            What::Verify => &mut self.total_span,
-        };
-        let whole = task.to - task.from >= *span;
-        *span = match ended {
-            false => *span / 8,
-            true if took > AIM * 3 / 2 => *span / 2,
-            true if took < AIM / 2 && whole => *span * 2,
-            true => *span,
-        };
-        *span = (*span).clamp(SPAN_LEAST, SPAN_MOST);
+        let proof = self.proof.round(&state.buckets, settings.max_age);
+        let pace = &self.pace;
+        let buckets = &mut state.buckets;
+        buckets.next(now(), turn, proof, |what| pace.span(what))
     }
 
     fn done(
@@ -465,21 +399,30 @@ impl Inner {
         self.rows += counts.events();
         self.unsaved = true;
         let Some(state) = &mut self.state else { return };
-        state.buckets.done(task, counts, begun);
+        let added = state.buckets.added();
+        self.exchanged |= state.buckets.done(task, counts, begun) == Err(Exchanged);
+        // Those that were late are no longer missing.
+        let found = state.buckets.added() - added;
+        state.ahead = state.ahead.map(|ahead| ahead - found.cast_signed());
         if task.what == What::Fill {
             self.filled.0 += task.to - task.from;
             self.filled.1 += took.as_secs_f64();
         }
         if task.origin == ORIGINS[0]
-            && state.identity.fingerprint.is_none()
+            && !state.identity.is_known()
             && let Some(newest) = newest
         {
-            state.identity.candidate = Some(newest);
+            state.identity.propose(newest);
         }
     }
 
-    fn serve(&self, settings: &Events) -> Option<Served> {
+    /// What was proven, if that was not long before `at`; else what is known at this moment.
+    fn serve(&self, settings: &Events, at: u64) -> Option<Served> {
         let state = self.state.as_ref()?;
+        let proven = state.proven.as_ref().filter(|proven| {
+            let age = at.checked_sub(proven.at).map(Duration::from_micros);
+            age.is_some_and(|age| age <= settings.max_age)
+        });
         let buckets = &state.buckets;
         let (span, uncounted) = (buckets.span(), buckets.uncounted());
         let (filled, seconds) = self.filled;
@@ -489,9 +432,9 @@ impl Inner {
             left => Some(left as f64 * seconds / filled as f64 / settings.share),
         };
         Some(Served {
-            counts: state.counts(),
+            counts: proven.map_or_else(|| state.counts(), |proven| proven.counts.map(known)),
+            as_of: proven.map(|proven| proven.at as f64 / 1e6),
             added: ORIGINS.map(|origin| buckets.line(origin).added),
-            exact: buckets.is_exact(),
             ratio: match span {
                 0 => 1.0,
                 span => 1.0 - uncounted as f64 / span as f64,
@@ -505,88 +448,10 @@ impl Inner {
     }
 }
 
-impl State {
-    /// What was counted; where not all is, as much as can be told.
-    fn counts(&self) -> [[Option<f64>; KINDS.len()]; 2] {
-        let counted = ORIGINS.map(|origin| self.buckets.line(origin).counts());
-        let left = ORIGINS.map(|origin| self.buckets.line(origin).uncounted());
-        let all_left: u64 = left.iter().sum();
-        let known = |counts: Counts| counts.0.map(|count| Some(count as f64));
-        if all_left == 0 {
-            return counted.map(known);
-        }
-        let (rows, shares) = match &self.guess {
-            Guess::Earlier(counts) => return *counts,
-            Guess::Planner { rows, shares } => (rows, shares),
-        };
-        let all: u64 = counted.iter().map(Counts::events).sum();
-        let beyond = rows.map(|rows| (rows - all as f64).max(0.0));
-        ORIGINS.map(|origin| {
-            let (counts, left) = (counted[origin as usize], left[origin as usize]);
-            let mut guess = known(counts);
-            if left > 0 {
-                let part = left as f64 / all_left as f64;
-                for (guess, share) in guess.iter_mut().zip(shares) {
-                    let more = beyond.zip(*share).map(|(rows, share)| rows * share * part);
-                    *guess = guess
-                        .zip(more)
-                        .map(|(counted, more)| counted + more.round());
-                }
-            }
-            guess
-        })
-    }
-}
-
-impl Identity {
-    fn is_of(&self, system: &str, header: &Header) -> bool {
-        (self.system.as_str(), self.database, self.relation)
-            == (system, header.database, header.relation)
-    }
-
-    /// Compares what is known with what is true now, and takes it in.
-    fn judge(&mut self, system: &str, header: &Header) -> Verdict {
-        if !self.is_of(system, header) {
-            return Verdict::Other;
-        }
-        if self.timeline != header.timeline {
-            return Verdict::Diverged("the server is on another timeline");
-        }
-        if header.lsn < self.lsn {
-            return Verdict::Diverged("the server is at an earlier position of its WAL");
-        }
-        let deleted = self.deleted != header.deleted || self.stats_reset != header.stats_reset;
-        let mut gone = false;
-        if let Some(known) = self.fingerprint {
-            gone = header.events[0].is_none();
-            if header.events[0].is_some_and(|event| event != known) {
-                return Verdict::Diverged("another event is where one was counted");
-            }
-        }
-        if gone || header.events[1].is_some() {
-            self.fingerprint = header.events[1];
-        }
-        self.lsn = header.lsn;
-        self.deleted = header.deleted;
-        self.stats_reset.clone_from(&header.stats_reset);
-        match deleted || gone {
-            true => Verdict::Dirty,
-            false => Verdict::Same,
-        }
-    }
-}
-
 fn write(path: &Path, state: &State) {
     if let Err(error) = keep::save(path, state) {
         let path = path.display();
         tracing::warn!("cannot keep the count of events in {path}: {error}");
-    }
-}
-
-fn planner(estimate: Estimate) -> Guess {
-    Guess::Planner {
-        rows: estimate.rows,
-        shares: estimate.shares,
     }
 }
 

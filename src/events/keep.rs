@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 const MAGIC: &str = "matrix-postgres-exporter events";
 
 /// Rises when the content means something else than before.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The file of a database of a server.
 pub fn path(folder: &Path, server: &str, database: &str) -> PathBuf {
@@ -125,11 +125,11 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 
         let whole = fs::read_to_string(&path).unwrap();
-        let newer = whole.replace("events 1 ", "events 2 ");
+        let newer = whole.replace("events 2 ", "events 3 ");
         for (text, words) in [
             (&whole[..whole.len() - 3], "torn"),
             (&whole.replace('5', "7"), "torn"),
-            (&newer, "of format 2"),
+            (&newer, "of format 3"),
             ("", "no file of this program"),
             ("PNG\n", "no file of this program"),
         ] {

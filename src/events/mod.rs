@@ -5,19 +5,34 @@
 //! rows are deleted. So what lies between is counted once, in short statements behind the scrapes,
 //! and remembered; a scrape counts the ends. Rows that were deleted show in a counter of the server;
 //! then the number of rows of each remembered bucket is compared, which an index tells, and where it
-//! differs, the bucket is counted anew. Each bucket is counted anew in turn besides, since rows may
-//! also change, and no rule is trusted for ever.
+//! differs, the bucket is counted again. Each bucket is counted again in turn besides, since rows may
+//! also change, and no rule is trusted without end.
 //!
-//! - [`buckets`]: what is counted, and what is to be counted next; no I/O
+//! That counter is late, so that the number of this moment is known only some time after it. What is
+//! served is the newest number that is known to be right, and its moment.
+//!
+//! - [`counts`]: what is counted: events of each kind, along both ends of the stream
+//! - [`line`]: one end of the stream: buckets, gaps and the tail
+//! - [`buckets`]: both, and what is to be counted next; no I/O
+//! - [`proof`]: as of which moment the count is known to be right
 //! - [`survey`]: what is asked of the server
-//! - [`count`]: the count of one database: when what is asked, and what is true of the answer
+//! - [`identity`]: whose count it is, and what an answer says of it
+//! - [`state`]: what is known of a database, from scrape to scrape
+//! - [`pace`]: how much of the time the work behind the scrapes takes
+//! - [`count`]: the count of one database: when what is asked, and what is made of the answer
 //! - [`served`]: what is served of it
 //! - [`keep`]: the count in a file, from one run of the program to the next
 
 pub mod buckets;
 pub mod count;
+pub mod counts;
+pub mod identity;
 pub mod keep;
+pub mod line;
+pub mod pace;
+pub mod proof;
 pub mod served;
+pub mod state;
 pub mod survey;
 
 pub use count::Count;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::Count;
-use super::buckets::{Counts, KINDS, ORIGINS};
+use super::counts::{Counts, KINDS, ORIGINS};
 use super::survey::Survey;
 use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope};
 use crate::snapshot::Snapshot;
@@ -17,8 +17,8 @@ pub struct Served {
     pub counts: [[Option<f64>; KINDS.len()]; 2],
     /// What has arrived.
     pub added: [Counts; 2],
-    /// Whether the numbers are exact.
-    pub exact: bool,
+    /// As of when the numbers are exact, in seconds since 1970; if they are not, there is no moment.
+    pub as_of: Option<f64>,
     /// What part is counted.
     pub ratio: f64,
     /// How many seconds more the first count will take.
@@ -51,16 +51,13 @@ impl Count {
             harvest.skipped.push(skip);
             return harvest;
         }
-        let queries = &plan.collector.queries;
-        let refused = context
-            .tables
-            .and_then(|tables| queries.iter().find_map(|query| tables.check(query).err()));
-        if let Some(refused) = refused {
-            harvest.skipped.push(holds.skip(0, &refused));
-            return harvest;
-        }
         let mut survey = Survey::new(client, context.schema(), context.timeout(Scope::Synapse));
-        match self.scrape(&mut survey, system).await {
+        // What reads the sequences is of use, and no more.
+        let mut queries = plan.collector.queries.iter();
+        survey.sequences = context
+            .tables
+            .is_some_and(|tables| queries.all(|query| tables.check(query).is_ok()));
+        match self.scrape(&mut survey, system, context.version).await {
             Ok(served) => served.write(plan, &self.database, &mut harvest.snapshot),
             Err(error) => harvest.skipped.push(holds.skip(0, &error)),
         }
@@ -99,7 +96,8 @@ impl Served {
             }
         }
         for (column, value) in [
-            ("events_exact", Some(f64::from(self.exact))),
+            ("events_exact", Some(f64::from(self.as_of.is_some()))),
+            ("events_as_of_timestamp_seconds", self.as_of),
             ("events_counted_ratio", Some(self.ratio)),
             ("events_remaining_seconds", self.remaining),
             ("events_buckets", Some(self.buckets as f64)),

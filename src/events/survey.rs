@@ -3,18 +3,21 @@
 //! Every statement is short, and one message of its own. The two that a scrape sends cost what the
 //! rows beyond the marks cost; all others are ranges of `stream_ordering`, which an index has.
 
+mod answer;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use super::buckets::{Counts, End, KINDS, Origin};
+use self::answer::{optional, read_counts, read_estimate, read_header, read_piece, required};
+use super::counts::{Counts, End, KINDS, ORIGINS, Origin};
 use crate::query::message::{Cells, Message};
 use crate::query::{Cost, QueryError, Sql, Statement};
 
 /// What is read of Synapse's tables.
-pub const READS: [(&str, &[&str]); 2] = [
+pub const READS: [(&str, &[&str]); 4] = [
     (
         "events",
         &[
@@ -26,6 +29,8 @@ pub const READS: [(&str, &[&str]); 2] = [
         ],
     ),
     ("stream_positions", &["stream_name", "stream_id"]),
+    ("events_stream_seq", &["last_value"]),
+    ("events_backfill_stream_seq", &["last_value"]),
 ];
 
 /// The counts of some rows, in the order of [`KINDS`].
@@ -36,15 +41,31 @@ const COUNTS: &str = "count(*),
        count(*) FILTER (WHERE type = 'm.room.redaction'),
        count(*) FILTER (WHERE rejection_reason IS NOT NULL)";
 
-/// The counter of deletes is read before the rows that it is to tell about. A writer that was
-/// never heard of has no position. In recovery the timeline is that of the last restartpoint.
+/// The sessions of this database that are in a transaction, by the name of that transaction. Every
+/// role may read both views as far as this; an autovacuum worker is no user, and deletes nothing.
+const OPEN: &str = "
+SELECT l.virtualxid
+  FROM pg_catalog.pg_locks AS l
+  JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+ WHERE l.locktype = 'virtualxid' AND l.virtualxid = l.virtualtransaction
+   AND a.datname = pg_catalog.current_database() AND a.usesysid IS NOT NULL
+   AND a.pid <> pg_catalog.pg_backend_pid()";
+
+/// Where these are of no use.
+const NONE_ASKED: &str = "SELECT NULL WHERE false";
+
+/// The counters are read before the rows that they are to tell about, and begin anew after a crash
+/// as after a reset. A writer that was never heard of has no position. In recovery the timeline is
+/// that of the last restartpoint.
 static HEADER: LazyLock<Statement> = LazyLock::new(|| {
     Statement::parse(
         "
 SELECT d.oid,
        c.oid,
        pg_catalog.pg_stat_get_tuples_deleted(c.oid),
-       extract(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)),
+       pg_catalog.concat_ws(' ',
+           extract(epoch FROM pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)),
+           extract(epoch FROM pg_catalog.pg_stat_get_bgwriter_stat_reset_time())),
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN (SELECT k.timeline_id FROM pg_catalog.pg_control_checkpoint() AS k)
             ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))
@@ -59,7 +80,14 @@ SELECT d.oid,
        (SELECT max(stream_ordering) FROM {schema}.events),
        (SELECT min(stream_ordering) FROM {schema}.events),
        (SELECT received_ts FROM {schema}.events WHERE stream_ordering = {first}),
-       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = {second})
+       (SELECT received_ts FROM {schema}.events WHERE stream_ordering = {second}),
+       {given},
+       pg_catalog.pg_stat_get_tuples_inserted(c.oid),
+       c.relfilenode,
+       pg_catalog.current_setting('track_counts') = 'on'
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS r
+                            CROSS JOIN LATERAL unnest(r.setconfig) AS s (setting)
+                            WHERE s.setting LIKE 'track_counts=%')
   FROM pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_database AS d ON d.datname = current_database()
@@ -70,6 +98,14 @@ SELECT d.oid,
                     -min(stream_id) FILTER (WHERE stream_name = 'backfill') AS backfill_reached
                FROM {schema}.stream_positions) AS p
  WHERE n.nspname = {schema_name} AND c.relname = 'events'",
+    )
+});
+
+/// The ids that were given last.
+static GIVEN: LazyLock<Statement> = LazyLock::new(|| {
+    Statement::parse(
+        "(SELECT last_value FROM {schema}.events_stream_seq),
+       (SELECT last_value FROM {schema}.events_backfill_stream_seq)",
     )
 });
 
@@ -112,13 +148,17 @@ static COUNT: LazyLock<Statement> = LazyLock::new(|| {
 static TOTAL: LazyLock<Statement> =
     LazyLock::new(|| Statement::parse("SELECT count(*) FROM {schema}.events WHERE {range}"));
 
+/// The time, in the snapshot of the rows that follow it.
+const TIME: &str = "SELECT NULL::integer, 0,
+       (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint, 0, 0, 0, 0, 0, 0";
+
 /// The rows of a tail, in pieces that begin at some positions.
 static TAIL: LazyLock<Statement> = LazyLock::new(|| {
     Statement::parse(
-        "SELECT width_bucket({position}, '{{begins}}'::bigint[]), {newest}, {counts}
+        "SELECT {origin}, width_bucket({position}, '{{begins}}'::bigint[]), {newest}, {counts}
   FROM {schema}.events
  WHERE {range}
- GROUP BY 1",
+ GROUP BY 2",
     )
 });
 
@@ -131,6 +171,20 @@ pub struct Event {
     pub received: i64,
 }
 
+/// What the server counts of a table's changes, also of those by transactions that failed. Sessions
+/// report late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Rows inserted since the last reset.
+    pub inserted: u64,
+    /// Rows deleted since then.
+    pub deleted: u64,
+    /// When they were reset, as text.
+    pub reset: String,
+    /// Where the rows are stored: TRUNCATE counts none of those that it takes away.
+    pub filenode: u32,
+}
+
 /// What is true of the database before its rows are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
@@ -138,11 +192,10 @@ pub struct Header {
     pub database: u32,
     /// The table of events.
     pub relation: u32,
-    /// Rows deleted from it since the statistics were reset, also by transactions that failed. It
-    /// follows within seconds, and stands still in recovery.
-    pub deleted: u64,
-    /// When the statistics were reset.
-    pub stats_reset: Option<String>,
+    /// What the server has counted of its changes.
+    pub counters: Counters,
+    /// Whether every session is to report what it changes; none does in recovery.
+    pub reported: bool,
     /// The timeline.
     pub timeline: u32,
     /// How far the WAL is known to be safe, or is replayed.
@@ -168,8 +221,16 @@ pub struct Estimate {
     pub shares: [Option<f64>; KINDS.len()],
 }
 
-/// The rows of both tails: the number of the piece, what is in it, the newest position.
-pub type Tails = [Vec<(usize, Counts, u64)>; 2];
+/// The rows of both tails, as one snapshot shows them.
+#[derive(Clone, Debug, Default)]
+pub struct Tails {
+    /// Of each origin: the number of the piece, what is in it, the newest position.
+    pub pieces: [Vec<(usize, Counts, u64)>; 2],
+    /// When it was, by the server's clock, in microseconds since 1970.
+    pub at: u64,
+    /// The transactions that went on before, where these were asked for.
+    pub open: Vec<String>,
+}
 
 /// Sends statements to the database of one Synapse.
 pub struct Survey<'a> {
@@ -177,6 +238,8 @@ pub struct Survey<'a> {
     pub client: &'a Client,
     /// Where Synapse's tables are.
     pub schema: &'a str,
+    /// Whether the sequences that give the ids can be read.
+    pub sequences: bool,
     /// What a statement may take.
     pub timeout: Duration,
     /// What all of it has cost so far.
@@ -189,6 +252,7 @@ impl<'a> Survey<'a> {
         Self {
             client,
             schema: schema.unwrap_or("public"),
+            sequences: false,
             timeout,
             cost: Cost::default(),
         }
@@ -216,7 +280,8 @@ impl<'a> Survey<'a> {
         Ok(found)
     }
 
-    /// What is true now, and then the rows of the tails, in pieces that begin at these positions.
+    /// What is true now, and then the rows of the tails, in pieces that begin at these positions;
+    /// before all that the open transactions, if these are wanted.
     ///
     /// # Errors
     ///
@@ -225,19 +290,28 @@ impl<'a> Survey<'a> {
         &mut self,
         events: [Option<u64>; 2],
         pieces: &[Vec<u64>; 2],
+        open: bool,
     ) -> Result<(Header, Tails), QueryError> {
+        let [live, backfill] = ORIGINS;
+        // One statement, hence one snapshot.
+        let tails = [
+            Sql::from(TIME),
+            self.tail(live, &pieces[live as usize])?,
+            self.tail(backfill, &pieces[backfill as usize])?,
+        ];
         let statements = [
+            Sql::from(if open { OPEN } else { NONE_ASKED }),
             self.header(events)?,
-            self.tail(Origin::Live, &pieces[Origin::Live as usize])?,
-            self.tail(Origin::Backfill, &pieces[Origin::Backfill as usize])?,
+            Sql::join(tails, " UNION ALL "),
             Sql::from(XMAX),
         ];
         let sql = Sql::join(statements, "; ");
         let mut found = (Header::default(), Tails::default());
         self.send(&sql, 4, |select, cells| {
             match select {
-                0 => found.0 = read_header(cells, events)?,
-                1 | 2 => found.1[select - 1].push(read_piece(cells)?),
+                0 => found.1.open.push(required(cells, 0)?),
+                1 => found.0 = read_header(cells, events)?,
+                2 => read_piece(cells, &mut found.1)?,
                 _ => found.0.xmax = required(cells, 0)?,
             }
             Ok(())
@@ -292,7 +366,12 @@ impl<'a> Survey<'a> {
 
     fn header(&self, events: [Option<u64>; 2]) -> Result<Sql, QueryError> {
         let [first, second] = events.map(|position| position.map_or("NULL".into(), Sql::from));
-        self.fill(&HEADER, [("first", first), ("second", second)])
+        let given = match self.sequences {
+            true => self.fill(&GIVEN, [])?,
+            false => Sql::from("NULL, NULL"),
+        };
+        let values = [("first", first), ("second", second), ("given", given)];
+        self.fill(&HEADER, values)
     }
 
     fn tail(&self, origin: Origin, pieces: &[u64]) -> Result<Sql, QueryError> {
@@ -301,6 +380,7 @@ impl<'a> Survey<'a> {
             Origin::Backfill => ("-stream_ordering", "min(stream_ordering)"),
         };
         let values = [
+            ("origin", Sql::from(origin as u64)),
             ("position", position.into()),
             ("begins", Sql::join(pieces.iter().copied(), ",")),
             ("newest", newest.into()),
@@ -360,86 +440,6 @@ fn within(origin: Origin, from: u64, to: u64) -> Sql {
     Sql::from(lowest).with(from).with(below).with(to)
 }
 
-fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, QueryError> {
-    let newest: Option<i64> = optional(cells, 13)?;
-    let oldest: Option<i64> = optional(cells, 14)?;
-    let beyond = |position: Option<i64>| {
-        position
-            .and_then(|position| u64::try_from(position).ok())
-            .map(|position| position + 1)
-    };
-    let end = |finished, reached, last: Option<i64>, lowest: Origin| -> Result<End, QueryError> {
-        let reached = beyond(optional(cells, reached)?).max(beyond(last));
-        Ok(End {
-            finished: beyond(optional(cells, finished)?),
-            reached: reached.unwrap_or(0).max(lowest.lowest()),
-        })
-    };
-    let event = |column, asked: Option<u64>| -> Result<Option<Event>, QueryError> {
-        let received = optional(cells, column)?;
-        let event = asked.zip(received);
-        Ok(event.map(|(position, received)| Event { position, received }))
-    };
-    Ok(Header {
-        database: required(cells, 0)?,
-        relation: required(cells, 1)?,
-        deleted: required(cells, 2)?,
-        stats_reset: cells.raw(3)?.map(str::to_owned),
-        timeline: required(cells, 4)?,
-        lsn: required(cells, 5)?,
-        standby: cells.truth(6)?,
-        xmin: required(cells, 7)?,
-        xmax: required(cells, 8)?,
-        ends: [
-            end(9, 10, newest, Origin::Live)?,
-            end(11, 12, oldest.map(|oldest| -oldest), Origin::Backfill)?,
-        ],
-        events: [event(15, asked[0])?, event(16, asked[1])?],
-    })
-}
-
-fn read_estimate(cells: Cells<'_>) -> Result<Estimate, QueryError> {
-    let mut shares = [Some(1.0); KINDS.len()];
-    for (at, share) in shares.iter_mut().enumerate().skip(1) {
-        *share = cells.number(at, "share")?;
-    }
-    // A table that was never analyzed has no rows, as the planner says, or less than none.
-    let rows = cells.number(0, "reltuples")?.filter(|rows| *rows > 0.0);
-    Ok(Estimate { rows, shares })
-}
-
-fn read_piece(cells: Cells<'_>) -> Result<(usize, Counts, u64), QueryError> {
-    let number: usize = required(cells, 0)?;
-    let newest: i64 = required(cells, 1)?;
-    let counts = read_counts(cells, 2)?;
-    Ok((number.saturating_sub(1), counts, newest.unsigned_abs()))
-}
-
-fn read_counts(cells: Cells<'_>, first: usize) -> Result<Counts, QueryError> {
-    let mut counts = Counts::default();
-    for (at, count) in counts.0.iter_mut().enumerate() {
-        *count = required(cells, first + at)?;
-    }
-    Ok(counts)
-}
-
-fn optional<T: std::str::FromStr>(
-    cells: Cells<'_>,
-    position: usize,
-) -> Result<Option<T>, QueryError> {
-    let parse = |text: &str| {
-        text.parse().map_err(|_| QueryError::NotANumber {
-            column: "of a count",
-            text: text.to_owned(),
-        })
-    };
-    cells.raw(position)?.map(parse).transpose()
-}
-
-fn required<T: std::str::FromStr>(cells: Cells<'_>, position: usize) -> Result<T, QueryError> {
-    optional(cells, position)?.ok_or(QueryError::MissingColumn("of a count"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_is_read_is_declared_and_no_more() {
-        let statements = [&HEADER, &ESTIMATE, &COUNT, &TOTAL, &TAIL];
+        let statements = [&HEADER, &GIVEN, &ESTIMATE, &COUNT, &TOTAL, &TAIL];
         let read: BTreeSet<_> = statements.iter().flat_map(|one| one.tables()).collect();
         assert_eq!(read, READS.into_iter().map(|(table, _)| table).collect());
         let sql = statements.map(|statement| statement.text()).concat() + COUNTS;

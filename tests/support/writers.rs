@@ -113,18 +113,12 @@ async fn write(client: &Client, writer: u64, round: u64) -> u64 {
     rows(client, if commits { "COMMIT" } else { "ROLLBACK" }).await;
 
     let last = ids.last().unwrap();
-    let position = format!(
-        "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
-         VALUES ('{stream}', 'writer{writer}', {last})
-         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id
-          WHERE stream_positions.stream_id {further} EXCLUDED.stream_id"
-    );
-    rows(client, &position).await;
+    advance(client, stream, &format!("writer{writer}"), last, further).await;
     if commits { number } else { 0 }
 }
 
 /// Inserts events: rows of stream ordering, type, room, state key and reason for a rejection.
-async fn insert(client: &Client, events: &str) {
+pub async fn insert(client: &Client, events: &str) {
     let insert = format!(
         "INSERT INTO events (stream_ordering, type, room_id, state_key, rejection_reason, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
@@ -133,6 +127,44 @@ async fn insert(client: &Client, events: &str) {
            FROM (VALUES {events}) AS e (id, type, room, state, rejection)"
     );
     rows(client, &insert).await;
+}
+
+/// A writer that takes ids long before it writes its events, and says how far it is after that.
+pub struct LateWriter {
+    client: Client,
+    name: &'static str,
+    ids: Vec<String>,
+}
+
+impl LateWriter {
+    /// Takes so many ids for live events.
+    pub async fn start(server: &Postgres, name: &'static str, number: u64) -> Self {
+        let client = server.client("synapse", "postgres").await;
+        let ids = format!("SELECT nextval('events_stream_seq') FROM generate_series(1, {number})");
+        let ids = rows(&client, &ids).await.into_iter().flatten().flatten();
+        let ids = ids.collect();
+        Self { client, name, ids }
+    }
+
+    /// Writes its events.
+    pub async fn write(self) {
+        let event = |id| format!("({id}, 'm.room.message', '!98:made', NULL, NULL)");
+        let events: Vec<_> = self.ids.iter().map(event).collect();
+        insert(&self.client, &events.join(", ")).await;
+        let last = self.ids.last().unwrap();
+        advance(&self.client, "events", self.name, last, "<").await;
+    }
+}
+
+/// A writer says how far it has come.
+async fn advance(client: &Client, stream: &str, writer: &str, position: &str, further: &str) {
+    let advance = format!(
+        "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
+         VALUES ('{stream}', '{writer}', {position})
+         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id
+          WHERE stream_positions.stream_id {further} EXCLUDED.stream_id"
+    );
+    rows(client, &advance).await;
 }
 
 /// Inserts ten messages.
@@ -144,8 +176,24 @@ pub async fn insert_ten(server: &Postgres) {
 
 /// Makes so many live events, in one statement; they are what a server with a history has.
 pub async fn make_history(server: &Postgres, events: u64) {
-    let client = server.client("synapse", "postgres").await;
-    let make = format!(
+    let new =
+        format!("SELECT nextval('events_stream_seq') AS id FROM generate_series(1, {events})");
+    let make = history(&new)
+        + "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
+           SELECT 'events', 'master', max(stream_ordering) FROM events
+           ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;
+           ANALYZE events";
+    server.sql("synapse", &make).await;
+}
+
+/// Makes so many live events whose ids were given before, as a copy of another database does.
+pub async fn copy_history(server: &Postgres, events: u64) {
+    let given = format!("SELECT generate_series(1, {events}) AS id");
+    server.sql("synapse", &history(&given)).await;
+}
+
+fn history(ids: &str) -> String {
+    format!(
         "SET session_replication_role = replica;
          INSERT INTO events (stream_ordering, type, room_id, state_key, event_id,
                              topological_ordering, depth, processed, outlier, received_ts)
@@ -155,12 +203,6 @@ pub async fn make_history(server: &Postgres, events: u64) {
                 '!' || id % {ROOMS} || ':made', CASE id % 10 WHEN 0 THEN '@a:b' END,
                 'made' || id, id, id, true, false,
                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-           FROM (SELECT nextval('events_stream_seq') AS id
-                   FROM generate_series(1, {events})) AS ids;
-         INSERT INTO stream_positions (stream_name, instance_name, stream_id)
-         SELECT 'events', 'master', max(stream_ordering) FROM events
-         ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;
-         ANALYZE events"
-    );
-    rows(&client, &make).await;
+           FROM ({ids}) AS ids;"
+    )
 }

@@ -25,8 +25,9 @@ fn kept() -> Query {
         .label("origin")
         .gauge(
             "events",
-            "Events of every kind, live ones and those fetched from other servers by backfill; \
-             an estimate while synapse_db_events_exact is 0. Purges delete events, so it may fall",
+            "Events of every kind, live ones and those fetched from other servers by backfill, as \
+             of synapse_db_events_as_of_timestamp_seconds; where that is missing, an estimate, or \
+             off by what was deleted lately. Purges delete events, so it may fall",
         )
         .gauge(
             "events_messages",
@@ -41,8 +42,8 @@ fn kept() -> Query {
         .gauge("events_redactions", "Events of the type m.room.redaction")
         .gauge(
             "events_rejected",
-            "Events that Synapse has rejected; changes to old events show once their turn to be \
-             counted anew has come",
+            "Events that Synapse has rejected. Events that become so later show when they are \
+             counted again, within a day unless events.recount says otherwise",
         )
 }
 
@@ -55,9 +56,9 @@ fn arrived() -> Query {
         .label("kind")
         .counter(
             "events_added_total",
-            "Events that were seen arriving since the count began, by kind: event is every one, \
-             and others overlap. Purges do not lower it; what comes and goes between two scrapes \
-             is not seen",
+            "Events that have arrived since the count began, by kind: event is every one, and \
+             others overlap. Late and copied ones count once they are found. Purges do not lower \
+             it; an event that comes and goes between two scrapes is not seen",
         )
 }
 
@@ -65,11 +66,22 @@ fn arrived() -> Query {
 fn progress() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
+        .reads(READS[2].0, READS[2].1)
+        .reads(READS[3].0, READS[3].1)
         .label("datname")
         .gauge(
             "events_exact",
-            "Whether the numbers of events are exact (1), or estimates, or deletes were seen that \
-             are not yet taken in (0)",
+            "Whether the numbers of events are exact (1): each is that of a full count as of \
+             synapse_db_events_as_of_timestamp_seconds. If not (0), they are not counted yet, or \
+             no such moment is known within events.max_age",
+        )
+        .gauge(
+            "events_as_of_timestamp_seconds",
+            "The moment as of which the numbers of events are those of a full count, in seconds \
+             since 1970 by the server's clock. A session reports its deletes only after its \
+             transaction, so on 15 and newer the moment lies 12 seconds or a scrape back, or before \
+             the oldest open transaction of the database. On 13, 14, standbys, and where a \
+             transaction goes on for long, it is when all ranges were last found unchanged",
         )
         .gauge(
             "events_counted_ratio",
@@ -82,11 +94,13 @@ fn progress() -> Query {
         .gauge("events_buckets", "Ranges of events whose count is remembered")
         .gauge(
             "events_dirty_buckets",
-            "Ranges of events whose count has to be verified, since events were deleted somewhere",
+            "Ranges of events whose count has to be verified, since events were deleted, or have \
+             come below the newest ones",
         )
         .gauge(
             "events_verified_timestamp_seconds",
-            "When the range was verified that has waited longest, in seconds since 1970",
+            "When the range of events was last verified that has waited longest, in seconds since \
+             1970",
         )
         .counter(
             "events_rows_counted_total",
