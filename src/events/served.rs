@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use super::Count;
 use super::buckets::{Counts, KINDS, ORIGINS};
 use super::survey::Survey;
-use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope};
+use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope, Version};
 use crate::snapshot::Snapshot;
 
 /// What is served.
@@ -59,7 +59,8 @@ impl Count {
             harvest.skipped.push(holds.skip(0, &refused));
             return harvest;
         }
-        let mut survey = Survey::new(client, context.schema(), context.timeout(Scope::Synapse));
+        let timeout = context.timeout(Scope::Synapse);
+        let mut survey = Survey::new(client, context.version, context.schema(), timeout);
         match self.scrape(&mut survey, system).await {
             Ok(served) => served.write(plan, &self.database, &mut harvest.snapshot),
             Err(error) => harvest.skipped.push(holds.skip(0, &error)),
@@ -72,11 +73,12 @@ impl Count {
     pub async fn work_on(
         &self,
         client: &Client,
+        version: Version,
         schema: Option<&str>,
         statement_cap: Duration,
         others_wait: impl Fn() -> bool,
     ) -> (Cost, Result<(), QueryError>) {
-        let mut survey = Survey::new(client, schema, statement_cap);
+        let mut survey = Survey::new(client, version, schema, statement_cap);
         let worked = self.work(&mut survey, others_wait).await;
         (survey.cost, worked)
     }

@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::buckets::{Counts, End, KINDS, ORIGINS, Origin};
 use crate::query::message::{Cells, Message};
-use crate::query::{Cost, QueryError, quoted};
+use crate::query::{Cost, QueryError, Scope, Version, quoted};
 
 /// What is read of Synapse's tables.
 pub const READS: [(&str, &[&str]); 2] = [
@@ -149,6 +149,8 @@ pub type Tails = [Vec<(usize, Counts, u64)>; 2];
 pub struct Survey<'a> {
     /// The connection.
     pub client: &'a Client,
+    /// The server's version.
+    pub version: Version,
     /// Where Synapse's tables are.
     pub schema: &'a str,
     /// What a statement may take.
@@ -159,9 +161,15 @@ pub struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     /// Has cost nothing yet.
-    pub fn new(client: &'a Client, schema: Option<&'a str>, timeout: Duration) -> Self {
+    pub fn new(
+        client: &'a Client,
+        version: Version,
+        schema: Option<&'a str>,
+        timeout: Duration,
+    ) -> Self {
         Self {
             client,
+            version,
             schema: schema.unwrap_or("public"),
             timeout,
             cost: Cost::default(),
@@ -276,6 +284,8 @@ impl<'a> Survey<'a> {
         let message = Message {
             sql: &sql,
             timeout: self.timeout,
+            version: self.version,
+            scope: Scope::Synapse,
         };
         let started = std::time::Instant::now();
         let mut rows = 0;

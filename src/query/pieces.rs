@@ -197,6 +197,8 @@ async fn search_end(
     let message = Message {
         sql: &context.fill(search)?,
         timeout: context.timeout(reader.query.scope),
+        version: context.version,
+        scope: reader.query.scope,
     };
     message
         .send(client, |_, cells| {

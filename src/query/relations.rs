@@ -141,6 +141,8 @@ impl Tables {
         let message = Message {
             sql: TABLES,
             timeout: reader.context.timeout(Scope::Database),
+            version: reader.context.version,
+            scope: Scope::Database,
         };
         message
             .send(client, |_, cells| {

@@ -79,6 +79,8 @@ impl Reader<'_> {
         let message = Message {
             sql,
             timeout: self.context.timeout(self.query.scope),
+            version: self.context.version,
+            scope: self.query.scope,
         };
         let text_columns: Vec<_> = self
             .columns_now()

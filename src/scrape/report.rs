@@ -106,6 +106,8 @@ impl Memory {
                 own::GRANTS_MISSING.push(page, [name], columns as f64);
             }
             own::DATABASES.push(page, [], self.databases.len() as f64);
+            let beyond = self.without_connection.len();
+            own::WITHOUT_CONNECTION.push(page, [], beyond as f64);
         }
         own::SCRAPES.push(page, [], self.scrapes as f64);
         own::CONNECTIONS.push(page, [], connections.open() as f64);

@@ -83,6 +83,7 @@ impl Target {
                 down: None,
                 probed: None,
                 databases: BTreeMap::new(),
+                without_connection: Vec::new(),
                 enabled: BTreeSet::new(),
                 totals: BTreeMap::new(),
                 duplicates: BTreeMap::new(),

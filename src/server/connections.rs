@@ -4,11 +4,15 @@
 //! stay within one budget: each connection holds a permit until its backend is gone. Together
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
+//!
+//! - `identity`: which server it is
+//! - `refusals`: what becomes of a login that the server refuses
+//! - `renewal`: one connection a minute is made anew
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,11 +28,14 @@ use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
 use super::facts::Facts;
 use super::lease::Lease;
-use crate::query::QueryError;
-use crate::query::message::Message;
+use crate::query::Version;
 
-/// How long the question for a new connection's identity may take.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+mod identity;
+mod refusals;
+mod renewal;
+
+use identity::Identity;
+use refusals::Refusals;
 
 /// How long a shutdown waits for the server to close its ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -59,6 +66,11 @@ struct Inner {
     /// come back are closed instead.
     unserved: AtomicUsize,
     opened: AtomicU64,
+    refusals: Mutex<Refusals>,
+    /// When the server was last asked for a connection.
+    dialled: Mutex<Instant>,
+    /// Whether somebody sees to it that connections are renewed.
+    renewing: AtomicBool,
 }
 
 /// A database that is kept warm.
@@ -67,16 +79,6 @@ struct Warm {
     /// How many connections scrapes may use here at once.
     slots: Arc<Semaphore>,
     used: Instant,
-}
-
-/// Which server it is.
-#[derive(Default)]
-struct Identity {
-    /// System identifier and start time, once known. Every connection leads to that server; while
-    /// one is open, this stays.
-    known: Option<(String, f64)>,
-    /// Rises whenever connections to another server are to be forgotten.
-    generation: u64,
 }
 
 /// What a connection is wanted for.
@@ -152,6 +154,9 @@ impl Connections {
             logins: Arc::default(),
             unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            dialled: Mutex::new(Instant::now()),
+            renewing: AtomicBool::new(false),
         }))
     }
 
@@ -168,6 +173,11 @@ impl Connections {
     /// How many there may be.
     pub fn budget(&self) -> usize {
         self.0.budget
+    }
+
+    /// The server's version, or zero before the first connection.
+    pub fn version(&self) -> Version {
+        self.0.identity().version
     }
 
     /// How many were ever opened.
@@ -278,10 +288,7 @@ impl Connections {
 
     /// Takes a connection back that is fit for use.
     pub(super) fn give_back(&self, object: Object, generation: u64) {
-        let unwanted = generation != self.0.identity().generation || take_one(&self.0.unserved);
-        if unwanted {
-            drop(Object::take(object));
-        }
+        self.0.give_back(object, generation);
     }
 
     /// Counts a connection as used.
@@ -337,11 +344,11 @@ impl std::fmt::Debug for Connections {
 
 impl Inner {
     fn warm(&self) -> MutexGuard<'_, BTreeMap<String, Warm>> {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.warm)
     }
 
     fn identity(&self) -> MutexGuard<'_, Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.identity)
     }
 
     /// A new connection within the budget, to the server that the others have reached. `place`
@@ -351,19 +358,37 @@ impl Inner {
         database: &str,
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(Client, u64), LeaseError> {
+        self.not_refused(database)?;
         let permit = self.permit().await?;
         let _held = Counted::new(&self.held);
         let login = Arc::new(Mutex::new(Some(Counted::new(&self.logins))));
+        *lock(&self.dialled) = Instant::now();
         let (client, driver) = self
             .dialer
             .connect(Some(database), (permit, place, login.clone()))
             .await
-            .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
-        drop(login.lock().unwrap_or_else(PoisonError::into_inner).take());
+            .map_err(|error| self.refused(database, error))?;
+        drop(lock(&login).take());
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
+        self.keep_renewing();
         let generation = self.identify(&client).await?;
         Ok((client, generation))
+    }
+
+    fn give_back(&self, object: Object, generation: u64) {
+        let unwanted = generation != self.identity().generation || take_one(&self.unserved);
+        if unwanted {
+            drop(Object::take(object));
+        }
+    }
+
+    /// Closes every connection that waits for its next use, and those in use when they come back.
+    fn close_all(&self) {
+        self.identity().generation += 1;
+        for entry in self.warm().values() {
+            entry.pool.retain(|_, _| false);
+        }
     }
 
     /// A place in the budget; an idle connection makes room. While a login hangs none does: one
@@ -430,47 +455,6 @@ impl Inner {
                 .retain(|_, _| std::mem::replace(&mut closed, true));
         }
         closed
-    }
-
-    async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
-        let mut found = (String::new(), 0.0);
-        let identity = Message {
-            sql: "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                  extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
-            timeout: IDENTITY_TIMEOUT,
-        };
-        identity
-            .send(client, |_, cells| {
-                found = (
-                    cells.raw(0)?.unwrap_or_default().to_owned(),
-                    cells.number(1, "start_time")?.unwrap_or_default(),
-                );
-                Ok(())
-            })
-            .await
-            .map_err(|error: QueryError| LeaseError::Broken {
-                address: self.dialer.address(),
-                reason: error.to_string(),
-            })?;
-        let mut identity = self.identity();
-        let alone = self.budget - self.permits.available_permits() <= 1;
-        match &identity.known {
-            Some(known) if *known == found => {}
-            // After a restart nothing of the old server is left; whom we reach now is the server.
-            None | Some(_) if alone || identity.known.is_none() => identity.known = Some(found),
-            _ => {
-                identity.generation += 1;
-                drop(identity);
-                for entry in self.warm().values() {
-                    entry.pool.retain(|_, _| false);
-                }
-                return Err(LeaseError::OtherServer {
-                    address: self.dialer.address(),
-                    found: found.0,
-                });
-            }
-        }
-        Ok(identity.generation)
     }
 }
 
@@ -566,4 +550,8 @@ fn take_one(counter: &AtomicUsize) -> bool {
             count.checked_sub(1)
         })
         .is_ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

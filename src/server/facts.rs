@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::query::message::{Message, timeout_step};
 use crate::query::view::{SCHEMA, VIEWS};
-use crate::query::{QueryError, Version, Views};
+use crate::query::{QueryError, Scope, Version, Views};
 
 /// What is true of a server at the time of a scrape.
 #[derive(Clone, Debug)]
@@ -73,7 +73,10 @@ const FUNCTIONS: &str = "
      WHERE n.nspname = 'matrix_postgres_exporter'";
 
 const DATABASES: &str = "
-    SELECT d.datname, d.oid, d.datallowconn,
+    SELECT d.datname, d.oid, d.datallowconn, d.datconnlimit = -2 AS invalid,
+           d.datconnlimit = 0
+           AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+               AS limited,
            pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect
       FROM pg_catalog.pg_database d
      WHERE NOT d.datistemplate
@@ -85,7 +88,11 @@ impl Facts {
     /// # Errors
     ///
     /// Fails as the server does.
-    pub async fn read(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
+    pub async fn read(
+        client: &Client,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Self, QueryError> {
         debug_assert!(FUNCTIONS.contains(SCHEMA));
         let timeout = timeout_step(timeout);
         let mut facts = Self {
@@ -104,6 +111,8 @@ impl Facts {
         let server = Message {
             sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
             timeout,
+            version,
+            scope: Scope::Server,
         };
         server
             .send(client, |select, cells| {
@@ -139,6 +148,8 @@ impl Facts {
         let databases = Message {
             sql: DATABASES,
             timeout,
+            version,
+            scope: Scope::Server,
         };
         databases
             .send_any_text(
@@ -156,6 +167,10 @@ impl Facts {
                     let name = cells.text(datname)?.unwrap_or_default();
                     let closed = if !cells.truth(position("datallowconn")?)? {
                         Some("it allows no connections")
+                    } else if cells.truth(position("invalid")?)? {
+                        Some("an interrupted DROP DATABASE has left it unusable; drop it again")
+                    } else if cells.truth(position("limited")?)? {
+                        Some("its connection limit is 0")
                     } else if !cells.truth(position("may_connect")?)? {
                         Some("the role has no CONNECT privilege")
                     } else if !cells.is_utf8(datname)? {
