@@ -183,6 +183,7 @@ fn values(page: &Page) -> BTreeMap<(String, Vec<(String, String)>), f64> {
             "pg_exporter_collector_rows", "pg_exporter_collector_query", "pg_exporter_collector_statements",
             "pg_exporter_collector_age", "pg_scrape_collector_duration", "process_", "pg_settings_",
             "pg_stat_activity_", "pg_activity_", "pg_locks_", "pg_exporter_role_warning",
+            "pg_stat_database_numbackends", "synapse_db_events_verified_timestamp_seconds",
         ];
         !apart.iter().any(|prefix| sample.name.starts_with(prefix))
     });

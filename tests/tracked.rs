@@ -52,7 +52,7 @@ async fn a_session_that_is_not_tracked() {
                 assert_eq!(page.value(name, &labels), Some(1.0), "{major} {name}");
             }
             assert_eq!(count(&page, "pg_stat_activity_max_tx_duration", "matrix"), 0);
-            not_tracked(&page, &["activity", "stat_activity", "stat_progress_vacuum"]);
+            not_kept(&page, &["activity", "stat_activity", "stat_progress_vacuum"]);
         }
         // As soon as it is tracked, everything is known again.
         rows(&hidden, "SET track_activities = on; SELECT 1").await;
@@ -79,8 +79,8 @@ async fn a_server_that_tracks_nothing() {
         primary.sql("postgres", "CREATE TABLE t ()").await;
         create_roles(&primary, &["postgres"]).await;
         let standby = primary.standby().start().await;
-        let _open = primary.client("postgres", "postgres").await;
         for server in [&primary, &standby] {
+            let _open = server.client("postgres", "postgres").await;
             for exporter in watch(server, "postgres").await {
                 let page = exporter.complete().await;
                 page.assert_whole();
@@ -91,7 +91,7 @@ async fn a_server_that_tracks_nothing() {
                     let kept = kept.iter().any(|kept| name.ends_with(kept));
                     assert!(!counted || kept, "{major}: {name} is not counted");
                 }
-                not_tracked(
+                not_kept(
                     &page,
                     &[
                         "activity",
@@ -120,7 +120,7 @@ async fn times_that_are_tracked_or_not() {
     for name in names {
         assert_eq!(page.samples(name).count(), 0, "{name}");
     }
-    not_tracked(&page, &["stat_database"]);
+    not_kept(&page, &["stat_database"]);
     server
         .sql("postgres", "ALTER SYSTEM SET track_io_timing = on")
         .await;
@@ -141,7 +141,7 @@ async fn times_that_are_tracked_or_not() {
     assert_eq!(skips(&page), Vec::<&str>::new());
 }
 
-fn not_tracked(page: &Page, collectors: &[&str]) {
+fn not_kept(page: &Page, collectors: &[&str]) {
     let skips = skips(page);
     for collector in collectors {
         assert!(skips.contains(collector), "{collector}: {:?}", page.skipped());
@@ -153,7 +153,7 @@ fn not_tracked(page: &Page, collectors: &[&str]) {
 fn skips(page: &Page) -> Vec<&str> {
     let skipped = page.skipped().into_iter();
     skipped
-        .filter(|(_, reason, _)| *reason == "not_tracked")
+        .filter(|(_, reason, _)| *reason == "setting_off")
         .map(|(collector, ..)| collector)
         .collect()
 }

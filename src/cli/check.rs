@@ -123,6 +123,11 @@ fn explain(reason: &str) -> (bool, &'static str) {
             false,
             "it is a matter of the other role, primary or standby",
         ),
+        "setting_off" => (
+            false,
+            "the server does not keep it, since one of its settings is off: track_activities, \
+             track_counts, track_io_timing or archive_mode",
+        ),
         "database_skipped" => (false, "the database is not visited"),
         "no_privilege" => (
             true,

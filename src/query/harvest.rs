@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::message::timeout_step;
 use super::placeholder::Views;
-use super::{QueryError, Reason, Scope, Tables, Version};
+use super::{QueryError, Reason, Role, Scope, Tables, Version};
 use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// What a run knows of the server and the database.
@@ -17,6 +17,10 @@ pub struct Context<'a> {
     pub version: Version,
     /// Whether it is in recovery.
     pub standby: bool,
+    /// Whether it archives WAL.
+    pub archiver: bool,
+    /// Which of [`super::definition::SETTINGS`] are off.
+    pub settings_off: &'a BTreeSet<&'static str>,
     /// The application's tables, if one lives in this database.
     pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
@@ -37,6 +41,22 @@ impl Context<'_> {
     /// The statement with its placeholders filled.
     pub(super) fn fill<'s>(&self, statement: &'s str) -> Result<Cow<'s, str>, QueryError> {
         self.views.fill(statement, self.schema())
+    }
+
+    /// Why this server has nothing to tell of what belongs to a role, or needs a setting.
+    pub(super) fn lacks(&self, role: Role, setting: Option<&'static str>) -> Option<Reason> {
+        let is_off = |setting| self.settings_off.contains(setting);
+        let has_role = match role {
+            Role::Any => true,
+            Role::Primary => !self.standby,
+            Role::Standby => self.standby,
+            Role::Archiver => self.archiver,
+        };
+        match setting {
+            Some(setting) if is_off(setting) => Some(Reason::SettingOff),
+            _ if has_role => None,
+            _ => Some(Reason::WrongRole),
+        }
     }
 
     /// The application's schema, if one lives in this database.

@@ -29,6 +29,8 @@ pub enum Reason {
     SeriesLimit,
     /// The functions of the strict set-up are older than this program.
     GrantsOutdated,
+    /// A setting of the server is off, without which it does not keep this.
+    SettingOff,
     /// Switched off.
     Disabled,
     /// The connection broke, or there was none to be had.
@@ -54,11 +56,18 @@ impl Reason {
             Self::RecoveryConflict => "recovery_conflict",
             Self::SeriesLimit => "series_limit",
             Self::GrantsOutdated => "grants_outdated",
+            Self::SettingOff => "setting_off",
             Self::Disabled => "disabled",
             Self::Connection => "connection",
             Self::OtherServer => "other_server",
             Self::Error => "error",
         }
+    }
+
+    /// The reason that a statement itself gives for values that are not known.
+    pub fn of_row(text: &str) -> Option<Self> {
+        let known = [Self::WrongRole, Self::SettingOff];
+        known.into_iter().find(|reason| reason.as_str() == text)
     }
 
     /// Whether asking again soon would only fill the server's log: such a query rests for a while.

@@ -273,6 +273,8 @@ impl Target {
         let context = Context {
             version: facts.version,
             standby: facts.standby,
+            archiver: facts.archiver,
+            settings_off: &facts.settings_off,
             tables: application.map(|found| &found.tables),
             views: &facts.views,
             deadline: until.deadline,

@@ -1,9 +1,11 @@
 //! What every scrape asks first.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use crate::query::definition::SETTINGS;
 use crate::query::message::{Message, timeout_step};
 use crate::query::view::{SCHEMA, VIEWS};
 use crate::query::{QueryError, Scope, Version, Views};
@@ -17,6 +19,10 @@ pub struct Facts {
     pub version_text: String,
     /// Whether it is in recovery.
     pub standby: bool,
+    /// Whether it archives WAL.
+    pub archiver: bool,
+    /// Which of [`SETTINGS`] are off. What the role has set for itself says nothing of others.
+    pub settings_off: BTreeSet<&'static str>,
     /// When it started, in seconds since the epoch.
     pub start_time: f64,
     /// The system identifier, the same on a primary and its standbys.
@@ -55,7 +61,22 @@ const SERVER: &str = "
            pg_catalog.current_setting('cluster_name'),
            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c),
            current_user,
-           (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)";
+           (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+           CASE pg_catalog.current_setting('archive_mode')
+                WHEN 'always' THEN true
+                WHEN 'on' THEN NOT pg_catalog.pg_is_in_recovery()
+                ELSE false END";
+
+/// Which of these settings are off, unless it is the role that has set them so.
+const OFF: &str = "
+    SELECT s.name
+      FROM pg_catalog.unnest($1::text[]) AS s (name)
+     WHERE pg_catalog.current_setting(s.name) = 'off'
+       AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_db_role_setting r
+             JOIN pg_catalog.pg_roles o ON o.oid = r.setrole AND o.rolname = current_user
+            CROSS JOIN LATERAL unnest(r.setconfig) AS c (text)
+            WHERE pg_catalog.starts_with(c.text, s.name || '='))";
 
 const PRIVILEGES: &str = "
     SELECT r.rolname
@@ -99,6 +120,8 @@ impl Facts {
             version: Version(0),
             version_text: String::new(),
             standby: false,
+            archiver: false,
+            settings_off: BTreeSet::new(),
             start_time: 0.0,
             system_identifier: String::new(),
             cluster_name: String::new(),
@@ -108,8 +131,9 @@ impl Facts {
             views: Views::default(),
             databases: Vec::new(),
         };
+        let off = OFF.replace("$1", &format!("'{{{}}}'", SETTINGS.join(",")));
         let server = Message {
-            sql: &format!("{SERVER}; {PRIVILEGES}; {FUNCTIONS}"),
+            sql: &format!("{SERVER}; {PRIVILEGES}; {off}; {FUNCTIONS}"),
             timeout,
             version,
             scope: Scope::Server,
@@ -131,8 +155,14 @@ impl Facts {
                         facts.timeline = cells.number(6, "timeline_id")?.unwrap_or_default();
                         facts.role = text(7)?;
                         facts.superuser = cells.truth(8)?;
+                        facts.archiver = cells.truth(9)?;
                     }
                     1 => drop(facts.views.privileges.insert(text(0)?)),
+                    2 => {
+                        let name = text(0)?;
+                        let known = SETTINGS.into_iter().find(|known| *known == name);
+                        facts.settings_off.extend(known);
+                    }
                     _ => {
                         facts.views.strict = true;
                         let (name, result) = (text(0)?, text(1)?);
