@@ -26,7 +26,10 @@ pub fn collector() -> Collector {
                    FROM (
                  SELECT d.datname, s.state, a.usename, a.application_name, a.backend_type,
                         a.wait_event_type, a.wait_event, a.sessions, a.duration,
-                        bool_or(a.state = 'disabled') OVER (PARTITION BY d.datname) AS disabled
+                        bool_or(a.state = 'disabled' AND NOT (
+                            a.usename = current_user AND a.application_name
+                            = current_setting('application_name')))
+                            OVER (PARTITION BY d.datname) AS disabled
                    FROM pg_catalog.pg_database AS d
                   CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
                                      ('idle in transaction (aborted)'),

@@ -31,7 +31,10 @@ pub fn collector() -> Collector {
                         CASE WHEN s.bytes THEN v.dead_used END AS dead_tuple_bytes,
                         CASE WHEN h.hidden THEN 'setting_off' END AS reason
                    FROM (SELECT EXISTS (SELECT FROM {pg_stat_activity} AS a
-                                         WHERE a.state = 'disabled') AS hidden) AS h
+                                         WHERE a.state = 'disabled' AND NOT (
+                                               a.usename = current_user AND a.application_name
+                                               = current_setting('application_name')))
+                            AS hidden) AS h
                    LEFT JOIN {pg_stat_progress_vacuum} AS v ON true
                    LEFT JOIN pg_catalog.pg_database AS d ON d.oid = v.datid
                    LEFT JOIN (SELECT c.oid,
