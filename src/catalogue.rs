@@ -263,10 +263,9 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
                 ColumnKind::Counter => kind(Kind::Counter),
                 ColumnKind::Gauge => kind(Kind::Gauge),
                 ColumnKind::Untyped => kind(Kind::Untyped),
-                ColumnKind::Label
-                | ColumnKind::Name
-                | ColumnKind::Help
-                | ColumnKind::Reason => continue,
+                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason => {
+                    continue;
+                }
             };
             let entry = MetricEntry {
                 name: match per_row {

@@ -97,7 +97,11 @@ async fn what_refuses_no_more_is_seen() {
     let exporter = Exporter::configured(&dsn, EACH_SECOND).await;
     let skip = ("stat_user_tables", "no_privilege", "barred");
     wait_for("what refuses is told", async || {
-        exporter.scrape_within(TIMEOUT).await.skipped().contains(&skip)
+        exporter
+            .scrape_within(TIMEOUT)
+            .await
+            .skipped()
+            .contains(&skip)
     })
     .await;
     let hba = server.data_dir().join("pg_hba.conf");

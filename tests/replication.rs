@@ -281,10 +281,16 @@ async fn a_standby_that_restarts_while_nothing_is_written_is_not_behind() {
         let mut standby = primary.standby().start().await;
         let below = standby.standby().start().await;
         standby
-            .sql("postgres", "SELECT pg_create_physical_replication_slot('kept', true)")
+            .sql(
+                "postgres",
+                "SELECT pg_create_physical_replication_slot('kept', true)",
+            )
             .await;
         primary
-            .sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 1000); CHECKPOINT")
+            .sql(
+                "postgres",
+                "CREATE TABLE t AS SELECT generate_series(1, 1000); CHECKPOINT",
+            )
             .await;
         // It would write what transactions there are, some time after anything was written.
         let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
@@ -334,7 +340,8 @@ async fn a_standby_that_restarts_while_nothing_is_written_is_not_behind() {
         replayed(&primary, &standby).await;
         wait_for("nothing is behind", || async {
             let page = exporters[1].scrape().await;
-            page.value(LAG, &[]) == Some(0.0) && page.value(POSITION, &slot) > before.value(POSITION, &slot)
+            page.value(LAG, &[]) == Some(0.0)
+                && page.value(POSITION, &slot) > before.value(POSITION, &slot)
         })
         .await;
     }

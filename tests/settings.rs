@@ -16,15 +16,33 @@ use super::support::synapse::{NEW, OLD, Synapse};
 const LEFT: &[(&str, &str)] = &[
     ("client_min_messages", "says more, and changes nothing"),
     ("debug_", "for developers of PostgreSQL; fills the log"),
-    ("jit_", "for developers of PostgreSQL, or of no matter without jit"),
+    (
+        "jit_",
+        "for developers of PostgreSQL, or of no matter without jit",
+    ),
     ("log_", "fills the log, and changes nothing"),
-    ("post_auth_delay", "a login that takes as long as it may is tests/frozen.rs"),
+    (
+        "post_auth_delay",
+        "a login that takes as long as it may is tests/frozen.rs",
+    ),
     ("trace_", "for developers of PostgreSQL; fills the log"),
-    ("track_", "what is not tracked is not there: tests/tracked.rs"),
-    ("transaction_", "of the transaction that goes on, and no default"),
+    (
+        "track_",
+        "what is not tracked is not there: tests/tracked.rs",
+    ),
+    (
+        "transaction_",
+        "of the transaction that goes on, and no default",
+    ),
     ("wal_consistency_checking", "for developers of PostgreSQL"),
-    ("exit_on_error", "an error costs its connection, and its collector the same"),
-    ("max_stack_depth", "less than the least that any statement needs is no use to anybody"),
+    (
+        "exit_on_error",
+        "an error costs its connection, and its collector the same",
+    ),
+    (
+        "max_stack_depth",
+        "less than the least that any statement needs is no use to anybody",
+    ),
 ];
 
 /// Values that are worse than the least and the greatest, and settings that are words.
@@ -124,7 +142,10 @@ async fn defaults_change_nothing(major: u32, version: &str) {
         }
         caught_up(&primary, &standby).await;
         for server in [&primary, &standby] {
-            let what = format!("{major}, {by:?}, least {least}, standby {}", server.port() == standby.port());
+            let what = format!(
+                "{major}, {by:?}, least {least}, standby {}",
+                server.port() == standby.port()
+            );
             same(server, &what).await;
         }
         let reset = match by {
@@ -160,13 +181,16 @@ async fn same(server: &Postgres, what: &str) {
                 wrong.push((series, *value, seen.get(series)));
             }
         }
-        let more = seen.keys().filter(|series| {
-            !before.contains_key(*series) && !after.contains_key(*series)
-        });
+        let more = seen
+            .keys()
+            .filter(|series| !before.contains_key(*series) && !after.contains_key(*series));
         let more: Vec<_> = more.collect();
         let fine = failed.is_empty() && wrong.is_empty() && more.is_empty();
         if !fine {
-            eprintln!("{what}: failed {failed:?}\nwrong {wrong:?}\nmore {more:?}\n{:?}", page.skipped());
+            eprintln!(
+                "{what}: failed {failed:?}\nwrong {wrong:?}\nmore {more:?}\n{:?}",
+                page.skipped()
+            );
         }
         fine
     })
@@ -179,11 +203,22 @@ fn values(page: &Page) -> BTreeMap<(String, Vec<(String, String)>), f64> {
     let samples = page.families.values().flat_map(|family| &family.samples);
     let samples = samples.filter(|sample| {
         let apart = [
-            "pg_exporter_connections", "pg_exporter_scrapes", "pg_exporter_last",
-            "pg_exporter_collector_rows", "pg_exporter_collector_query", "pg_exporter_collector_statements",
-            "pg_exporter_collector_age", "pg_scrape_collector_duration", "process_", "pg_settings_",
-            "pg_stat_activity_", "pg_activity_", "pg_locks_", "pg_exporter_role_warning",
-            "pg_stat_database_numbackends", "synapse_db_events_verified_timestamp_seconds",
+            "pg_exporter_connections",
+            "pg_exporter_scrapes",
+            "pg_exporter_last",
+            "pg_exporter_collector_rows",
+            "pg_exporter_collector_query",
+            "pg_exporter_collector_statements",
+            "pg_exporter_collector_age",
+            "pg_scrape_collector_duration",
+            "process_",
+            "pg_settings_",
+            "pg_stat_activity_",
+            "pg_activity_",
+            "pg_locks_",
+            "pg_exporter_role_warning",
+            "pg_stat_database_numbackends",
+            "synapse_db_events_verified_timestamp_seconds",
         ];
         !apart.iter().any(|prefix| sample.name.starts_with(prefix))
     });
@@ -212,7 +247,8 @@ async fn settings(server: &Postgres) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut known = BTreeSet::new();
     for row in server.sql("postgres", all).await {
-        let [name, kind, boot, min, max, _, first, last] = <[Option<String>; 8]>::try_from(row).unwrap();
+        let [name, kind, boot, min, max, _, first, last] =
+            <[Option<String>; 8]>::try_from(row).unwrap();
         let (name, boot) = (name.unwrap(), boot.unwrap_or_default());
         if LEFT.iter().any(|(left, _)| name.starts_with(left)) {
             continue;
@@ -237,7 +273,12 @@ async fn settings(server: &Postgres) -> Vec<Setting> {
             Some("string") if name == "search_path" => boot,
             _ => format!("'{boot}'"),
         };
-        settings.push(Setting { name, default, least, most });
+        settings.push(Setting {
+            name,
+            default,
+            least,
+            most,
+        });
     }
     settings.push(Setting {
         name: "role".to_owned(),
@@ -262,7 +303,9 @@ async fn quietly(server: &Postgres, sql: &str) {
 
 /// Waits until the standby has replayed what the primary has written.
 async fn caught_up(primary: &Postgres, standby: &Postgres) {
-    let end = primary.value("postgres", "SELECT pg_current_wal_lsn()").await;
+    let end = primary
+        .value("postgres", "SELECT pg_current_wal_lsn()")
+        .await;
     let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", end.unwrap());
     wait_until(standby, "postgres", &replayed).await;
 }

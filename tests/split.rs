@@ -150,7 +150,11 @@ async fn databases_beyond_the_budget_take_turns() {
         exporter.scrape().await.assert_whole();
     }
     // A visit that came due, or a connection that was renewed meanwhile.
-    assert!(logins() <= before + 3, "{} in 10 scrapes", logins() - before);
+    assert!(
+        logins() <= before + 3,
+        "{} in 10 scrapes",
+        logins() - before
+    );
 
     let output = exporter_command(&["check", "--dsn", &dsn])
         .output()

@@ -63,14 +63,20 @@ const BELONGS: &[(&str, On)] = &[
 ];
 
 fn belongs(metric: &str) -> On {
-    let fits = BELONGS.iter().filter(|(start, _)| metric.starts_with(start));
+    let fits = BELONGS
+        .iter()
+        .filter(|(start, _)| metric.starts_with(start));
     let longest = fits.max_by_key(|(start, _)| start.len());
-    longest.unwrap_or_else(|| panic!("to which role does {metric} belong?")).1
+    longest
+        .unwrap_or_else(|| panic!("to which role does {metric} belong?"))
+        .1
 }
 
 /// The names of all metrics that definitions give.
 fn metrics() -> BTreeSet<String> {
-    let queries = collectors::all().into_iter().flat_map(|collector| collector.queries);
+    let queries = collectors::all()
+        .into_iter()
+        .flat_map(|collector| collector.queries);
     let names = queries.flat_map(|query| {
         let values = query.columns.iter().filter(|column| {
             matches!(
@@ -107,8 +113,11 @@ async fn a_switchover_leaves_no_number_behind() {
             .setting("recovery_target_timeline", "latest")
             .start()
             .await;
-        old.sql("postgres", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n; ANALYZE t")
-            .await;
+        old.sql(
+            "postgres",
+            "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n; ANALYZE t",
+        )
+        .await;
         create_roles(&old, &["postgres"]).await;
         let new = old.standby().start().await;
         caught_up(&old, &new).await;
@@ -118,13 +127,20 @@ async fn a_switchover_leaves_no_number_behind() {
             let wal = "CREATE TABLE w (); DROP TABLE w; SELECT pg_switch_wal()";
             old.sql("postgres", wal).await;
         }
-        old.sql("postgres", "BEGIN; CREATE TABLE p (); PREPARE TRANSACTION 'p'").await;
+        old.sql(
+            "postgres",
+            "BEGIN; CREATE TABLE p (); PREPARE TRANSACTION 'p'",
+        )
+        .await;
         let failing = "SELECT failed_count > 0 FROM pg_stat_archiver";
         wait_until(&old, "postgres", failing).await;
         for exporter in &of_old {
             let page = exporter.complete().await;
             assert!(page.value("pg_wal_archive_ready_files", &[]) >= Some(3.0));
-            assert_eq!(page.value("pg_prepared_xacts", &[("datname", "postgres")]), Some(1.0));
+            assert_eq!(
+                page.value("pg_prepared_xacts", &[("datname", "postgres")]),
+                Some(1.0)
+            );
             assert_belongs(&page, Primary, major);
         }
         for exporter in &of_new {
@@ -144,7 +160,8 @@ async fn a_switchover_leaves_no_number_behind() {
         text += &format!("primary_conninfo = '{}'\n", new.dsn("", "postgres"));
         fs::write(&conf, text).unwrap();
         old.restart().await;
-        new.sql("postgres", "INSERT INTO t SELECT generate_series(1, 10)").await;
+        new.sql("postgres", "INSERT INTO t SELECT generate_series(1, 10)")
+            .await;
         caught_up(&new, &old).await;
         let left = "SELECT count(*) >= 3 FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
         assert_eq!(old.value("postgres", left).await.as_deref(), Some("t"));
@@ -159,7 +176,11 @@ async fn a_switchover_leaves_no_number_behind() {
             back(exporter).await;
             assert_belongs(&exporter.complete().await, Primary, major);
             wait_for("the new one has files to archive", async || {
-                exporter.scrape().await.value("pg_wal_archive_ready_files", &[]) > Some(0.0)
+                exporter
+                    .scrape()
+                    .await
+                    .value("pg_wal_archive_ready_files", &[])
+                    > Some(0.0)
             })
             .await;
         }
@@ -171,7 +192,10 @@ fn assert_belongs(page: &Page, role: On, major: u32) {
     page.assert_whole();
     let all = metrics();
     for name in page.names() {
-        let Some(metric) = all.get(name).filter(|name| !name.starts_with("pg_exporter_")) else {
+        let Some(metric) = all
+            .get(name)
+            .filter(|name| !name.starts_with("pg_exporter_"))
+        else {
             continue;
         };
         let allowed = match belongs(metric) {
@@ -184,8 +208,16 @@ fn assert_belongs(page: &Page, role: On, major: u32) {
     let skipped = page.skipped();
     let (gone, there) = match role {
         Standby => (
-            &["archive_ready", "stat_archiver", "activity", "stat_user_tables"][..],
-            &["pg_stat_wal_receiver_streaming", "pg_stat_user_tables_seq_scan"][..],
+            &[
+                "archive_ready",
+                "stat_archiver",
+                "activity",
+                "stat_user_tables",
+            ][..],
+            &[
+                "pg_stat_wal_receiver_streaming",
+                "pg_stat_user_tables_seq_scan",
+            ][..],
         ),
         _ => (
             &["stat_wal_receiver"][..],
@@ -203,7 +235,10 @@ fn assert_belongs(page: &Page, role: On, major: u32) {
         assert!(said, "{major} {role:?} {collector}: {skipped:?}");
     }
     for metric in there {
-        assert!(page.samples(metric).count() > 0, "{major} {role:?} {metric}");
+        assert!(
+            page.samples(metric).count() > 0,
+            "{major} {role:?} {metric}"
+        );
     }
 }
 
@@ -214,7 +249,9 @@ async fn back(exporter: &Exporter) {
 
 /// Waits until the standby has replayed what its primary has written.
 async fn caught_up(primary: &Postgres, standby: &Postgres) {
-    let end = primary.value("postgres", "SELECT pg_current_wal_lsn()").await;
+    let end = primary
+        .value("postgres", "SELECT pg_current_wal_lsn()")
+        .await;
     let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", end.unwrap());
     wait_until(standby, "postgres", &replayed).await;
 }

@@ -51,7 +51,11 @@ async fn a_session_that_is_not_tracked() {
                     };
                     let [hidden, other] = ["matrix", "template1"].map(labels);
                     assert_eq!(page.value(name, &hidden), None, "{major} {name} {state}");
-                    assert_eq!(page.value(name, &other), Some(0.0), "{major} {name} {state}");
+                    assert_eq!(
+                        page.value(name, &other),
+                        Some(0.0),
+                        "{major} {name} {state}"
+                    );
                 }
                 let labels = [("datname", "matrix"), ("state", "disabled")];
                 assert_eq!(page.value(name, &labels), Some(1.0), "{major} {name}");
@@ -62,7 +66,10 @@ async fn a_session_that_is_not_tracked() {
                     && (sample.labels["usename"].is_empty() || sample.labels["state"] == "disabled")
             });
             assert_eq!(unknown.next(), None, "{major}");
-            not_kept(&page, &["activity", "stat_activity", "stat_progress_vacuum"]);
+            not_kept(
+                &page,
+                &["activity", "stat_activity", "stat_progress_vacuum"],
+            );
         }
         // When it is tracked again, it is not known when its transaction has begun.
         rows(&hidden, "SET track_activities = on; SELECT 1").await;
@@ -133,7 +140,10 @@ async fn times_that_are_tracked_or_not() {
     let server = Postgres::start(18).await;
     create_roles(&server, &["postgres"]).await;
     let [exporter, _] = watch(&server, "postgres").await;
-    let names = ["pg_stat_database_blk_read_time", "pg_stat_database_blk_write_time"];
+    let names = [
+        "pg_stat_database_blk_read_time",
+        "pg_stat_database_blk_write_time",
+    ];
     let page = exporter.scrape().await;
     for name in names {
         assert_eq!(page.samples(name).count(), 0, "{name}");
@@ -164,7 +174,11 @@ async fn times_that_are_tracked_or_not() {
 fn not_kept(page: &Page, collectors: &[&str]) {
     let skips = skips(page);
     for collector in collectors {
-        assert!(skips.contains(collector), "{collector}: {:?}", page.skipped());
+        assert!(
+            skips.contains(collector),
+            "{collector}: {:?}",
+            page.skipped()
+        );
     }
     assert!(page.failed().is_empty(), "{:?}", page.skipped());
 }
