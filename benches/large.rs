@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::message::{Message, TIMEOUTS};
-use matrix_postgres_exporter::query::{Collector, Version};
+use matrix_postgres_exporter::query::{Collector, Scope, Version};
 
 use support::exporter::{Exporter, failures};
 use support::exposition::Page;
@@ -171,6 +171,8 @@ async fn plain(server: &Postgres, collector: &Collector) -> Option<Cost> {
         let message = Message {
             sql: &sql.unwrap(),
             timeout: TIMEOUTS[TIMEOUTS.len() - 1],
+            version: Version(MAJOR * 10_000),
+            scope: Scope::Synapse,
         };
         message.send(&client, |_, _| Ok(())).await.unwrap();
     }

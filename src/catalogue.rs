@@ -85,8 +85,10 @@ struct MetricEntry {
     labels: Vec<String>,
     /// Major versions of PostgreSQL; empty is every one.
     versions: String,
-    /// `primary` or `standby`; empty is both.
+    /// `primary` or `standby`, empty is both; `archiver` where WAL is archived.
     role: &'static str,
+    /// The setting of the server without which it is not kept, if any.
+    setting: &'static str,
     help: String,
 }
 
@@ -98,6 +100,7 @@ impl Catalogue {
             labels: metric.labels.iter().map(|&label| label.into()).collect(),
             versions: String::new(),
             role: "",
+            setting: "",
             help: metric.help.to_owned(),
         });
         let process = telemetry::process_metrics();
@@ -113,6 +116,7 @@ impl Catalogue {
                 .collect(),
             versions: String::new(),
             role: "",
+            setting: "",
             help: family.metric.help.to_string(),
         });
         Self {
@@ -276,7 +280,9 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
                 ColumnKind::Counter => kind(Kind::Counter),
                 ColumnKind::Gauge => kind(Kind::Gauge),
                 ColumnKind::Untyped => kind(Kind::Untyped),
-                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => continue,
+                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason => {
+                    continue;
+                }
             };
             let entry = MetricEntry {
                 name: match per_row {
@@ -291,11 +297,11 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
                 versions: versions(|version| {
                     query.exists(version) && column.versions.contains(version)
                 }),
-                role: match query.role {
-                    Role::Any => "",
-                    Role::Primary => "primary",
-                    Role::Standby => "standby",
+                role: match column.role {
+                    Role::Any => query.role.as_str(),
+                    role => role.as_str(),
                 },
+                setting: column.setting.or(query.setting).unwrap_or_default(),
                 help: match per_row {
                     true => "One metric for each row, which brings its name and help".to_owned(),
                     false => column.help.to_owned(),
@@ -335,7 +341,7 @@ fn kind(kind: Kind) -> &'static str {
 
 impl MetricEntry {
     fn where_found(&self) -> String {
-        let parts = [self.versions.as_str(), self.role];
+        let parts = [self.versions.as_str(), self.role, self.setting];
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(", ")
     }

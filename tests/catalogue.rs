@@ -147,6 +147,7 @@ impl Pair {
             .setting("archive_command", "'true'")
             .setting("max_slot_wal_keep_size", "'1GB'")
             .setting("autovacuum", "off")
+            .setting("track_io_timing", "on")
             .start()
             .await;
         primary.sql("postgres", "CREATE DATABASE matrix").await;

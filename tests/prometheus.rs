@@ -127,7 +127,9 @@ fn every_definition() -> String {
                 ColumnKind::Counter => "counter",
                 ColumnKind::Gauge => "gauge",
                 ColumnKind::Untyped => "untyped",
-                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => continue,
+                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason => {
+                    continue;
+                }
             };
             metrics.insert(query.metric_name(column), (kind, column.help));
         }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::support::answers::{assert_agree, create_roles, wait_until, watch};
 use super::support::postgres::{MAJORS, Postgres};
 use super::support::process::wait_for;
@@ -263,4 +265,84 @@ async fn replayed(primary: &Postgres, standby: &Postgres) {
 async fn no_receiver(standby: &Postgres) {
     let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver)";
     wait_until(standby, "postgres", gone).await;
+}
+
+/// After its restart a standby asks for the whole last segment again: what it says it has received
+/// is then behind what it has replayed, for as long as nothing new is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_restarts_while_nothing_is_written_is_not_behind() {
+    for major in [13, 15, 18] {
+        let primary = Postgres::builder(major)
+            .setting("autovacuum", "off")
+            .setting("checkpoint_timeout", "1h")
+            .start()
+            .await;
+        create_roles(&primary, &["postgres"]).await;
+        let mut standby = primary.standby().start().await;
+        let below = standby.standby().start().await;
+        standby
+            .sql(
+                "postgres",
+                "SELECT pg_create_physical_replication_slot('kept', true)",
+            )
+            .await;
+        primary
+            .sql(
+                "postgres",
+                "CREATE TABLE t AS SELECT generate_series(1, 1000); CHECKPOINT",
+            )
+            .await;
+        // It would write what transactions there are, some time after anything was written.
+        let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
+        let writer = primary.value("postgres", writer).await.unwrap();
+        let writer = Pid::from_raw(writer.parse().unwrap()).unwrap();
+        kill_process(writer, Signal::STOP).unwrap();
+        replayed(&primary, &standby).await;
+        replayed(&primary, &below).await;
+        let exporters = watch(&standby, "postgres").await;
+        let sender = [("application_name", "walreceiver")];
+        let slot = [("slot_name", "kept")];
+        const POSITION: &str = "pg_replication_slots_slot_current_wal_lsn";
+        const SENDER_POSITION: &str = "pg_stat_replication_pg_current_wal_lsn_bytes";
+        let before = exporters[0].scrape().await;
+        assert!(before.value(POSITION, &slot) > Some(0.0));
+
+        standby.restart().await;
+        wait_until(
+            &standby,
+            "postgres",
+            "SELECT pg_last_wal_receive_lsn() < pg_last_wal_replay_lsn()
+                AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+                AND EXISTS (SELECT FROM pg_stat_replication WHERE replay_lsn IS NOT NULL)",
+        )
+        .await;
+        for exporter in &exporters {
+            for _ in 0..3 {
+                let page = exporter.scrape().await;
+                assert_eq!(page.value(LAG, &[]), Some(0.0), "{major}");
+                assert_eq!(page.value(SENDER_LAG, &sender), Some(0.0), "{major}");
+                for (name, labels) in [(POSITION, &slot[..]), (SENDER_POSITION, &sender[..])] {
+                    assert!(
+                        page.value(name, labels) >= before.value(name, labels),
+                        "{major}: {name} {:?}, before {:?}",
+                        page.value(name, labels),
+                        before.value(name, labels)
+                    );
+                }
+                let kept = page.value("pg_replication_slots_pg_wal_lsn_diff", &slot);
+                assert!(kept >= Some(0.0), "{major}: {kept:?}");
+                let behind = page.value("pg_stat_wal_receiver_replay_lag_bytes", &[]);
+                assert_eq!(behind, Some(0.0), "{major}");
+            }
+        }
+        // What is written is received and replayed as ever.
+        primary.sql("postgres", "CREATE TABLE more ()").await;
+        replayed(&primary, &standby).await;
+        wait_for("nothing is behind", || async {
+            let page = exporters[1].scrape().await;
+            page.value(LAG, &[]) == Some(0.0)
+                && page.value(POSITION, &slot) > before.value(POSITION, &slot)
+        })
+        .await;
+    }
 }

@@ -113,3 +113,63 @@ async fn each_part_is_known(major: u32, version: &str) {
         assert!(landing.text().contains(part), "{}", landing.text());
     }
 }
+
+/// Three of them on one server, and connections for one and the server itself: the others take
+/// turns, and no scrape logs in.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_beyond_the_budget_take_turns() {
+    let server = Postgres::builder(18)
+        .setting("log_connections", "on")
+        .start()
+        .await;
+    for name in ["one", "two", "three"] {
+        let create = format!("CREATE DATABASE {name}");
+        server.sql("postgres", &create).await;
+        let marks = "CREATE TABLE events (); CREATE TABLE schema_version (version int); \
+                     CREATE TABLE applied_schema_deltas (); CREATE TABLE background_updates ();";
+        server.sql(name, marks).await;
+    }
+    let dsn = server.dsn("postgres", "postgres");
+    let exporter = Exporter::watch(&dsn, &["--log.level=debug"]).await;
+    let beyond = "pg_exporter_databases_without_connection";
+    wait_for("each is known", async || {
+        exporter.complete().await.value(beyond, &[]) == Some(2.0)
+    })
+    .await;
+    let page = exporter.complete().await;
+    // Of those that take turns even what is read in every scrape elsewhere has an age.
+    let aged: BTreeSet<_> = page
+        .samples("pg_exporter_collector_age_seconds")
+        .filter(|sample| sample.labels["collector"] == "stat_user_tables")
+        .map(|sample| sample.labels["datname"].as_str())
+        .collect();
+    assert_eq!(aged, BTreeSet::from(["three", "two"]));
+    let logins = || server.log().matches("connection authorized").count();
+    let before = logins();
+    for _ in 0..10 {
+        exporter.scrape().await.assert_whole();
+    }
+    // A visit that came due, or a connection that was renewed meanwhile.
+    assert!(
+        logins() <= before + 3,
+        "{} in 10 scrapes",
+        logins() - before
+    );
+
+    let output = exporter_command(&["check", "--dsn", &dsn])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let says = "Warning: databases \"three\" and \"two\" have no connection of their own";
+    assert!(said.contains(says), "{said}");
+
+    // With enough of them each has its own.
+    let yaml = "servers: { main: { connections: 5 } }";
+    let exporter = Exporter::configured(&dsn, yaml).await;
+    wait_for("each is known", async || {
+        let page = exporter.complete().await;
+        let known = page.samples("synapse_db_part_info").count();
+        known == 3 && page.value(beyond, &[]) == Some(0.0)
+    })
+    .await;
+}

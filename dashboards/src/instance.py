@@ -116,7 +116,7 @@ def now() -> list:
         stat(
             "WAL files to archive",
             """Finished WAL files that wait to be archived. A few are usual, more than 32 mean that
-            archiving fails or is too slow: backups end where it stopped, and the disk fills. 0 also
+            archiving fails or is too slow: backups end where it stopped, and the disk fills. Empty
             where nothing is archived.""",
             "pg_wal_archive_ready_files{here}",
             steps=((None, GREEN), (8, ORANGE), (32, RED)),
@@ -153,7 +153,7 @@ def now() -> list:
             """Collectors that could not see everything, for want of a privilege for example. What
             they would show is missing on this page, not well. The last row says which, and why.
             What this version or role does not have is not counted.""",
-            """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version"})
+            """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(pg_up{here})""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
@@ -551,7 +551,7 @@ def exporter() -> list:
             "What could the exporter not see, and why?",
             """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again.
             lock_timeout and statement_timeout: something held the table; the last values are
-            served. wrong_role and unsupported_version are no fault. `matrix-postgres-exporter check`
+            served. wrong_role, unsupported_version and setting_off are no fault. `matrix-postgres-exporter check`
             says more.""",
             {"collector": "Collector", "reason": "Reason", "datname": "Database"},
             only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",

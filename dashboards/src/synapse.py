@@ -116,7 +116,7 @@ def now() -> list:
             """Collectors that could not see everything in this database. What they would show is
             missing on this page, not well. The last row says which, and why. What this version or
             role does not have is not counted.""",
-            """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version"})
+            """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(synapse_db_schema_version{db})""",
             says={0: ("nothing amiss", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),

@@ -243,6 +243,11 @@ fn explain(reason: &str) -> (bool, &'static str) {
             false,
             "databases.include or databases.exclude leaves it out, or nobody can connect to it",
         ),
+        "setting_off" => (
+            false,
+            "the server does not keep it, since one of its settings is off: track_activities, \
+             track_counts, track_io_timing or archive_mode",
+        ),
         "no_privilege" => (
             true,
             "run what `matrix-postgres-exporter grants` prints, as superuser",

@@ -64,7 +64,7 @@ mod tests {
     fn is_value(column: &Column) -> bool {
         !matches!(
             column.kind,
-            ColumnKind::Label | ColumnKind::Name | ColumnKind::Help
+            ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason
         )
     }
 

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use super::Count;
 use super::counts::{Counts, KINDS, ORIGINS};
 use super::survey::Survey;
-use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope};
+use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope, Version};
 use crate::snapshot::Snapshot;
 
 /// What is served.
@@ -51,7 +51,8 @@ impl Count {
             harvest.skipped.push(skip);
             return harvest;
         }
-        let mut survey = Survey::new(client, context.schema(), context.timeout(Scope::Synapse));
+        let timeout = context.timeout(Scope::Synapse);
+        let mut survey = Survey::new(client, context.version, context.schema(), timeout);
         // What reads the sequences is of use, and no more.
         let mut queries = plan.collector.queries.iter();
         survey.sequences = context
@@ -69,11 +70,12 @@ impl Count {
     pub async fn work_on(
         &self,
         client: &Client,
+        version: Version,
         schema: Option<&str>,
         statement_cap: Duration,
         others_wait: impl Fn() -> bool,
     ) -> (Cost, Result<(), QueryError>) {
-        let mut survey = Survey::new(client, schema, statement_cap);
+        let mut survey = Survey::new(client, version, schema, statement_cap);
         let worked = self.work(&mut survey, others_wait).await;
         (survey.cost, worked)
     }

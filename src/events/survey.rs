@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use self::answer::{optional, read_counts, read_estimate, read_header, read_piece, required};
 use super::counts::{Counts, End, KINDS, ORIGINS, Origin};
 use crate::query::message::{Cells, Message};
-use crate::query::{Cost, QueryError, Sql, Statement};
+use crate::query::{Cost, QueryError, Scope, Sql, Statement, Version};
 
 /// What is read of Synapse's tables.
 pub const READS: [(&str, &[&str]); 4] = [
@@ -236,6 +236,8 @@ pub struct Tails {
 pub struct Survey<'a> {
     /// The connection.
     pub client: &'a Client,
+    /// The server's version.
+    pub version: Version,
     /// Where Synapse's tables are.
     pub schema: &'a str,
     /// Whether the sequences that give the ids can be read.
@@ -248,9 +250,15 @@ pub struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     /// Has cost nothing yet.
-    pub fn new(client: &'a Client, schema: Option<&'a str>, timeout: Duration) -> Self {
+    pub fn new(
+        client: &'a Client,
+        version: Version,
+        schema: Option<&'a str>,
+        timeout: Duration,
+    ) -> Self {
         Self {
             client,
+            version,
             schema: schema.unwrap_or("public"),
             sequences: false,
             timeout,
@@ -412,6 +420,8 @@ impl<'a> Survey<'a> {
         let message = Message {
             sql,
             timeout: self.timeout,
+            version: self.version,
+            scope: Scope::Synapse,
         };
         let started = std::time::Instant::now();
         let mut rows = 0;

@@ -83,6 +83,8 @@ pub struct Query {
     pub scope: Scope,
     /// On which servers it runs.
     pub role: Role,
+    /// The setting that must be on, so that the server keeps what it asks for.
+    pub setting: Option<&'static str>,
     /// The statements; the first whose range holds the server's version runs.
     pub statements: Vec<(Versions, Statement)>,
     /// The columns, labels and values.
@@ -102,6 +104,7 @@ impl Query {
             prefix,
             scope: Scope::Server,
             role: Role::Any,
+            setting: None,
             statements: Vec::new(),
             columns: Vec::new(),
             reads: Vec::new(),
@@ -119,6 +122,12 @@ impl Query {
     /// Only on servers of this role.
     pub fn on(mut self, role: Role) -> Self {
         self.role = role;
+        self
+    }
+
+    /// Only where this setting is on.
+    pub fn needs(mut self, setting: &'static str) -> Self {
+        self.setting = Some(setting);
         self
     }
 
@@ -167,6 +176,27 @@ impl Query {
             column.versions = versions;
         }
         self
+    }
+
+    /// Only servers of this role serve the column just added.
+    pub fn on_role(mut self, role: Role) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.role = role;
+        }
+        self
+    }
+
+    /// The column just added is served only where this setting is on.
+    pub fn with_setting(mut self, setting: &'static str) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.setting = Some(setting);
+        }
+        self
+    }
+
+    /// The column `reason`: why values of the row are NULL that are not known; NULL if all are.
+    pub fn reason(self) -> Self {
+        self.column("reason", ColumnKind::Reason, "")
     }
 
     /// Of the column just added the largest value of all pieces stays; other values are added up.
@@ -244,6 +274,8 @@ impl Query {
             metric: None,
             labels: None,
             versions: ALL,
+            role: Role::Any,
+            setting: None,
             largest: false,
         });
         self
@@ -270,7 +302,29 @@ pub enum Role {
     Primary,
     /// Only in recovery.
     Standby,
+    /// Only where WAL is archived: a primary with `archive_mode`, a standby where that is `always`.
+    Archiver,
 }
+
+impl Role {
+    /// In one word; nothing for each.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+            Self::Archiver => "archiver",
+        }
+    }
+}
+
+/// The settings without which the server does not keep what a definition asks for.
+pub const SETTINGS: [&str; 4] = [
+    "archive_mode",
+    "track_activities",
+    "track_counts",
+    "track_io_timing",
+];
 
 /// What becomes of two rows with the same labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +359,10 @@ pub struct Column {
     pub labels: Option<&'static [&'static str]>,
     /// The versions whose statement returns the column.
     pub versions: Versions,
+    /// The servers that serve it.
+    pub role: Role,
+    /// The setting that must be on.
+    pub setting: Option<&'static str>,
     /// Whether the largest value of all pieces stays, instead of their sum.
     pub largest: bool,
 }
@@ -325,4 +383,6 @@ pub enum ColumnKind {
     Name,
     /// The help text of the row's only sample.
     Help,
+    /// Why some of the row's values are not known, as [`super::Reason`] spells it.
+    Reason,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::timeout_step;
-use super::{QueryError, Reason, Scope, Sql, Statement, Tables, Version, Views};
+use super::{QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version, Views};
 use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// What a run knows of the server and the database.
@@ -15,6 +15,10 @@ pub struct Context<'a> {
     pub version: Version,
     /// Whether it is in recovery.
     pub standby: bool,
+    /// Whether it archives WAL.
+    pub archiver: bool,
+    /// Which of [`super::definition::SETTINGS`] are off.
+    pub settings_off: &'a BTreeSet<&'static str>,
     /// The application's tables, if one lives in this database.
     pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
@@ -43,6 +47,22 @@ impl Context<'_> {
             Some((placeholder, part)) if placeholder == name => Ok(Some(part.clone())),
             _ => self.views.value(name),
         })
+    }
+
+    /// Why this server has nothing to tell of what belongs to a role, or needs a setting.
+    pub(super) fn lacks(&self, role: Role, setting: Option<&'static str>) -> Option<Reason> {
+        let is_off = |setting| self.settings_off.contains(setting);
+        let has_role = match role {
+            Role::Any => true,
+            Role::Primary => !self.standby,
+            Role::Standby => self.standby,
+            Role::Archiver => self.archiver,
+        };
+        match setting {
+            Some(setting) if is_off(setting) => Some(Reason::SettingOff),
+            _ if has_role => None,
+            _ => Some(Reason::WrongRole),
+        }
     }
 
     /// The application's schema, if one lives in this database.

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::guard::guarded;
-use super::{QueryError, Sql};
+use super::{QueryError, Scope, Sql, Version, since};
 use crate::text::cut;
 
 /// The statement timeouts there are: up to PostgreSQL 17 every other value would be an entry of
@@ -32,6 +32,36 @@ pub const TIMEOUTS: [Duration; 8] = [
 /// Below `deadlock_timeout`, so that waiting for a lock never cancels an autovacuum.
 const LOCK_TIMEOUT_MS: u32 = 100;
 
+/// What server, database or role may have set by default, and what would change a text, a number
+/// or a right of ours. `tests/settings.rs` walks all the others, and says why they may stay.
+const SETTINGS: &str = "SET LOCAL role = none; \
+     SET LOCAL search_path = pg_catalog, pg_temp; \
+     SET LOCAL row_security = off; \
+     SET LOCAL constraint_exclusion = off; \
+     SET LOCAL jit = off; \
+     SET LOCAL max_parallel_workers_per_gather = 0; \
+     SET LOCAL work_mem = '4MB'; \
+     SET LOCAL DateStyle = 'ISO'; \
+     SET LOCAL IntervalStyle = 'postgres'; \
+     SET LOCAL TimeZone = 'UTC'; \
+     SET LOCAL extra_float_digits = 1; \
+     SET LOCAL quote_all_identifiers = off; ";
+
+const SETTINGS_SINCE_17: &str = "SET LOCAL transaction_timeout = 0; ";
+
+/// What would change how a table is read, of whose size nothing is known. It costs a third of a
+/// cheap SELECT, so that what is asked of the server as a whole does without.
+const PLAN_SETTINGS: &str = "SET LOCAL enable_seqscan = on; \
+     SET LOCAL enable_indexscan = on; \
+     SET LOCAL enable_indexonlyscan = on; \
+     SET LOCAL enable_bitmapscan = on; \
+     SET LOCAL enable_tidscan = on; \
+     SET LOCAL enable_nestloop = on; \
+     SET LOCAL enable_hashjoin = on; \
+     SET LOCAL enable_mergejoin = on; \
+     SET LOCAL enable_hashagg = on; \
+     SET LOCAL enable_sort = on; ";
+
 /// The longest of [`TIMEOUTS`] that is no longer than this, or the shortest of them.
 pub fn timeout_step(left: Duration) -> Duration {
     TIMEOUTS
@@ -48,6 +78,10 @@ pub struct Message<'a> {
     pub sql: &'a Sql,
     /// One of [`TIMEOUTS`].
     pub timeout: Duration,
+    /// The server's version, or zero as long as it is not known.
+    pub version: Version,
+    /// Where it is asked, and so what it reads.
+    pub scope: Scope,
 }
 
 impl Message<'_> {
@@ -131,19 +165,19 @@ impl Message<'_> {
     }
 
     fn text(&self, also: &str, sql: &Sql) -> String {
+        let newer = match since(17).contains(self.version) {
+            true => SETTINGS_SINCE_17,
+            false => "",
+        };
+        let plans = match self.scope {
+            Scope::Server => "",
+            Scope::Database | Scope::Synapse => PLAN_SETTINGS,
+        };
         format!(
-            "SET TRANSACTION READ ONLY; \
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE; \
              SET LOCAL statement_timeout = {}; \
              SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; \
-             SET LOCAL search_path = pg_catalog, pg_temp; \
-             SET LOCAL row_security = off; \
-             SET LOCAL constraint_exclusion = off; \
-             SET LOCAL jit = off; \
-             SET LOCAL max_parallel_workers_per_gather = 0; \
-             SET LOCAL DateStyle = 'ISO'; \
-             SET LOCAL IntervalStyle = 'postgres'; \
-             SET LOCAL TimeZone = 'UTC'; \
-             {also}{}",
+             {SETTINGS}{newer}{plans}{also}{}",
             self.timeout.as_millis(),
             if sql.tables().is_empty() {
                 sql.clone()

@@ -154,6 +154,8 @@ impl Walk {
         let message = Message {
             sql: &sql,
             timeout: context.timeout(reader.query.scope),
+            version: context.version,
+            scope: reader.query.scope,
         };
         let mut end = None;
         harvest.cost.statements += 1;

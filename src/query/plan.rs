@@ -1,6 +1,6 @@
 //! A definition made ready, and its run on one database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::pieces::Walk;
 use super::relations;
 use super::rows::{QueryPlan, Reader, snapshot_of};
 use super::{
-    Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Role, Scope, Skip, Tables,
+    Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Scope, Skip, Tables,
 };
 use crate::snapshot::{Sample, Snapshot};
 
@@ -235,15 +235,11 @@ impl QueryPlan {
         walk: Option<Walk>,
         harvest: &mut Harvest,
     ) -> Result<Ended, QueryError> {
-        let role = if context.standby {
-            Role::Standby
-        } else {
-            Role::Primary
-        };
-        if query.role != Role::Any && query.role != role {
+        if let Some(reason) = context.lacks(query.role, query.setting) {
+            let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
-                Reason::WrongRole,
-                format!("{} is asked on a {:?} only", query.prefix, query.role),
+                reason,
+                format!("{} is asked only where there is: {on}", query.prefix),
             ));
         }
         let Some(statement) = query.covers(context.version) else {
@@ -275,6 +271,12 @@ impl QueryPlan {
         } else {
             let sql = context.fill(statement, None)?;
             let rows = reader.read(client, &sql, &mut harvest.cost).await?;
+            let unknown = rows.iter().filter_map(|row| row.unknown);
+            let unknown = unknown.chain(reader.columns_left_out());
+            for reason in unknown.collect::<BTreeSet<_>>() {
+                let message = format!("not all of {} is known here", query.prefix);
+                harvest.skipped.push(Skip { reason, message });
+            }
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)
         };

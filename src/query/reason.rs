@@ -34,6 +34,8 @@ pub enum Reason {
     /// What should be an ordinary table of an application is something else, which might run the
     /// code of others.
     NotAPlainTable,
+    /// A setting of the server is off, without which it does not keep this.
+    SettingOff,
     /// Switched off.
     Disabled,
     /// The connection broke, or there was none to be had.
@@ -66,12 +68,19 @@ impl Reason {
             Self::SeriesLimit => "series_limit",
             Self::GrantsOutdated => "grants_outdated",
             Self::NotAPlainTable => "not_a_plain_table",
+            Self::SettingOff => "setting_off",
             Self::Disabled => "disabled",
             Self::Connection => "connection",
             Self::OtherServer => "other_server",
             Self::Protocol => "protocol",
             Self::Error => "error",
         }
+    }
+
+    /// The reason that a statement itself gives for values that are not known.
+    pub fn of_row(text: &str) -> Option<Self> {
+        let known = [Self::WrongRole, Self::SettingOff];
+        known.into_iter().find(|reason| reason.as_str() == text)
     }
 
     /// Whether asking again soon would only fill the server's log: such a query rests for a while.

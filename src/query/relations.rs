@@ -142,6 +142,8 @@ impl Tables {
         let message = Message {
             sql: &Sql::from(TABLES),
             timeout: reader.context.timeout(Scope::Database),
+            version: reader.context.version,
+            scope: Scope::Database,
         };
         message
             .send(client, |_, cells| {

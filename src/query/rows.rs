@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::message::{Cells, Message};
-use super::{ColumnKind, Context, Cost, Merge, Query, QueryError, Sql};
+use super::{ColumnKind, Context, Cost, Merge, Query, QueryError, Reason, Sql};
 use crate::bounds::{LABEL, TEXTS};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 use crate::text::cut;
@@ -30,7 +30,10 @@ impl QueryPlan {
                     ColumnKind::Counter => Kind::Counter,
                     ColumnKind::Gauge => Kind::Gauge,
                     ColumnKind::Untyped => Kind::Untyped,
-                    ColumnKind::Label | ColumnKind::Name | ColumnKind::Help => return None,
+                    ColumnKind::Label
+                    | ColumnKind::Name
+                    | ColumnKind::Help
+                    | ColumnKind::Reason => return None,
                 };
                 Some(Metric::new(&query.metric_name(column), kind, column.help))
             })
@@ -49,6 +52,8 @@ impl QueryPlan {
 pub(super) struct RowSamples {
     /// The table that the row tells of, in a statement that runs in chunks.
     pub relation: Option<u32>,
+    /// Why some of its values are not known, if so.
+    pub unknown: Option<Reason>,
     pub samples: Vec<(Arc<Metric>, Sample)>,
 }
 
@@ -66,6 +71,7 @@ struct Columns {
     values: Vec<(usize, usize)>,
     name: Option<usize>,
     help: Option<usize>,
+    reason: Option<usize>,
     relation: Option<usize>,
 }
 
@@ -81,6 +87,8 @@ impl Reader<'_> {
         let message = Message {
             sql,
             timeout: self.context.timeout(self.query.scope),
+            version: self.context.version,
+            scope: self.query.scope,
         };
         let text_columns: Vec<_> = self
             .columns_now()
@@ -125,14 +133,22 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The columns that this version's statement returns.
+    /// The columns that this version's statement returns, and this server serves.
     fn columns_now(&self) -> impl Iterator<Item = (usize, ColumnKind)> {
         self.query
             .columns
             .iter()
             .enumerate()
             .filter(|(_, column)| column.versions.contains(self.context.version))
+            .filter(|(_, column)| self.context.lacks(column.role, column.setting).is_none())
             .map(|(index, column)| (index, column.kind))
+    }
+
+    /// Why this server does not serve other columns.
+    pub fn columns_left_out(&self) -> impl Iterator<Item = Reason> {
+        let columns = self.query.columns.iter();
+        let columns = columns.filter(|column| column.versions.contains(self.context.version));
+        columns.filter_map(|column| self.context.lacks(column.role, column.setting))
     }
 
     fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
@@ -141,6 +157,7 @@ impl Reader<'_> {
             values: Vec::new(),
             name: None,
             help: None,
+            reason: None,
             relation: cells.position("relid"),
         };
         for (index, kind) in self.columns_now() {
@@ -155,6 +172,7 @@ impl Reader<'_> {
                 }
                 ColumnKind::Name => columns.name = Some(position),
                 ColumnKind::Help => columns.help = Some(position),
+                ColumnKind::Reason => columns.reason = Some(position),
             }
         }
         Ok(columns)
@@ -203,7 +221,16 @@ impl Reader<'_> {
             None => None,
         };
         let texts = all.iter().map(|(_, value)| value.len()).sum();
-        Ok((RowSamples { relation, samples }, texts))
+        let unknown = match columns.reason {
+            Some(position) => cells.raw(position)?.and_then(Reason::of_row),
+            None => None,
+        };
+        let row = RowSamples {
+            relation,
+            unknown,
+            samples,
+        };
+        Ok((row, texts))
     }
 
     /// The metric that a row names itself.

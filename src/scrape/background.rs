@@ -83,6 +83,13 @@ impl Background {
         }
     }
 
+    /// Ends the work that goes on; what is left of it is done when it comes due again.
+    pub fn interrupt(&self) {
+        if let Some(worker) = self.queue().worker.take() {
+            worker.abort();
+        }
+    }
+
     /// Ends all work, now.
     pub fn close(&self) {
         let mut queue = self.queue();
@@ -183,9 +190,9 @@ impl Target {
             deadline,
         };
         let warm = self.connections.is_warm(database);
-        let application = Application::find(client, self.statement_cap).await?;
+        let application = Application::find(client, facts.version, self.statement_cap).await?;
         let application = application.map(Arc::new);
-        let rights = match Rights::find(client, self.statement_cap).await {
+        let rights = match Rights::find(client, facts.version, self.statement_cap).await {
             Ok(rights) => Some(rights),
             Err(error) if error.reason() == Reason::Connection => return Err(error),
             Err(error) => {
@@ -277,7 +284,9 @@ impl Target {
             };
             let schema = Some(application.tables.schema.as_str());
             let cap = self.statement_cap;
-            let (cost, worked) = count.work_on(client, schema, cap, others_wait).await;
+            let version = self.connections.version();
+            let worked = count.work_on(client, version, schema, cap, others_wait);
+            let (cost, worked) = worked.await;
             self.account(name, cost);
             match worked {
                 Err(error) if error.reason() == Reason::Connection => return Err(error),

@@ -10,10 +10,11 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout_at;
 
 use super::memory::Known;
+use super::reach::Unanswered;
 use super::target::{Key, Target, Unit, lock};
 use crate::events::Count;
 use crate::query::{Context, Cost, Harvest, Plan, Reason, Scope};
-use crate::server::{Application, Facts, LeaseError, Purpose};
+use crate::server::{Application, Facts, Purpose};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -228,11 +229,9 @@ impl Target {
                 let leased = self.connections.lease_of(&facts, &place, Purpose::Scrape);
                 let mut lease = match leased.await {
                     Ok(lease) => lease,
-                    Err(error @ LeaseError::OtherServer { .. }) => {
-                        return Harvest::skipped(Reason::OtherServer, error.to_string());
-                    }
                     Err(error) => {
-                        return Harvest::skipped(Reason::Connection, error.to_string());
+                        let error = Unanswered::from(error);
+                        return Harvest::skipped(error.reason(), error.to_string());
                     }
                 };
                 let now = Instant::now();
@@ -274,6 +273,8 @@ impl Target {
         let context = Context {
             version: facts.version,
             standby: facts.standby,
+            archiver: facts.archiver,
+            settings_off: &facts.settings_off,
             tables: application.map(|found| &found.tables),
             views: &facts.views,
             deadline: until.deadline,

@@ -19,6 +19,8 @@ pub struct Memory {
     /// When the functions of the strict set-up were last looked for elsewhere.
     pub probed: Option<Instant>,
     pub databases: BTreeMap<String, Known>,
+    /// Those with an application for which there is no connection to be kept.
+    pub without_connection: Vec<String>,
     pub enabled: BTreeSet<&'static str>,
     pub totals: BTreeMap<&'static str, Cost>,
     pub duplicates: BTreeMap<Arc<str>, u64>,
@@ -164,6 +166,21 @@ impl Memory {
             warnings.push(format!(
                 "in database {name:?} the role {role:?} may {what}; run what \
                  `matrix-postgres-exporter grants --role {role} --database {name}` prints"
+            ));
+        }
+        if let Some((last, rest)) = self.without_connection.split_last() {
+            let names = match rest {
+                [] => format!("database {last:?} has"),
+                _ => {
+                    let rest: Vec<_> = rest.iter().map(|name| format!("{name:?}")).collect();
+                    format!("databases {} and {last:?} have", rest.join(", "))
+                }
+            };
+            warnings.push(format!(
+                "{names} no connection of their own, since there are too few: they are looked at \
+                 one after the other every databases.interval, and their values are as old; \
+                 raise connections by {}",
+                self.without_connection.len()
             ));
         }
         for (warning, name) in self.role_warnings() {

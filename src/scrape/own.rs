@@ -87,6 +87,8 @@ own! {
         "Samples that were dropped since another one with the same labels was already there";
     DATABASES = Gauge "pg_exporter_databases" []
         "Databases of the server that are watched";
+    WITHOUT_CONNECTION = Gauge "pg_exporter_databases_without_connection" []
+        "Databases in which Synapse lives and for which the setting connections leaves no connection of their own: they are visited every databases.interval, and their values have an age";
     CONNECTIONS = Gauge "pg_exporter_connections" []
         "Connections to the server that the exporter holds";
     CONNECTION_LIMIT = Gauge "pg_exporter_connection_limit" []

@@ -9,6 +9,7 @@ use tokio::time::timeout_at;
 use super::memory::Down;
 use super::target::Target;
 use crate::query::{QueryError, Reason};
+use crate::server::connect::Reason::ShuttingDown;
 use crate::server::{Facts, LeaseError, Purpose};
 
 /// The database in which the strict set-up keeps its functions.
@@ -91,6 +92,9 @@ impl Target {
                     );
                 }
                 memory.down = Some((Instant::now(), down.clone()));
+                if down.reason == ShuttingDown.as_str() {
+                    self.background.interrupt();
+                }
             }
         }
         drop(memory);
@@ -157,7 +161,7 @@ impl Target {
             let mut lease = self.connections.lease(database, Purpose::Scrape).await?;
             let timeout = deadline.saturating_duration_since(Instant::now()) / 2;
             match lease
-                .run(async |client| Facts::read(client, timeout).await)
+                .run(async |client| Facts::read(client, self.connections.version(), timeout).await)
                 .await
             {
                 // A warm connection that has ended since, as after a restart: the server itself
@@ -201,20 +205,23 @@ impl Target {
         }
     }
 
-    /// The databases whose connections are kept: the home, the DSN's own, those with an
-    /// application.
+    /// The databases whose connections are kept: the home, the DSN's own, and those with an
+    /// application, as many as leave a connection to the background work. The others take turns
+    /// there.
     pub fn keep_warm(&self) {
-        let memory = self.memory();
-        let mut warm = vec![memory.home.as_str(), self.own_database.as_str()];
-        warm.extend(
-            memory
-                .databases
-                .iter()
-                .filter(|(_, known)| known.application.is_some())
-                .map(|(name, _)| name.as_str()),
-        );
-        warm.sort_unstable();
+        let mut memory = self.memory();
+        let mut warm = vec![memory.home.clone(), self.own_database.clone()];
         warm.dedup();
+        let room = (self.connections.budget() - 1).saturating_sub(warm.len());
+        let mut applications: Vec<_> = memory.applications().collect();
+        // The one with the most of it goes first.
+        applications.sort_by_key(|(_, tables)| tables.elsewhere.len());
+        let applications = applications.iter().map(|(name, _)| (*name).to_owned());
+        let mut others: Vec<_> = applications.filter(|name| !warm.contains(name)).collect();
+        memory.without_connection = others.split_off(room.min(others.len()));
+        warm.extend(others);
+        drop(memory);
+        let warm: Vec<_> = warm.iter().map(String::as_str).collect();
         self.connections.keep_warm(&warm);
     }
 }

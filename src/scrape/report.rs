@@ -130,6 +130,8 @@ impl Memory {
                 own::NOT_PLAIN.push(page, [name], tables.not_plain.len() as f64);
             }
             own::DATABASES.push(page, [], self.databases.len() as f64);
+            let beyond = self.without_connection.len();
+            own::WITHOUT_CONNECTION.push(page, [], beyond as f64);
         }
         own::SCRAPES.push(page, [], self.scrapes as f64);
         own::CONNECTIONS.push(page, [], connections.open() as f64);

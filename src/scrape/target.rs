@@ -84,6 +84,7 @@ impl Target {
                 refusal: None,
                 probed: None,
                 databases: BTreeMap::new(),
+                without_connection: Vec::new(),
                 enabled: BTreeSet::new(),
                 totals: BTreeMap::new(),
                 duplicates: BTreeMap::new(),

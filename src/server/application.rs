@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 
 use crate::grants;
 use crate::query::message::{Cells, Message, timeout_step};
-use crate::query::{QueryError, Sql, Tables};
+use crate::query::{QueryError, Scope, Sql, Tables, Version};
 
 /// An application and where it lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,11 +124,17 @@ impl Application {
     /// # Errors
     ///
     /// Fails as the server does.
-    pub async fn find(client: &Client, timeout: Duration) -> Result<Option<Self>, QueryError> {
+    pub async fn find(
+        client: &Client,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Option<Self>, QueryError> {
         let mut found: Option<Self> = None;
         let message = Message {
             sql: &SYNAPSE,
             timeout: timeout_step(timeout),
+            version,
+            scope: Scope::Database,
         };
         message
             .send_any_text(

@@ -66,6 +66,11 @@ impl Dialer {
         }
     }
 
+    /// The database of the connection string.
+    pub fn database(&self) -> &str {
+        self.dsn.database()
+    }
+
     /// Where the server is, for messages: `host:port`, or `directory:port` of a socket.
     pub fn address(&self) -> String {
         self.dsn.address()

@@ -4,6 +4,10 @@
 //! stay within one budget: each connection holds a permit until its backend is gone. Together
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
+//!
+//! - `identity`: which server it is
+//! - `refusals`: what becomes of a login that the server refuses
+//! - `renewal`: one connection a minute is made anew
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -25,13 +29,14 @@ use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
 use super::facts::Facts;
 use super::lease::Lease;
-use crate::bounds::LABEL;
-use crate::query::message::Message;
-use crate::query::{QueryError, Reason, Sql};
-use crate::text::cut;
+use crate::query::{Reason, Version};
 
-/// How long the question for a new connection's identity may take.
-const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
+mod identity;
+mod refusals;
+mod renewal;
+
+use identity::Identity;
+use refusals::Refusals;
 
 /// How long a shutdown waits for the server to close its ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -62,6 +67,11 @@ struct Inner {
     /// come back are closed instead.
     unserved: AtomicUsize,
     opened: AtomicU64,
+    refusals: Mutex<Refusals>,
+    /// When the server was last asked for a connection.
+    dialled: Mutex<Instant>,
+    /// Whether somebody sees to it that connections are renewed.
+    renewing: AtomicBool,
 }
 
 /// A database that is kept warm.
@@ -70,16 +80,6 @@ struct Warm {
     /// How many connections scrapes may use here at once.
     slots: Arc<Semaphore>,
     used: Instant,
-}
-
-/// Which server it is.
-#[derive(Default)]
-struct Identity {
-    /// System identifier and start time, once known. Every connection leads to that server; while
-    /// one is open, this stays.
-    known: Option<(String, f64)>,
-    /// Rises whenever connections to another server are to be forgotten.
-    generation: u64,
 }
 
 /// What a connection is wanted for.
@@ -164,6 +164,9 @@ impl Connections {
             logins: Arc::default(),
             unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
+            refusals: Mutex::default(),
+            dialled: Mutex::new(Instant::now()),
+            renewing: AtomicBool::new(false),
         }))
     }
 
@@ -180,6 +183,11 @@ impl Connections {
     /// How many there may be.
     pub fn budget(&self) -> usize {
         self.0.budget
+    }
+
+    /// The server's version, or zero before the first connection.
+    pub fn version(&self) -> Version {
+        self.0.identity().version
     }
 
     /// How many were ever opened.
@@ -290,10 +298,7 @@ impl Connections {
 
     /// Takes a connection back that is fit for use.
     pub(super) fn give_back(&self, object: Object, generation: u64) {
-        let unwanted = generation != self.0.identity().generation || take_one(&self.0.unserved);
-        if unwanted {
-            drop(Object::take(object));
-        }
+        self.0.give_back(object, generation);
     }
 
     /// Counts a connection as used.
@@ -346,11 +351,11 @@ impl std::fmt::Debug for Connections {
 
 impl Inner {
     fn warm(&self) -> MutexGuard<'_, BTreeMap<String, Warm>> {
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.warm)
     }
 
     fn identity(&self) -> MutexGuard<'_, Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.identity)
     }
 
     /// A new connection within the budget, to the server that the others have reached. `place`
@@ -360,22 +365,40 @@ impl Inner {
         database: &str,
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(Client, InUse, u64), LeaseError> {
+        self.not_refused(database)?;
         let permit = self.permit().await?;
         let _held = Counted::new(&self.held);
         let login = Arc::new(Mutex::new(Some(Counted::new(&self.logins))));
         let abandoned = Arc::<AtomicBool>::default();
         let in_use = InUse(abandoned.clone());
         let keeps = (permit, place, login.clone());
+        *lock(&self.dialled) = Instant::now();
         let (client, driver) = self
             .dialer
             .connect(Some(database), keeps, abandoned)
             .await
-            .map_err(|error| LeaseError::Connect(Arc::new(error)))?;
-        drop(login.lock().unwrap_or_else(PoisonError::into_inner).take());
+            .map_err(|error| self.refused(database, error))?;
+        drop(lock(&login).take());
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
+        self.keep_renewing();
         let generation = self.identify(&client).await?;
         Ok((client, in_use, generation))
+    }
+
+    fn give_back(&self, object: Object, generation: u64) {
+        let unwanted = generation != self.identity().generation || take_one(&self.unserved);
+        if unwanted {
+            drop(Object::take(object));
+        }
+    }
+
+    /// Closes every connection that waits for its next use, and those in use when they come back.
+    fn close_all(&self) {
+        self.identity().generation += 1;
+        for entry in self.warm().values() {
+            entry.pool.retain(|_, _| false);
+        }
     }
 
     /// A place in the budget; an idle connection makes room. While a login hangs none does: one
@@ -442,56 +465,6 @@ impl Inner {
                 .retain(|_, _| std::mem::replace(&mut closed, true));
         }
         closed
-    }
-
-    async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
-        let mut found = None;
-        let identity = Message {
-            sql: &Sql::from(
-                "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
-                 extract(epoch FROM pg_catalog.pg_postmaster_start_time())",
-            ),
-            timeout: IDENTITY_TIMEOUT,
-        };
-        let answered = identity
-            .send(client, |_, cells| {
-                let system = cells.raw(0)?.unwrap_or_default();
-                let start_time = cells.number(1, "start_time")?;
-                let start_time = start_time.ok_or(QueryError::NoRow)?;
-                found = Some((cut(system, LABEL).into_owned(), start_time));
-                Ok(())
-            })
-            .await;
-        let found = match answered.and_then(|()| found.ok_or(QueryError::NoRow)) {
-            Ok(found) => found,
-            Err(error) => {
-                let address = self.dialer.address();
-                let reason = error.to_string();
-                return Err(match error.reason() {
-                    Reason::Protocol => LeaseError::Protocol { address, reason },
-                    _ => LeaseError::Broken { address, reason },
-                });
-            }
-        };
-        let mut identity = self.identity();
-        let alone = self.budget - self.permits.available_permits() <= 1;
-        match &identity.known {
-            Some(known) if *known == found => {}
-            // After a restart nothing of the old server is left; whom we reach now is the server.
-            None | Some(_) if alone || identity.known.is_none() => identity.known = Some(found),
-            _ => {
-                identity.generation += 1;
-                drop(identity);
-                for entry in self.warm().values() {
-                    entry.pool.retain(|_, _| false);
-                }
-                return Err(LeaseError::OtherServer {
-                    address: self.dialer.address(),
-                    found: found.0,
-                });
-            }
-        }
-        Ok(identity.generation)
     }
 }
 
@@ -602,4 +575,8 @@ fn take_one(counter: &AtomicUsize) -> bool {
             count.checked_sub(1)
         })
         .is_ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,16 @@
 //! What every scrape asks first.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use crate::bounds::{DATABASES as MOST_DATABASES, LABEL};
+use crate::query::definition::SETTINGS;
 use crate::query::message::{Message, timeout_step};
 use crate::query::view::{OWNER, SCHEMA, VIEWS};
-use crate::query::{QueryError, Sql, Version, Views};
+use crate::query::{QueryError, Scope, Sql, Version, Views};
 use crate::text::cut;
 
 /// What is true of a server at the time of a scrape.
@@ -19,6 +22,10 @@ pub struct Facts {
     pub version_text: String,
     /// Whether it is in recovery.
     pub standby: bool,
+    /// Whether it archives WAL.
+    pub archiver: bool,
+    /// Which of [`SETTINGS`] are off. What the role has set for itself says nothing of others.
+    pub settings_off: BTreeSet<&'static str>,
     /// When it started, in seconds since the epoch.
     pub start_time: f64,
     /// The system identifier, the same on a primary and its standbys.
@@ -75,10 +82,33 @@ const SERVER: &str = "
                                                      'pg_execute_server_program')
                                    AND pg_catalog.pg_has_role(m.oid, 'MEMBER')))
                    ) AS p (power, has)
-             WHERE r.rolname = current_user AND p.has AND NOT r.rolsuper)";
+             WHERE r.rolname = current_user AND p.has AND NOT r.rolsuper),
+           CASE pg_catalog.current_setting('archive_mode')
+                WHEN 'always' THEN true
+                WHEN 'on' THEN NOT pg_catalog.pg_is_in_recovery()
+                ELSE false END";
 
 /// Those that [`PRIVILEGES`] asks for.
 const MONITORING_ROLES: [&str; 3] = ["pg_monitor", "pg_read_all_stats", "pg_read_all_settings"];
+
+/// Which of these settings are off, unless it is the role that has set them so.
+static OFF: LazyLock<Sql> = LazyLock::new(|| {
+    Sql::from(
+        "
+    SELECT s.name
+      FROM pg_catalog.unnest(ARRAY[",
+    )
+    .with(Sql::join(SETTINGS.map(Sql::literal), ", "))
+    .with(
+        "]) AS s (name)
+     WHERE pg_catalog.current_setting(s.name) = 'off'
+       AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_db_role_setting r
+             JOIN pg_catalog.pg_roles o ON o.oid = r.setrole AND o.rolname = current_user
+            CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c (text)
+            WHERE pg_catalog.starts_with(c.text, s.name || '='))",
+    )
+});
 
 const PRIVILEGES: &str = "
     SELECT r.rolname
@@ -102,7 +132,10 @@ const FUNCTIONS: &str = "
      WHERE n.nspname = 'matrix_postgres_exporter' AND n.nspowner IN (SELECT t.oid FROM trusted t)";
 
 const DATABASES: &str = "
-    SELECT d.datname, d.oid, d.datallowconn,
+    SELECT d.datname, d.oid, d.datallowconn, d.datconnlimit = -2 AS invalid,
+           d.datconnlimit = 0
+           AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+               AS limited,
            pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect
       FROM pg_catalog.pg_database d
      WHERE NOT d.datistemplate
@@ -114,13 +147,19 @@ impl Facts {
     /// # Errors
     ///
     /// Fails as the server does.
-    pub async fn read(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
+    pub async fn read(
+        client: &Client,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Self, QueryError> {
         debug_assert!(FUNCTIONS.contains(SCHEMA) && FUNCTIONS.contains(OWNER));
         let timeout = timeout_step(timeout);
         let mut facts = Self {
             version: Version(0),
             version_text: String::new(),
             standby: false,
+            archiver: false,
+            settings_off: BTreeSet::new(),
             start_time: 0.0,
             system_identifier: String::new(),
             cluster_name: String::new(),
@@ -133,8 +172,18 @@ impl Facts {
             more_databases: false,
         };
         let server = Message {
-            sql: &Sql::join([SERVER, PRIVILEGES, FUNCTIONS], "; "),
+            sql: &Sql::join(
+                [
+                    SERVER.into(),
+                    PRIVILEGES.into(),
+                    OFF.clone(),
+                    FUNCTIONS.into(),
+                ],
+                "; ",
+            ),
             timeout,
+            version,
+            scope: Scope::Server,
         };
         server
             .send(client, |select, cells| {
@@ -154,12 +203,18 @@ impl Facts {
                         facts.role = text(7)?;
                         facts.superuser = cells.truth(8)?;
                         facts.powers = text(9)?.split_whitespace().map(str::to_owned).collect();
+                        facts.archiver = cells.truth(10)?;
                     }
                     1 => {
                         let name = text(0)?;
                         if MONITORING_ROLES.contains(&name.as_str()) {
                             facts.views.privileges.insert(name);
                         }
+                    }
+                    2 => {
+                        let name = text(0)?;
+                        let known = SETTINGS.into_iter().find(|known| *known == name);
+                        facts.settings_off.extend(known);
                     }
                     _ => {
                         facts.views.strict = true;
@@ -180,6 +235,8 @@ impl Facts {
         let databases = Message {
             sql: &Sql::from(DATABASES),
             timeout,
+            version,
+            scope: Scope::Server,
         };
         databases
             .send_any_text(
@@ -200,6 +257,10 @@ impl Facts {
                     let name = cells.text(datname)?.unwrap_or_default();
                     let closed = if !cells.truth(position("datallowconn")?)? {
                         Some("it allows no connections")
+                    } else if cells.truth(position("invalid")?)? {
+                        Some("an interrupted DROP DATABASE has left it unusable; drop it again")
+                    } else if cells.truth(position("limited")?)? {
+                        Some("its connection limit is 0")
                     } else if !cells.truth(position("may_connect")?)? {
                         Some("the role has no CONNECT privilege")
                     } else if !cells.is_utf8(datname)? {

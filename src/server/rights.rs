@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::grants;
 use crate::query::message::{Message, timeout_step};
-use crate::query::{QueryError, Sql};
+use crate::query::{QueryError, Scope, Sql, Version};
 
 /// What the role may do, make and has made in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,10 +102,16 @@ impl Rights {
     /// # Errors
     ///
     /// Fails as the server does.
-    pub async fn find(client: &Client, timeout: Duration) -> Result<Self, QueryError> {
+    pub async fn find(
+        client: &Client,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<Self, QueryError> {
         let message = Message {
             sql: &RIGHTS,
             timeout: timeout_step(timeout),
+            version,
+            scope: Scope::Database,
         };
         let mut rights = Self::default();
         let reset = |rights: &mut Self| *rights = Self::default();

@@ -1,6 +1,6 @@
 //! How long sessions, queries and transactions have lasted.
 
-use crate::query::{ALL, Collector, Merge, Query};
+use crate::query::{ALL, Collector, Merge, Query, Role};
 
 /// Client sessions by database, from `pg_stat_activity`, and prepared transactions.
 pub fn collector() -> Collector {
@@ -14,28 +14,45 @@ pub fn collector() -> Collector {
     .query(prepared_transactions())
 }
 
-/// Zero for a state that no session is in, so that a rule never compares with nothing.
+/// Zero for a state that no session is in, so that a rule never compares with nothing. What our own
+/// role has set for its sessions hides no others.
 fn sessions() -> Query {
     Query::new("pg_activity")
         .sql(
             ALL,
-            "SELECT d.datname, s.state, count(a.pid) AS sessions
-               FROM pg_catalog.pg_database AS d
-              CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
-                                 ('idle in transaction (aborted)'),
-                                 ('fastpath function call'), ('disabled')) AS s (state)
-               LEFT JOIN {pg_stat_activity} AS a
-                 ON a.datname = d.datname AND a.state = s.state
-                AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
-              WHERE d.datallowconn
-              GROUP BY d.datname, s.state",
+            "SELECT t.datname, t.state,
+                    CASE WHEN t.state = 'disabled' OR t.disabled = 0 THEN t.sessions END
+                        AS sessions,
+                    CASE WHEN t.disabled + t.ageless > 0 THEN 'setting_off' END AS reason
+               FROM (SELECT d.datname, s.state, count(a.pid) AS sessions,
+                            sum(count(a.pid) FILTER (WHERE s.state = 'disabled' AND NOT (
+                                    a.usename = current_user AND a.application_name
+                                    = current_setting('application_name'))))
+                                OVER (PARTITION BY d.datname) AS disabled,
+                            count(a.pid) FILTER (WHERE s.state LIKE 'idle in transaction%'
+                                                   AND a.xact_start IS NULL) AS ageless
+                       FROM pg_catalog.pg_database AS d
+                      CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
+                                         ('idle in transaction (aborted)'),
+                                         ('fastpath function call'), ('disabled')) AS s (state)
+                       LEFT JOIN {pg_stat_activity} AS a
+                         ON a.datname = d.datname AND a.state = s.state
+                        AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+                      WHERE d.datallowconn
+                      GROUP BY d.datname, s.state) AS t",
         )
         .label("datname")
         .label("state")
-        .gauge("sessions", "Client sessions, but for the one that asks")
+        .gauge(
+            "sessions",
+            "Client sessions, but for the one that asks; in state disabled those with \
+             track_activities off, beside which the number of no other state is known",
+        )
+        .reason()
 }
 
 /// Each database has a row per threshold; what does not depend on it is the same in all of them.
+/// Where a session is not tracked, or has begun its transaction so, there is none.
 fn durations() -> Query {
     Query::new("pg_activity")
         .merge(Merge::Max)
@@ -52,8 +69,12 @@ fn durations() -> Query {
                FROM pg_catalog.pg_database AS d
               CROSS JOIN (VALUES (60, interval '1 minute'), (300, interval '5 minutes'),
                                  (3600, interval '1 hour')) AS t (threshold_seconds, age)
-               LEFT JOIN (SELECT p.datname,
-                                 clock_timestamp() - p.xact_start AS open,
+               LEFT JOIN (SELECT p.datname, p.state = 'disabled' AND NOT (
+                                     p.usename = current_user AND p.application_name
+                                     = current_setting('application_name'))
+                                 OR p.state LIKE 'idle in transaction%' AND p.xact_start IS NULL
+                                     AS unknown,
+                                                                 clock_timestamp() - p.xact_start AS open,
                                  CASE WHEN p.state = 'active'
                                       THEN clock_timestamp() - p.query_start END AS running,
                                  CASE WHEN p.state LIKE 'idle in transaction%'
@@ -63,7 +84,8 @@ fn durations() -> Query {
                              AND p.pid <> pg_backend_pid()) AS a
                  ON a.datname = d.datname
               WHERE d.datallowconn
-              GROUP BY d.datname, t.threshold_seconds",
+              GROUP BY d.datname, t.threshold_seconds
+             HAVING bool_or(a.unknown) IS NOT TRUE",
         )
         .label("datname")
         .label("threshold_seconds")
@@ -96,8 +118,10 @@ fn durations() -> Query {
         )
 }
 
+/// A standby does not show those of its primary.
 fn prepared_transactions() -> Query {
     Query::new("pg_prepared_xacts")
+        .on(Role::Primary)
         .sql(
             ALL,
             "SELECT d.datname, count(p.gid) AS count,

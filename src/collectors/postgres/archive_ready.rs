@@ -1,8 +1,9 @@
 //! WAL files that wait for the archiver.
 
-use crate::query::{ALL, Collector, Query};
+use crate::query::{ALL, Collector, Query, Role};
 
-/// The backlog of WAL archiving, from the directory `archive_status`.
+/// The backlog of WAL archiving, from the directory `archive_status`. Files wait only where an
+/// archiver runs: those that a primary has left when it became a standby wait for nobody.
 pub fn collector() -> Collector {
     Collector::new(
         "archive_ready",
@@ -10,6 +11,8 @@ pub fn collector() -> Collector {
     )
     .query(
         Query::new("pg_wal_archive_ready")
+            .on(Role::Archiver)
+            .needs("archive_mode")
             .sql(
                 ALL,
                 "SELECT count(*) AS files,

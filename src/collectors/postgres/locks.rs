@@ -14,10 +14,10 @@ pub fn collector() -> Collector {
                                      ('shareupdateexclusivelock'), ('sharelock'),
                                      ('sharerowexclusivelock'), ('exclusivelock'),
                                      ('accessexclusivelock'), ('sireadlock')) AS m (mode)
-                   LEFT JOIN (SELECT database, lower(mode) AS mode, count(*) AS count
+                   LEFT JOIN (SELECT database, mode, count(*) AS count
                                 FROM pg_catalog.pg_locks
                                GROUP BY 1, 2) AS l
-                     ON l.database = d.oid AND l.mode = m.mode",
+                     ON l.database = d.oid AND lower(l.mode) = m.mode",
             )
             .label("datname")
             .label("mode")

@@ -5,7 +5,8 @@ use crate::query::{ALL, Collector, Query};
 /// Role and lag, from the recovery functions.
 ///
 /// A standby that has replayed all it received is only up to date while its receiver lives:
-/// without one it knows nothing of the primary. A primary never replays, so a promoted one says 0
+/// without one it knows nothing of the primary. After a restart it says that it has received less
+/// than it has replayed, until something new comes. A primary never replays, so a promoted one says 0
 /// and not the age of what it replayed before.
 pub fn collector() -> Collector {
     Collector::new("replication", "Role of the server, and how far a standby is behind").query(
@@ -14,7 +15,7 @@ pub fn collector() -> Collector {
                 ALL,
                 "SELECT CASE
                           WHEN NOT r.standby THEN 0
-                          WHEN r.receives AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
+                          WHEN r.receives AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
                           THEN 0
                           ELSE r.age
                         END AS lag_seconds,

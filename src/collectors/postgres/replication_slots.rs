@@ -2,7 +2,9 @@
 
 use crate::query::{ALL, Collector, Query};
 
-/// From `pg_replication_slots`.
+/// From `pg_replication_slots`. A standby that has restarted says that it has received less than it
+/// has replayed, until something new comes; and a slot can be further than what was read a moment
+/// before.
 pub fn collector() -> Collector {
     Collector::new(
         "replication_slots",
@@ -13,7 +15,7 @@ pub fn collector() -> Collector {
             .sql(
                 ALL,
                 "SELECT s.slot_name, s.database, s.slot_type, s.wal_status, s.active,
-                        pg_wal_lsn_diff(w.lsn, s.restart_lsn) AS pg_wal_lsn_diff,
+                        greatest(w.lsn, s.restart_lsn) - s.restart_lsn AS pg_wal_lsn_diff,
                         w.lsn - '0/0' AS slot_current_wal_lsn,
                         CASE WHEN s.active
                              THEN coalesce(s.confirmed_flush_lsn, '0/0') - '0/0'
@@ -23,7 +25,7 @@ pub fn collector() -> Collector {
                         CASE WHEN s.wal_status IS NOT NULL THEN 1 END AS has_wal_status
                    FROM pg_catalog.pg_replication_slots AS s
                   CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery()
-                                          THEN coalesce(pg_last_wal_receive_lsn(),
+                                          THEN greatest(pg_last_wal_receive_lsn(),
                                                         pg_last_wal_replay_lsn())
                                           ELSE pg_current_wal_lsn()
                                      END AS lsn) AS w",

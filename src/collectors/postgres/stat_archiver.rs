@@ -1,6 +1,6 @@
 //! WAL archiving.
 
-use crate::query::{ALL, Collector, Query};
+use crate::query::{ALL, Collector, Query, Role};
 
 /// WAL archiving, from `pg_stat_archiver`.
 pub fn collector() -> Collector {
@@ -14,6 +14,8 @@ pub fn collector() -> Collector {
             )
             .counter("archived_count", "WAL files archived")
             .counter("failed_count", "Failed attempts to archive a WAL file")
-            .gauge("last_archive_age", "Seconds since the last WAL file was archived"),
+            .gauge("last_archive_age", "Seconds since the last WAL file was archived")
+            .on_role(Role::Archiver)
+            .with_setting("archive_mode"),
     )
 }

@@ -35,26 +35,41 @@ pub fn collector() -> Collector {
             .label("datname")
             .gauge("numbackends", "Server processes connected to the database")
             .counter("xact_commit", "Transactions committed")
+            .with_setting("track_counts")
             .counter("xact_rollback", "Transactions rolled back")
+            .with_setting("track_counts")
             .counter("blks_read", "Blocks read that were not in shared buffers")
+            .with_setting("track_counts")
             .counter("blks_hit", "Blocks found in shared buffers")
+            .with_setting("track_counts")
             .counter("tup_returned", "Rows that scans went through")
+            .with_setting("track_counts")
             .counter("tup_fetched", "Rows that index scans fetched")
+            .with_setting("track_counts")
             .counter("tup_inserted", "Rows inserted")
+            .with_setting("track_counts")
             .counter("tup_updated", "Rows updated")
+            .with_setting("track_counts")
             .counter("tup_deleted", "Rows deleted")
+            .with_setting("track_counts")
             .counter("conflicts", "Queries cancelled by conflicts with recovery, on a standby")
+            .with_setting("track_counts")
             .counter("temp_files", "Temporary files created by queries")
+            .with_setting("track_counts")
             .counter("temp_bytes", "Bytes that queries wrote to temporary files")
+            .with_setting("track_counts")
             .counter("deadlocks", "Deadlocks")
+            .with_setting("track_counts")
             .counter(
                 "blk_read_time",
                 "Milliseconds that sessions spent reading blocks, with track_io_timing",
             )
+            .with_setting("track_io_timing")
             .counter(
                 "blk_write_time",
                 "Milliseconds that sessions spent writing blocks, with track_io_timing",
             )
+            .with_setting("track_io_timing")
             .counter(
                 "stats_reset",
                 "When these statistics were reset, as Unix time; 0 for never",
@@ -63,6 +78,7 @@ pub fn collector() -> Collector {
                 "active_time_seconds_total",
                 "Seconds that sessions spent executing statements",
             )
-            .on_versions(since(14)),
+            .on_versions(since(14))
+            .with_setting("track_activities"),
     )
 }

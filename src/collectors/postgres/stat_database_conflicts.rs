@@ -10,6 +10,7 @@ pub fn collector() -> Collector {
     )
     .query(
         Query::new("pg_stat_database_conflicts")
+            .needs("track_counts")
             .sql(
                 before(16),
                 "SELECT datid, datname, confl_tablespace, confl_lock, confl_snapshot,

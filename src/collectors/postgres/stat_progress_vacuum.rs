@@ -1,12 +1,13 @@
 //! Vacuums that are running.
 
-use crate::query::{ALL, Collector, Merge, Query, before, since};
+use crate::query::{ALL, Collector, Merge, Query, Role, before, since};
 
 /// Progress of each running vacuum, from the function under `pg_stat_progress_vacuum`.
 ///
 /// The phase is a set of seven, of which one is 1, so that each vacuum has seven rows. The table's
 /// name is known only in the database that the query runs in; elsewhere it is the oid. Since 17 a
-/// vacuum counts the memory that dead rows take, which is not a number of rows.
+/// vacuum counts the memory that dead rows take, which is not a number of rows. There is a row
+/// without a vacuum, too, since that of a session with `track_activities` off is not seen.
 pub fn collector() -> Collector {
     Collector::new(
         "stat_progress_vacuum",
@@ -15,6 +16,8 @@ pub fn collector() -> Collector {
     .query(
         Query::new("pg_stat_progress_vacuum")
             .merge(Merge::Max)
+            .on(Role::Primary)
+            .needs("track_activities")
             .sql(
                 ALL,
                 "SELECT d.datname, coalesce(n.relname, v.relid::text) AS relname, p.phase,
@@ -25,9 +28,15 @@ pub fn collector() -> Collector {
                             AS num_dead_tuples,
                         CASE WHEN NOT s.bytes THEN v.dead_limit END AS max_dead_tuples,
                         CASE WHEN s.bytes THEN v.dead_limit END AS max_dead_tuple_bytes,
-                        CASE WHEN s.bytes THEN v.dead_used END AS dead_tuple_bytes
-                   FROM {pg_stat_progress_vacuum} AS v
-                   JOIN pg_catalog.pg_database AS d ON d.oid = v.datid
+                        CASE WHEN s.bytes THEN v.dead_used END AS dead_tuple_bytes,
+                        CASE WHEN h.hidden THEN 'setting_off' END AS reason
+                   FROM (SELECT EXISTS (SELECT FROM {pg_stat_activity} AS a
+                                         WHERE a.state = 'disabled' AND NOT (
+                                               a.usename = current_user AND a.application_name
+                                               = current_setting('application_name')))
+                            AS hidden) AS h
+                   LEFT JOIN {pg_stat_progress_vacuum} AS v ON true
+                   LEFT JOIN pg_catalog.pg_database AS d ON d.oid = v.datid
                    LEFT JOIN (SELECT c.oid,
                                      CASE WHEN s.nspname IN ('public', 'pg_catalog') THEN ''
                                           ELSE s.nspname || '.' END || c.relname AS relname
@@ -65,7 +74,8 @@ pub fn collector() -> Collector {
             .with_labels(TABLE)
             .gauge("dead_tuple_bytes", "Memory taken by dead rows since the last round")
             .on_versions(since(17))
-            .with_labels(TABLE),
+            .with_labels(TABLE)
+            .reason(),
     )
 }
 

@@ -3,7 +3,8 @@
 use crate::query::{ALL, Collector, Merge, Query};
 
 /// From `pg_stat_replication`. Of two walsenders with the same labels the one further behind
-/// counts.
+/// counts. A standby that has restarted says that it has received less than it has replayed, until
+/// something new comes.
 pub fn collector() -> Collector {
     Collector::new(
         "stat_replication",
@@ -16,11 +17,11 @@ pub fn collector() -> Collector {
                 ALL,
                 "SELECT r.application_name, r.client_addr, r.state, s.slot_name,
                         pg_wal_lsn_diff(w.lsn, '0/0') AS pg_current_wal_lsn_bytes,
-                        pg_wal_lsn_diff(w.lsn, r.replay_lsn) AS pg_wal_lsn_diff
+                        greatest(w.lsn, r.replay_lsn) - r.replay_lsn AS pg_wal_lsn_diff
                    FROM {pg_stat_replication} AS r
                    LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid = r.pid
                   CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery()
-                                          THEN coalesce(pg_last_wal_receive_lsn(),
+                                          THEN greatest(pg_last_wal_receive_lsn(),
                                                         pg_last_wal_replay_lsn())
                                           ELSE pg_current_wal_lsn()
                                      END AS lsn) AS w",

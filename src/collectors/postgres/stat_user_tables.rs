@@ -1,8 +1,10 @@
 //! Activity of each table.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query, Role, Scope};
 
-/// From `pg_stat_user_tables` of every database. Temporary tables are left out: their schemas come
+/// From `pg_stat_user_tables` of every database. What is written, vacuumed and analyzed is counted
+/// where that is done: a standby counts reads alone, and what a former primary has counted before is
+/// of the past. Temporary tables are left out: their schemas come
 /// and go with sessions.
 pub fn collector() -> Collector {
     Collector::new(
@@ -12,6 +14,7 @@ pub fn collector() -> Collector {
     .query(
         Query::new("pg_stat_user_tables")
             .scope(Scope::Database)
+            .needs("track_counts")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname, schemaname, relname,
@@ -35,19 +38,34 @@ pub fn collector() -> Collector {
             .counter("idx_scan", "Index scans")
             .counter("idx_tup_fetch", "Live rows that index scans fetched")
             .counter("n_tup_ins", "Rows inserted")
+            .on_role(Role::Primary)
             .counter("n_tup_upd", "Rows updated")
+            .on_role(Role::Primary)
             .counter("n_tup_del", "Rows deleted")
+            .on_role(Role::Primary)
             .counter("n_tup_hot_upd", "Rows updated without touching an index")
+            .on_role(Role::Primary)
             .gauge("n_live_tup", "Live rows, estimated")
+            .on_role(Role::Primary)
             .gauge("n_dead_tup", "Dead rows, estimated")
+            .on_role(Role::Primary)
             .gauge("n_mod_since_analyze", "Rows changed since the last analyze, estimated")
+            .on_role(Role::Primary)
             .gauge("last_vacuum", "Last vacuum by hand, as Unix time; 0 for never")
+            .on_role(Role::Primary)
             .gauge("last_autovacuum", "Last vacuum by the autovacuum, as Unix time; 0 for never")
+            .on_role(Role::Primary)
             .gauge("last_analyze", "Last analyze by hand, as Unix time; 0 for never")
+            .on_role(Role::Primary)
             .gauge("last_autoanalyze", "Last analyze by the autovacuum, as Unix time; 0 for never")
+            .on_role(Role::Primary)
             .counter("vacuum_count", "Vacuums by hand, VACUUM FULL not counted")
+            .on_role(Role::Primary)
             .counter("autovacuum_count", "Vacuums by the autovacuum")
+            .on_role(Role::Primary)
             .counter("analyze_count", "Analyzes by hand")
-            .counter("autoanalyze_count", "Analyzes by the autovacuum"),
+            .on_role(Role::Primary)
+            .counter("autoanalyze_count", "Analyzes by the autovacuum")
+            .on_role(Role::Primary),
     )
 }

@@ -16,10 +16,10 @@ pub fn collector() -> Collector {
                 "SELECT count(*) FILTER (WHERE r.status = 'streaming') AS streaming,
                         max(extract(epoch FROM clock_timestamp() - r.last_msg_receipt_time))
                             AS last_message_age_seconds,
-                        max(greatest(pg_wal_lsn_diff(r.latest_end_lsn,
-                                                     pg_last_wal_replay_lsn()), 0))
+                        max(greatest(r.latest_end_lsn, w.replayed) - w.replayed)
                             AS replay_lag_bytes
-                   FROM {pg_stat_wal_receiver} AS r",
+                   FROM {pg_stat_wal_receiver} AS r
+                  CROSS JOIN (SELECT pg_last_wal_replay_lsn() AS replayed) AS w",
             )
             .gauge("streaming", "Whether WAL is streamed from the upstream server")
             .gauge(

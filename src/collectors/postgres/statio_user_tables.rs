@@ -11,6 +11,7 @@ pub fn collector() -> Collector {
     .query(
         Query::new("pg_statio_user_tables")
             .scope(Scope::Database)
+            .needs("track_counts")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname, schemaname, relname,
