@@ -12,6 +12,7 @@ super::collectors! {
     synapse_cleanup,
     synapse_consumers,
     synapse_delayed_events,
+    synapse_destinations,
     synapse_device_lists,
     synapse_devices,
     synapse_encryption,
@@ -63,3 +64,19 @@ macro_rules! counted {
     };
 }
 use counted;
+
+/// Seconds since the earliest of these times: 0 while there is no row, and nothing where there are
+/// rows and none has a time.
+macro_rules! oldest_age {
+    ($time:literal) => {
+        concat!(
+            "CASE WHEN count(*) = 0 THEN 0
+                  WHEN count(",
+            $time,
+            ") > 0 THEN greatest(extract(epoch FROM now()) - min(",
+            $time,
+            ") / 1000.0, 0) END"
+        )
+    };
+}
+use oldest_age;

@@ -1,5 +1,6 @@
 //! Changes of users' devices that others have yet to hear of.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `device_lists_changes_in_room`, `device_lists_outbound_pokes` and
@@ -19,8 +20,8 @@ pub fn collector() -> Collector {
 }
 
 /// What is behind the position of conversion is done, whatever its flag says: Synapse leaves the
-/// flag as it is. The order makes sure of the index in a table that may be huge, and the limit
-/// keeps the count short when it matters most.
+/// flag as it is. Without a position nobody knows. The order makes sure of the index in a table that
+/// may be huge, and the limit keeps the count short when it matters most.
 macro_rules! unconverted {
     ($column:literal, $limit:literal) => {
         concat!(
@@ -38,6 +39,12 @@ macro_rules! unconverted {
     };
 }
 
+macro_rules! position {
+    () => {
+        "(SELECT count(*) AS known
+            FROM {schema}.device_lists_changes_converted_stream_position) AS p"
+    };
+}
 
 fn backlog() -> Query {
     Query::new("synapse_db")
@@ -53,10 +60,13 @@ fn backlog() -> Query {
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname, count(*) AS device_list_changes_unconverted
-                   FROM ",
+                "SELECT current_database() AS datname,
+                        CASE WHEN p.known > 0 THEN u.changes END AS device_list_changes_unconverted
+                   FROM (SELECT count(*) AS changes FROM ",
                 unconverted!("stream_id", "100000"),
-                " AS u"
+                "  AS c) AS u
+                  CROSS JOIN ",
+                position!()
             ),
         )
         .label("datname")
@@ -88,12 +98,15 @@ fn backlog_age() -> Query {
             ALL,
             concat!(
                 "SELECT current_database() AS datname,
-                        CASE WHEN count(*) = 0 THEN 0
-                             ELSE extract(epoch FROM now()) - min(u.inserted_ts) / 1000.0
-                         END AS device_list_changes_unconverted_oldest_age_seconds
-                   FROM ",
+                        CASE WHEN p.known > 0 THEN u.age END
+                            AS device_list_changes_unconverted_oldest_age_seconds
+                   FROM (SELECT ",
+                oldest_age!("c.inserted_ts"),
+                " AS age FROM ",
                 unconverted!("inserted_ts", "1"),
-                " AS u"
+                "  AS c) AS u
+                  CROSS JOIN ",
+                position!()
             ),
         )
         .label("datname")
@@ -109,12 +122,14 @@ fn oldest_change() -> Query {
         .reads("device_lists_changes_in_room", &["stream_id", "inserted_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN count(*) = 0 THEN 0
-                         ELSE extract(epoch FROM now()) - min(c.inserted_ts) / 1000.0
-                     END AS device_list_changes_oldest_age_seconds
-               FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
-                      ORDER BY stream_id LIMIT 1) AS c",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("c.inserted_ts"),
+                "       AS device_list_changes_oldest_age_seconds
+                   FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
+                          ORDER BY stream_id LIMIT 1) AS c"
+            ),
         )
         .label("datname")
         .gauge(
@@ -130,11 +145,14 @@ fn oldest_poke() -> Query {
         .reads("device_lists_outbound_pokes", &["stream_id", "ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    greatest(extract(epoch FROM now()) - min(p.ts) / 1000.0, 0)
-                        AS device_list_pokes_oldest_age_seconds
-               FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
-                      ORDER BY stream_id LIMIT 1) AS p",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("p.ts"),
+                "       AS device_list_pokes_oldest_age_seconds
+                   FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
+                          ORDER BY stream_id LIMIT 1) AS p"
+            ),
         )
         .label("datname")
         .gauge(
@@ -150,16 +168,20 @@ fn resyncs() -> Query {
         .reads("device_lists_remote_resync", &["added_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(added_ts) AS device_list_resyncs,
-                    greatest(extract(epoch FROM now()) - min(added_ts) / 1000.0, 0)
-                        AS device_list_resyncs_oldest_age_seconds
-               FROM {schema}.device_lists_remote_resync",
+            concat!(
+                "SELECT current_database() AS datname,
+                        count(*) AS device_list_resyncs,
+                        ",
+                oldest_age!("r.added_ts"),
+                "       AS device_list_resyncs_oldest_age_seconds
+                   FROM (SELECT added_ts FROM {schema}.device_lists_remote_resync
+                          ORDER BY added_ts LIMIT 100000) AS r"
+            ),
         )
         .label("datname")
         .gauge(
             "device_list_resyncs",
-            "Users of other servers whose devices are to be asked for again",
+            "Users of other servers whose devices are to be asked for again, counted up to 100000",
         )
         .gauge(
             "device_list_resyncs_oldest_age_seconds",
