@@ -16,6 +16,8 @@ mod down;
 mod events;
 mod grants;
 mod limits;
+mod lost;
+mod long;
 mod names;
 mod numbers;
 mod people;

@@ -70,7 +70,7 @@ macro_rules! consumer {
                     ",
             $behind,
             " AS behind,
-                    greatest(c.position - p.newest, 0) AS ahead,
+                    CASE WHEN c.position <= p.newest THEN 0 ELSE c.position - p.newest END AS ahead,
                     c.rows = 0 OR c.position IS NULL AND NOT EXISTS (
                         SELECT 1 FROM {schema}.background_updates
                          WHERE starts_with(update_name, 'populate_",
@@ -98,7 +98,7 @@ fn federation_senders() -> Query {
     positions(
         "SELECT current_database() AS datname, 'federation_sender' AS consumer, c.instance_name,
                 CASE WHEN c.stream_id >= 0 THEN p.newest - c.stream_id END AS behind,
-                greatest(c.stream_id - p.newest, 0) AS ahead,
+                CASE WHEN c.stream_id <= p.newest THEN 0 ELSE c.stream_id - p.newest END AS ahead,
                 c.stream_id IS NULL AS position_missing
            FROM (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
                   WHERE stream_name = 'events') AS p

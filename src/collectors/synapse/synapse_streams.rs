@@ -105,7 +105,7 @@ macro_rules! sequences {
         behind(concat!(
             "SELECT current_database() AS datname, s.stream_name, s.sequence_name,
                     greatest(max(p.stream_id) - s.last, 0) AS sequence_behind,
-                    CASE WHEN count(*) = count(p.stream_id)
+                    CASE WHEN count(p.stream_id) > 0
                          THEN greatest(s.last - max(p.stream_id), 0) END AS stream_unpublished
                FROM (SELECT NULL AS stream_name, NULL AS sequence_name, 0 AS last
                       WHERE false",
