@@ -80,3 +80,18 @@ macro_rules! oldest_age {
     };
 }
 use oldest_age;
+
+/// Names the services for which transactions wait, one after the other: `services (as_id)`, and NULL
+/// at the end. The table may hold millions of one service, and has no index on anything else.
+macro_rules! services_waiting {
+    () => {
+        "WITH RECURSIVE services AS (
+             SELECT min(as_id) AS as_id FROM {schema}.application_services_txns
+              UNION ALL
+             SELECT (SELECT min(t.as_id) FROM {schema}.application_services_txns AS t
+                      WHERE t.as_id > s.as_id)
+               FROM services AS s
+              WHERE s.as_id IS NOT NULL) "
+    };
+}
+use services_waiting;

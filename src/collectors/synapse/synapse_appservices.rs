@@ -1,5 +1,6 @@
 //! Application services, such as bridges.
 
+use super::services_waiting;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `application_services_state` and `application_services_txns`. The label is the id that
@@ -31,31 +32,29 @@ pub fn collector() -> Collector {
     .query(streams())
 }
 
-/// From one service to the next, and of each up to a bound: the bridge that is away has millions. As
-/// a range in the order of the index, whatever the planner knows of the table it reads no more.
+/// Of each service up to a bound: as a range in the order of the index, whatever the planner knows of
+/// the table it reads no more.
 fn transactions() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("application_services_txns", &["as_id", "txn_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, w.as_id, w.appservice_transactions_waiting
-               FROM (WITH RECURSIVE services AS (
-                         SELECT min(as_id) AS as_id FROM {schema}.application_services_txns
-                          UNION ALL
-                         SELECT (SELECT min(t.as_id) FROM {schema}.application_services_txns AS t
-                                  WHERE t.as_id > s.as_id)
+            concat!(
+                "SELECT current_database() AS datname, w.as_id, w.appservice_transactions_waiting
+                   FROM (",
+                services_waiting!(),
+                "        SELECT s.as_id,
+                                (SELECT count(*)
+                                   FROM (SELECT t.txn_id
+                                           FROM {schema}.application_services_txns AS t
+                                          WHERE (t.as_id, t.txn_id) >= (s.as_id, 0)
+                                            AND t.as_id <= s.as_id
+                                          ORDER BY t.as_id LIMIT 100000) AS waiting)
+                                    AS appservice_transactions_waiting
                            FROM services AS s
-                          WHERE s.as_id IS NOT NULL)
-                     SELECT s.as_id,
-                            (SELECT count(*)
-                               FROM (SELECT t.txn_id FROM {schema}.application_services_txns AS t
-                                      WHERE (t.as_id, t.txn_id) >= (s.as_id, 0)
-                                        AND t.as_id <= s.as_id
-                                      ORDER BY t.as_id LIMIT 100000) AS waiting)
-                                AS appservice_transactions_waiting
-                       FROM services AS s
-                      WHERE s.as_id IS NOT NULL) AS w",
+                          WHERE s.as_id IS NOT NULL) AS w"
+            ),
         )
         .label("datname")
         .label("as_id")

@@ -19,26 +19,17 @@ pub fn collector() -> Collector {
     .query(resyncs())
 }
 
-/// What is behind the position of conversion is done, whatever its flag says: Synapse leaves the
-/// flag as it is. Without a position nobody knows. The order makes sure of the index in a table that
-/// may be huge, and the limit keeps the count short when it matters most.
-macro_rules! unconverted {
-    ($column:literal, $limit:literal) => {
-        concat!(
-            "(SELECT c.",
-            $column,
-            " FROM {schema}.device_lists_changes_in_room AS c
-               WHERE NOT c.converted_to_destinations
-                 AND (c.stream_id, c.room_id)
-                     > (SELECT p.stream_id, p.room_id
-                          FROM {schema}.device_lists_changes_converted_stream_position AS p)
-               ORDER BY c.stream_id LIMIT ",
-            $limit,
-            ")"
-        )
+/// What is beyond the position of conversion; the rest is done, whatever its flag says, since Synapse
+/// leaves the flag as it is.
+macro_rules! beyond_position {
+    () => {
+        "(c.stream_id, c.room_id)
+             > (SELECT p.stream_id, p.room_id
+                  FROM {schema}.device_lists_changes_converted_stream_position AS p)"
     };
 }
 
+/// Without a position nobody knows.
 macro_rules! position {
     () => {
         "(SELECT count(*) AS known
@@ -46,6 +37,8 @@ macro_rules! position {
     };
 }
 
+/// The order makes sure of the index in a table that may be huge, and the limit keeps the count
+/// short when it matters most.
 fn backlog() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
@@ -62,9 +55,12 @@ fn backlog() -> Query {
             concat!(
                 "SELECT current_database() AS datname,
                         CASE WHEN p.known > 0 THEN u.changes END AS device_list_changes_unconverted
-                   FROM (SELECT count(*) AS changes FROM ",
-                unconverted!("stream_id", "100000"),
-                "  AS c) AS u
+                   FROM (SELECT count(*) FILTER (WHERE NOT converted_to_destinations) AS changes
+                           FROM (SELECT converted_to_destinations
+                                   FROM {schema}.device_lists_changes_in_room AS c
+                                  WHERE ",
+                beyond_position!(),
+                "                 ORDER BY c.stream_id LIMIT 100000) AS c) AS u
                   CROSS JOIN ",
                 position!()
             ),
@@ -102,9 +98,12 @@ fn backlog_age() -> Query {
                             AS device_list_changes_unconverted_oldest_age_seconds
                    FROM (SELECT ",
                 oldest_age!("c.inserted_ts"),
-                " AS age FROM ",
-                unconverted!("inserted_ts", "1"),
-                "  AS c) AS u
+                "                 AS age
+                           FROM (SELECT c.inserted_ts
+                                   FROM {schema}.device_lists_changes_in_room AS c
+                                  WHERE NOT c.converted_to_destinations AND ",
+                beyond_position!(),
+                "                 ORDER BY c.stream_id LIMIT 1) AS c) AS u
                   CROSS JOIN ",
                 position!()
             ),

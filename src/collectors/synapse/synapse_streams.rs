@@ -1,5 +1,6 @@
 //! Synapse's streams and the sequences that number them.
 
+use super::services_waiting;
 use crate::query::{ALL, Collector, Query, Role, Scope};
 
 /// Positions of the streams, and sequences that are behind their stream.
@@ -36,28 +37,25 @@ pub fn collector() -> Collector {
     .query(sequences!("sticky_events" => "sticky_events_sequence"))
     .query(sequences!("quarantined_media" => "quarantined_media_id_seq"))
     .query(sequences!("profile_updates" => "profile_updates_sequence"))
-    .query(numbered!("", "state_group_id_seq", "state_groups", "id", "max(id)"))
+    .query(numbered!(
+        "",
+        "state_group_id_seq",
+        "(SELECT max(id) AS newest FROM {schema}.state_groups)"
+    )
+    .reads("state_groups", &["id"]))
     .query(numbered!(
         "",
         "event_auth_chain_id",
-        "event_auth_chains",
-        "chain_id",
-        "max(chain_id)"
-    ))
-    .query(numbered!(
-        "",
-        "application_services_txn_id_seq",
-        "application_services_txns",
-        "txn_id",
-        "max(txn_id)"
-    ))
+        "(SELECT max(chain_id) AS newest FROM {schema}.event_auth_chains)"
+    )
+    .reads("event_auth_chains", &["chain_id"]))
+    .query(transactions())
     .query(numbered!(
         "backfill",
         "events_backfill_stream_seq",
-        "events",
-        "stream_ordering",
-        "-min(stream_ordering)"
-    ))
+        "(SELECT -min(stream_ordering) AS newest FROM {schema}.events)"
+    )
+    .reads("events", &["stream_ordering"]))
 }
 
 fn positions() -> Query {
@@ -131,7 +129,7 @@ use sequences;
 
 /// A sequence that numbers the rows of a table, and has no row of its own in `stream_positions`.
 macro_rules! numbered {
-    ($stream:literal, $sequence:literal, $table:literal, $column:literal, $newest:literal) => {
+    ($stream:literal, $sequence:literal, $($newest:expr),+) => {
         behind(concat!(
             "SELECT current_database() AS datname, '",
             $stream,
@@ -142,17 +140,28 @@ macro_rules! numbered {
                FROM (SELECT last_value - (NOT is_called)::int AS last FROM {schema}.",
             $sequence,
             ") AS s
-              CROSS JOIN (SELECT ",
-            $newest,
-            " AS newest FROM {schema}.",
-            $table,
-            ") AS t"
+              CROSS JOIN ",
+            $($newest,)+
+            " AS t"
         ))
-        .reads($table, &[$column])
         .reads($sequence, &["last_value", "is_called"])
     };
 }
 use numbered;
+
+/// Their index begins with the service.
+fn transactions() -> Query {
+    numbered!(
+        "",
+        "application_services_txn_id_seq",
+        "(",
+        services_waiting!(),
+        "SELECT max((SELECT max(t.txn_id) FROM {schema}.application_services_txns AS t
+                      WHERE t.as_id = s.as_id)) AS newest
+           FROM services AS s)"
+    )
+    .reads("application_services_txns", &["as_id", "txn_id"])
+}
 
 fn behind(sql: &'static str) -> Query {
     Query::new("synapse_db")
