@@ -137,7 +137,7 @@ pub const ASKED: &[Asked] = &[
     (
         "synapse_db_consumer_ahead",
         &["consumer", "instance_name"],
-        consumers!("greatest(position - newest, 0)", ""),
+        consumers!("greatest(position - newest, 0)", "WHERE newest IS NOT NULL"),
     ),
     (
         "synapse_db_consumer_position_missing",
