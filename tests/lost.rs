@@ -157,8 +157,11 @@ async fn sequences_are_compared_with_streams_and_tables(major: u32, version: &st
         bed.sql(sql).await;
         let labels = [("sequence_name", "events_stream_seq")];
         let page = bed.page().await;
-        ["synapse_db_sequence_behind", "synapse_db_stream_unpublished"]
-            .map(|metric| page.value(metric, &labels))
+        [
+            "synapse_db_sequence_behind",
+            "synapse_db_stream_unpublished",
+        ]
+        .map(|metric| page.value(metric, &labels))
     };
     let change = |by: &str| {
         format!(
