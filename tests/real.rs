@@ -23,6 +23,8 @@ mod hostile_database;
 mod hostile_server;
 mod labels;
 mod limits;
+mod lost;
+mod long;
 mod names;
 mod numbers;
 mod people;

@@ -104,6 +104,12 @@ async fn families_of_tables(major: u32, version: &str) {
     let found = page.value("synapse_db_table_estimated_bytes", &[("family", "caches")]);
     assert_eq!(found, wanted, "{major}");
     assert!(found > Some(16_384.0));
+    // Of the table that nobody has looked at, and of no other.
+    let unknown = |metric: &str| page.value(metric, &[("datname", "synapse")]);
+    let bytes = "SELECT pg_relation_size('receipts_unknown')";
+    let bytes = server.value("synapse", bytes).await.unwrap().parse().ok();
+    assert_eq!(unknown("synapse_db_tables_without_statistics"), Some(1.0));
+    assert_eq!(unknown("synapse_db_tables_without_statistics_bytes"), bytes);
     // What is in no family is little.
     let rows = |family: &str| page.value("synapse_db_table_estimated_rows", &[("family", family)]);
     assert!(rows("other") < rows("events"), "{:?}", rows("other"));

@@ -21,6 +21,11 @@ from panels import (
     top,
 )
 
+# What sends to bridges stands still where there is none.
+READERS = """(synapse_db_consumer_behind{db} unless on (job, instance, server, datname, consumer)
+               (synapse_db_consumer_behind{db, consumer="appservice"}
+                  unless on (job, instance, server, datname) synapse_db_appservice_users{db}))"""
+
 
 def synapse() -> dashboard.Dashboard:
     """Complements Synapse's own dashboard, which sees its processes and not its database."""
@@ -95,7 +100,7 @@ def now() -> list:
             "Slowest reader lacks",
             """Events that the slowest of Synapse's readers of the event stream has yet to see.
             Hundreds for a moment are usual; what stays or grows is a reader that hangs.""",
-            "max(synapse_db_consumer_behind{db})",
+            f"max({READERS})",
             "count:events",
             steps=((None, GREEN), (1000, ORANGE), (10000, RED)),
             none="no readers seen",
@@ -194,7 +199,7 @@ def streams() -> list:
             (appservice), push, and federation senders. Back to zero soon is well. A ramp is a reader
             that hangs: bridges or other servers then miss messages.""",
             (
-                "max by (consumer, instance_name) (synapse_db_consumer_behind{db})",
+                f"max by (consumer, instance_name) ({READERS})",
                 "{{consumer}} {{instance_name}}",
             ),
             unit="count:events",
@@ -354,14 +359,15 @@ def people() -> list:
         ),
         graph(
             "What rooms are there?",
-            """Rooms that the server knows. Empty ones, which everybody has left, are only ballast:
-            the admin API deletes them.""",
+            """Rooms that the server knows. Those that all users of this server have left only take
+            space here: the admin API deletes them. Without statistics of its rooms, Synapse knows
+            little of this.""",
             ("sum(synapse_db_rooms{db})", "all"),
             ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
             ("sum(synapse_db_rooms_encrypted{db})", "encrypted"),
             ("sum(synapse_db_rooms_published{db})", "in the room directory"),
             ("sum(synapse_db_rooms_spaces{db})", "spaces"),
-            ("sum(synapse_db_rooms_empty{db})", "empty"),
+            ("sum(synapse_db_rooms_empty{db})", "left by all users of this server"),
             width=8,
         ),
         bars(
@@ -372,7 +378,7 @@ def people() -> list:
         ),
         bars(
             "Who is in the rooms?",
-            "Members of all rooms, of all servers, by membership, each counted once per room.",
+            "Members of the rooms with users of this server, of all servers, each counted once per room.",
             "sum by (membership) (synapse_db_room_members{db})",
             "{{membership}}",
         ),
@@ -381,7 +387,7 @@ def people() -> list:
             """State events of the room that has most: its members, roles and settings. Above a
             hundred thousand, joins and state resolution take minutes and fill memory.""",
             ("max(synapse_db_room_state_events_max{db})", "the room with most"),
-            ("sum(synapse_db_room_state_events{db})", "all rooms"),
+            ("sum(synapse_db_room_state_events{db})", "all rooms with users of this server"),
             width=24,
         ),
     ]
@@ -571,8 +577,8 @@ def backlogs() -> list:
         ),
         graph(
             "What waits for bridges?",
-            """Transactions by application service. None is usual; a ramp is a bridge that does not
-            answer. It gets all of them, in order, when it is back.""",
+            """Transactions by application service, counted up to 100 000. None is usual; a ramp is a
+            bridge that does not answer. It gets all of them, in order, when it is back.""",
             ("sum by (as_id) (synapse_db_appservice_transactions_waiting{db})", "{{as_id}}"),
             ("sum by (as_id) (synapse_db_appservice_down{db} > 0)", "{{as_id}} is down"),
             none="nothing waits",
@@ -583,7 +589,7 @@ def backlogs() -> list:
             """Purges, shutdowns of rooms and the like that wait, run or have failed; those that
             failed stay for a week. Why, is in the table scheduled_tasks.""",
             (
-                'sum by (action, status) (synapse_db_scheduled_tasks{db, status!="complete"})',
+                "sum by (action, status) (synapse_db_scheduled_tasks{db})",
                 "{{action}} {{status}}",
             ),
             none="nothing waits or failed",
@@ -600,8 +606,11 @@ def backlogs() -> list:
         graph(
             "How broad are the graphs of rooms?",
             """Events that no other event follows, in the room that has most, and rooms that have ten
-            or more. One is healthy; above fifty, each event in that room costs CPU and space.""",
+            or more. One is healthy; above fifty, each event in that room costs CPU and space. In
+            rooms without any, or without the state of one, nobody can write.""",
             ("max(synapse_db_forward_extremities_max{db})", "the room with most"),
+            ("sum(synapse_db_rooms_without_forward_extremities{db})", "rooms without any"),
+            ("sum(synapse_db_forward_extremities_without_state{db})", "without state"),
             ("sum(synapse_db_rooms_forward_extremities_10{db})", "rooms with ten or more"),
             runbook="SynapseForwardExtremitiesMany",
         ),

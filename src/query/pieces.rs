@@ -6,6 +6,8 @@
 //! the piece took, with no transaction open. A row has its place by its key, so that it is counted
 //! once, whatever is written meanwhile.
 //!
+//! A piece that does not know its part says NaN, and then the whole is unknown.
+//!
 //! A walk that is not over when others have their turn goes on from there in the next run.
 
 use std::collections::BTreeMap;
@@ -189,7 +191,8 @@ impl Walk {
             for Sample { labels, value } in samples {
                 let sum = self.sums[at].1.entry(labels);
                 sum.and_modify(|sum| match largest {
-                    true => *sum = sum.max(value),
+                    true if sum.is_nan() || *sum >= value => (),
+                    true => *sum = value,
                     false => *sum += value,
                 })
                 .or_insert(value);
@@ -202,6 +205,8 @@ impl Walk {
         let mut snapshot = Snapshot::default();
         let mut beyond = 0;
         for (metric, sums) in self.sums {
+            let known = sums.into_iter().filter(|(_, value)| !value.is_nan());
+            let sums: BTreeMap<_, _> = known.collect();
             // Each piece has kept to the limit; together they may not.
             beyond = beyond.max(sums.len().saturating_sub(limit));
             let samples = sums.into_iter().take(limit);

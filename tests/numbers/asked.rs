@@ -16,6 +16,45 @@ macro_rules! events {
     };
 }
 
+/// Of each consumer, by the newest position of its stream.
+macro_rules! consumers {
+    ($value:literal, $rest:literal) => {
+        concat!(
+            "SELECT consumer, instance_name, ",
+            $value,
+            " FROM (SELECT 'stats' AS consumer, '' AS instance_name, stream_id AS position
+                      FROM stats_incremental_position
+                    UNION ALL SELECT 'user_directory', '', stream_id
+                                FROM user_directory_stream_pos
+                    UNION ALL SELECT 'appservice', '', stream_ordering
+                                FROM appservice_stream_position
+                    UNION ALL SELECT 'push_summary', '', stream_ordering
+                                FROM event_push_summary_stream_ordering
+                    UNION ALL SELECT 'room_forgetter', '', stream_id
+                                FROM room_forgetter_stream_pos
+                    UNION ALL SELECT 'delayed_events', '', stream_id
+                                FROM delayed_events_stream_pos
+                    UNION ALL SELECT 'push_receipts', '', stream_id
+                                FROM event_push_summary_last_receipt_stream_id
+                    UNION ALL SELECT 'device_lists', '', stream_id
+                                FROM device_lists_changes_converted_stream_position
+                    UNION ALL SELECT 'federation_sender', instance_name, stream_id
+                                FROM federation_stream_position WHERE type = 'events')
+                   AS consumers
+             CROSS JOIN LATERAL (
+                    SELECT CASE consumer
+                             WHEN 'push_receipts'
+                             THEN (SELECT max(stream_id) FROM stream_positions
+                                    WHERE stream_name = 'receipts')
+                             WHEN 'device_lists'
+                             THEN (SELECT max(stream_id) FROM stream_positions
+                                    WHERE stream_name = 'device_lists_stream')
+                             ELSE (SELECT max(stream_ordering) FROM events) END) AS s (newest) ",
+            $rest
+        )
+    };
+}
+
 /// Of the memberships that are the last word in the history of each user in each room; all users
 /// are of this server.
 macro_rules! memberships {
@@ -28,6 +67,13 @@ macro_rules! memberships {
                      ORDER BY user_id, room_id, event_stream_ordering DESC) AS last ",
             $rest
         )
+    };
+}
+
+/// The room has somebody in it.
+macro_rules! joined {
+    () => {
+        "room_id IN (SELECT room_id FROM local_current_membership WHERE membership = 'join')"
     };
 }
 
@@ -83,19 +129,20 @@ pub const ASKED: &[Asked] = &[
     (
         "synapse_db_consumer_behind",
         &["consumer", "instance_name"],
-        "SELECT consumer, instance_name, greatest(newest - position, 0)
-           FROM (SELECT 'stats' AS consumer, '' AS instance_name, stream_id AS position
-                   FROM stats_incremental_position
-                 UNION ALL SELECT 'user_directory', '', stream_id FROM user_directory_stream_pos
-                 UNION ALL SELECT 'appservice', '', stream_ordering FROM appservice_stream_position
-                 UNION ALL SELECT 'push_summary', '', stream_ordering
-                             FROM event_push_summary_stream_ordering
-                 UNION ALL SELECT 'room_forgetter', '', stream_id FROM room_forgetter_stream_pos
-                 UNION ALL SELECT 'delayed_events', '', stream_id FROM delayed_events_stream_pos
-                 UNION ALL SELECT 'federation_sender', instance_name, stream_id
-                             FROM federation_stream_position WHERE type = 'events') AS consumers,
-                (SELECT max(stream_ordering) AS newest FROM events) AS events
-          WHERE position > 0",
+        consumers!(
+            "newest - position",
+            "WHERE consumer <> 'device_lists' AND position >= 0"
+        ),
+    ),
+    (
+        "synapse_db_consumer_ahead",
+        &["consumer", "instance_name"],
+        consumers!("greatest(position - newest, 0)", "WHERE newest IS NOT NULL"),
+    ),
+    (
+        "synapse_db_consumer_position_missing",
+        &["consumer", "instance_name"],
+        consumers!("0", ""),
     ),
     // events
     ("synapse_db_events", &["origin"], events!("true")),
@@ -245,13 +292,21 @@ pub const ASKED: &[Asked] = &[
     (
         "synapse_db_room_state_events",
         &[],
-        "SELECT count(DISTINCT (room_id, type, state_key)) FROM events WHERE state_key IS NOT NULL",
+        concat!(
+            "SELECT count(DISTINCT (room_id, type, state_key)) FROM events
+              WHERE state_key IS NOT NULL AND ",
+            joined!()
+        ),
     ),
     (
         "synapse_db_room_state_events_max",
         &[],
-        "SELECT count(DISTINCT (type, state_key)) FROM events WHERE state_key IS NOT NULL
-          GROUP BY room_id ORDER BY 1 DESC LIMIT 1",
+        concat!(
+            "SELECT count(DISTINCT (type, state_key)) FROM events
+              WHERE state_key IS NOT NULL AND ",
+            joined!(),
+            " GROUP BY room_id ORDER BY 1 DESC LIMIT 1"
+        ),
     ),
     (
         "synapse_db_rooms_with_local_users",
@@ -277,7 +332,12 @@ pub const ASKED: &[Asked] = &[
     (
         "synapse_db_room_members",
         &["membership"],
-        memberships!("membership, count(*)", "GROUP BY 1"),
+        memberships!(
+            "membership, count(*)",
+            "WHERE room_id IN (SELECT room_id FROM local_current_membership
+                                WHERE membership = 'join')
+              GROUP BY 1"
+        ),
     ),
     (
         "synapse_db_local_memberships",
@@ -291,6 +351,17 @@ pub const ASKED: &[Asked] = &[
           WHERE NOT outlier
             AND NOT EXISTS (SELECT FROM event_edges AS n WHERE n.prev_event_id = e.event_id)",
     ),
+    (
+        "synapse_db_rooms_without_forward_extremities",
+        &[],
+        "SELECT 0",
+    ),
+    (
+        "synapse_db_forward_extremities_without_state",
+        &[],
+        "SELECT 0",
+    ),
+    ("synapse_db_rooms_without_statistics", &[], "SELECT 0"),
     (
         "synapse_db_forward_extremities_max",
         &[],

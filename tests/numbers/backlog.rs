@@ -22,12 +22,27 @@ pub const LEFT: &[Left] = &[
         "application services that read streams",
         "INSERT INTO application_services_state (as_id, state, presence_stream_id)
          SELECT 'reader', 'up', max(stream_id) - 7 FROM stream_positions
+          WHERE stream_name = 'presence_stream'
+         UNION ALL
+         SELECT 'ahead', 'up', max(stream_id) + 9 FROM stream_positions
           WHERE stream_name = 'presence_stream'",
-        &[(
-            "synapse_db_appservice_stream_behind",
-            &[("as_id", "reader"), ("stream_name", "presence_stream")],
-            7.0,
-        )],
+        &[
+            (
+                "synapse_db_appservice_stream_behind",
+                &[("as_id", "reader"), ("stream_name", "presence_stream")],
+                7.0,
+            ),
+            (
+                "synapse_db_appservice_stream_ahead",
+                &[("as_id", "reader"), ("stream_name", "presence_stream")],
+                0.0,
+            ),
+            (
+                "synapse_db_appservice_stream_ahead",
+                &[("as_id", "ahead"), ("stream_name", "presence_stream")],
+                9.0,
+            ),
+        ],
     ),
     (
         "the backlog of device lists: what is not above the position is done, whatever its flag says",

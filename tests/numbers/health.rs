@@ -11,7 +11,11 @@ pub const LEFT: &[Left] = &[
                 ('2', 'purge_room', 'active', pg_temp.ago(30)),
                 ('3', 'purge_room', 'failed', pg_temp.ago(86400)),
                 ('4', 'purge_history', 'failed', pg_temp.ago(9)),
-                ('5', 'purge_history', 'failed', pg_temp.ago(8))",
+                ('5', 'purge_history', 'failed', pg_temp.ago(8)),
+                ('6', 'purge_history', 'complete', pg_temp.ago(1)),
+                ('7', 'purge_history', 'scheduled', pg_temp.ago(259200)),
+                ('8', 'purge_history', 'scheduled', pg_temp.ago(60)),
+                ('9', 'purge_history', 'scheduled', pg_temp.ago(-600))",
         &[
             (
                 "synapse_db_scheduled_tasks",
@@ -29,9 +33,29 @@ pub const LEFT: &[Left] = &[
                 2.0,
             ),
             (
+                "synapse_db_scheduled_tasks",
+                &[("action", "purge_history"), ("status", "scheduled")],
+                3.0,
+            ),
+            (
                 "synapse_db_scheduled_tasks_active_oldest_age_seconds",
                 &[("action", "purge_room")],
                 7200.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks_due_oldest_age_seconds",
+                &[("action", "purge_history")],
+                259_200.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks_failed_newest_age_seconds",
+                &[("action", "purge_room")],
+                86_400.0,
+            ),
+            (
+                "synapse_db_scheduled_tasks_failed_newest_age_seconds",
+                &[("action", "purge_history")],
+                8.0,
             ),
         ],
     ),
@@ -95,12 +119,29 @@ pub const LEFT: &[Left] = &[
         "INSERT INTO application_services_state (as_id, state)
          VALUES ('tired', 'down'), ('fresh', 'up'), ('silent', NULL);
          INSERT INTO application_services_txns (as_id, txn_id, event_ids)
-         VALUES ('tired', 1001, '[]'), ('tired', 1002, '[]')",
+         VALUES ('tired', 1001, '[]'), ('tired', 1002, '[]'), ('slow', 1003, '[]'),
+                ('also tired', 1000, '[]');
+         SELECT setval('application_services_txn_id_seq', 1003)",
         &[
             ("synapse_db_appservice_down", &[("as_id", "tired")], 1.0),
             ("synapse_db_appservice_down", &[("as_id", "fresh")], 0.0),
             (
                 "synapse_db_appservice_transactions_waiting",
+                &[("as_id", "tired")],
+                2.0,
+            ),
+            (
+                "synapse_db_appservice_transactions_waiting",
+                &[("as_id", "also tired")],
+                1.0,
+            ),
+            (
+                "synapse_db_appservice_transactions_waiting",
+                &[("as_id", "slow")],
+                1.0,
+            ),
+            (
+                "synapse_db_appservice_transactions",
                 &[("as_id", "tired")],
                 2.0,
             ),

@@ -12,6 +12,7 @@ super::collectors! {
     synapse_cleanup,
     synapse_consumers,
     synapse_delayed_events,
+    synapse_destinations,
     synapse_device_lists,
     synapse_devices,
     synapse_encryption,
@@ -63,3 +64,34 @@ macro_rules! counted {
     };
 }
 use counted;
+
+/// Seconds since the earliest of these times: 0 while there is no row, and nothing where there are
+/// rows and none has a time.
+macro_rules! oldest_age {
+    ($time:literal) => {
+        concat!(
+            "CASE WHEN count(*) = 0 THEN 0
+                  WHEN count(",
+            $time,
+            ") > 0 THEN greatest(extract(epoch FROM now()) - min(",
+            $time,
+            ") / 1000.0, 0) END"
+        )
+    };
+}
+use oldest_age;
+
+/// Names the services for which transactions wait, one after the other: `services (as_id)`, and NULL
+/// at the end. The table may hold millions of one service, and has no index on anything else.
+macro_rules! services_waiting {
+    () => {
+        "WITH RECURSIVE services AS (
+             SELECT min(as_id) AS as_id FROM {schema}.application_services_txns
+              UNION ALL
+             SELECT (SELECT min(t.as_id) FROM {schema}.application_services_txns AS t
+                      WHERE t.as_id > s.as_id)
+               FROM services AS s
+              WHERE s.as_id IS NOT NULL) "
+    };
+}
+use services_waiting;

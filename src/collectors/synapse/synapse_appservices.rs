@@ -1,5 +1,6 @@
 //! Application services, such as bridges.
 
+use super::services_waiting;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `application_services_state` and `application_services_txns`. The label is the id that
@@ -27,25 +28,41 @@ pub fn collector() -> Collector {
                 "1 while Synapse has given up sending to the application service for now",
             ),
     )
-    .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("application_services_txns", &["as_id"])
-            .sql(
-                ALL,
-                "SELECT current_database() AS datname, as_id,
-                        count(*) AS appservice_transactions_waiting
-                   FROM {schema}.application_services_txns
-                  GROUP BY 2",
-            )
-            .label("datname")
-            .label("as_id")
-            .gauge(
-                "appservice_transactions_waiting",
-                "Transactions that wait for the application service; no sample while none does",
-            ),
-    )
+    .query(transactions())
     .query(streams())
+}
+
+/// Of each service up to a bound: as a range in the order of the index, whatever the planner knows of
+/// the table it reads no more.
+fn transactions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("application_services_txns", &["as_id", "txn_id"])
+        .sql(
+            ALL,
+            concat!(
+                "SELECT current_database() AS datname, w.as_id, w.appservice_transactions_waiting
+                   FROM (",
+                services_waiting!(),
+                "        SELECT s.as_id,
+                                (SELECT count(*)
+                                   FROM (SELECT t.txn_id
+                                           FROM {schema}.application_services_txns AS t
+                                          WHERE (t.as_id, t.txn_id) >= (s.as_id, 0)
+                                            AND t.as_id <= s.as_id
+                                          ORDER BY t.as_id LIMIT 100000) AS waiting)
+                                    AS appservice_transactions_waiting
+                           FROM services AS s
+                          WHERE s.as_id IS NOT NULL) AS w"
+            ),
+        )
+        .label("datname")
+        .label("as_id")
+        .gauge(
+            "appservice_transactions_waiting",
+            "Transactions that wait for the application service, counted up to 100000, which \
+             stands for 100000 or more; no sample while none does",
+        )
 }
 
 /// How far each service has read the streams that are not events; of a stream that it does not
@@ -67,7 +84,8 @@ fn streams() -> Query {
         .sql(
             ALL,
             "SELECT current_database() AS datname, s.as_id, r.stream_name,
-                    greatest(p.newest - r.position, 0) AS appservice_stream_behind
+                    p.newest - r.position AS appservice_stream_behind,
+                    greatest(r.position - p.newest, 0) AS appservice_stream_ahead
                FROM {schema}.application_services_state AS s
               CROSS JOIN LATERAL (VALUES ('receipts', s.read_receipt_stream_id),
                                          ('presence_stream', s.presence_stream_id),
@@ -85,6 +103,11 @@ fn streams() -> Query {
         .gauge(
             "appservice_stream_behind",
             "Positions of a stream other than that of events that the application service has yet \
-             to see; one that does not receive it any more stands still",
+             to see, negative where it is ahead; one that does not receive it any more stands still",
+        )
+        .gauge(
+            "appservice_stream_ahead",
+            "Positions that Synapse has noted as sent to the application service and that the \
+             stream does not have: until it gets there, nothing of it is sent",
         )
 }

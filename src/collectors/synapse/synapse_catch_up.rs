@@ -22,15 +22,17 @@ pub fn collector() -> Collector {
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
-                        count(DISTINCT r.destination) AS federation_destinations_behind,
-                        count(*) AS federation_destination_rooms_behind
-                   FROM (SELECT destination, stream_ordering
-                           FROM {schema}.destination_rooms
-                          WHERE {piece}) AS r
-                   JOIN (SELECT destination, last_successful_stream_ordering
-                           FROM {schema}.destinations
-                          WHERE {piece}) AS d ON d.destination = r.destination
-                  WHERE r.stream_ordering > d.last_successful_stream_ordering",
+                        count(*) AS federation_destinations_behind,
+                        coalesce(sum(b.rooms), 0) AS federation_destination_rooms_behind
+                   FROM (SELECT r.destination, count(*) AS rooms
+                           FROM (SELECT destination, stream_ordering
+                                   FROM {schema}.destination_rooms
+                                  WHERE {piece}) AS r
+                           JOIN (SELECT destination, last_successful_stream_ordering
+                                   FROM {schema}.destinations
+                                  WHERE {piece}) AS d ON d.destination = r.destination
+                          WHERE r.stream_ordering > d.last_successful_stream_ordering
+                          GROUP BY r.destination) AS b",
             )
             .label("datname")
             .gauge(

@@ -1,5 +1,6 @@
 //! What Synapse is to clear away.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `redactions`, `event_expiry`, `state_groups_pending_deletion` and
@@ -23,17 +24,21 @@ fn redactions() -> Query {
         .reads("redactions", &["have_censored", "received_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(received_ts) AS redactions_uncensored,
-                    greatest(extract(epoch FROM now()) - min(received_ts) / 1000.0, 0)
-                        AS redactions_uncensored_oldest_age_seconds
-               FROM {schema}.redactions
-              WHERE NOT have_censored",
+            concat!(
+                "SELECT current_database() AS datname,
+                        count(*) AS redactions_uncensored,
+                        ",
+                oldest_age!("r.received_ts"),
+                "       AS redactions_uncensored_oldest_age_seconds
+                   FROM (SELECT received_ts FROM {schema}.redactions
+                          WHERE NOT have_censored
+                          ORDER BY received_ts LIMIT 100000) AS r"
+            ),
         )
         .label("datname")
         .gauge(
             "redactions_uncensored",
-            "Redactions whose event is hidden, but still stored as it was",
+            "Redactions whose event is hidden, but still stored as it was; counted up to 100000",
         )
         .gauge(
             "redactions_uncensored_oldest_age_seconds",
@@ -50,13 +55,14 @@ fn expiry() -> Query {
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS events_expiry_overdue
-               FROM {schema}.event_expiry
-              WHERE expiry_ts < (extract(epoch FROM now())::bigint - 60) * 1000",
+               FROM (SELECT expiry_ts FROM {schema}.event_expiry
+                      WHERE expiry_ts < (extract(epoch FROM now())::bigint - 60) * 1000
+                      ORDER BY expiry_ts LIMIT 100000) AS e",
         )
         .label("datname")
         .gauge(
             "events_expiry_overdue",
-            "Events that should have vanished a minute ago or earlier",
+            "Events that should have vanished a minute ago or earlier; counted up to 100000",
         )
 }
 
@@ -70,12 +76,15 @@ fn state_groups() -> Query {
         .in_pieces("state_groups_pending_deletion", "state_group")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS state_groups_pending_deletion,
-                    greatest(extract(epoch FROM now()) - min(insertion_ts) / 1000.0, 0)
-                        AS state_groups_pending_deletion_oldest_age_seconds
-               FROM {schema}.state_groups_pending_deletion
-              WHERE {piece}",
+            concat!(
+                "SELECT current_database() AS datname,
+                        count(*) AS state_groups_pending_deletion,
+                        ",
+                oldest_age!("insertion_ts"),
+                "       AS state_groups_pending_deletion_oldest_age_seconds
+                   FROM {schema}.state_groups_pending_deletion
+                  WHERE {piece}"
+            ),
         )
         .label("datname")
         .gauge(
@@ -96,10 +105,14 @@ fn transactions() -> Query {
         .reads("received_transactions", &["ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    greatest(extract(epoch FROM now()) - min(ts) / 1000.0, 0)
-                        AS received_transactions_oldest_age_seconds
-               FROM {schema}.received_transactions",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("t.ts"),
+                "       AS received_transactions_oldest_age_seconds
+                   FROM (SELECT ts FROM {schema}.received_transactions
+                          ORDER BY ts LIMIT 1) AS t"
+            ),
         )
         .label("datname")
         .gauge(

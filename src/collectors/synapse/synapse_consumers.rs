@@ -1,15 +1,14 @@
-//! Who follows Synapse's stream of events, and how far behind it is.
+//! Who follows Synapse's streams, and how far behind it is.
 
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// How far each consumer of the event stream is behind its newest position.
+/// How far each consumer is behind the newest position of its stream, nearly always that of events.
 ///
-/// Synapse's own metrics of this kind vanish with the worker that exports them; the tables stay. A
-/// consumer that never ran, because nothing needs it, has no sample.
+/// Synapse's own metrics of this kind vanish with the worker that exports them; the tables stay.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_consumers",
-        "How far each consumer of Synapse's event stream is behind",
+        "How far each consumer of Synapse's streams is behind, and positions that are lost",
     )
     .query(consumer!("stats", "stats_incremental_position", "stream_id"))
     .query(consumer!(
@@ -37,42 +36,73 @@ pub fn collector() -> Collector {
         "delayed_events_stream_pos",
         "stream_id"
     ))
+    .query(consumer!(
+        "push_receipts",
+        "event_push_summary_last_receipt_stream_id",
+        "stream_id",
+        of "receipts",
+        behind "p.newest - c.position"
+    ))
+    // Changes of other servers' devices move the stream and not this position: what waits, the
+    // collector of device lists says.
+    .query(consumer!(
+        "device_lists",
+        "device_lists_changes_converted_stream_position",
+        "stream_id",
+        of "device_lists_stream",
+        behind "NULL"
+    ))
     .query(federation_senders())
 }
 
-/// A consumer whose position is the only row of a table.
+/// A consumer whose position is the only row of a table, so that there is a sample for it, row or
+/// not. While a background update fills what it keeps, Synapse knows no position and does without.
 macro_rules! consumer {
     ($name:literal, $table:literal, $position:literal) => {
-        behind(concat!(
+        consumer!($name, $table, $position, of "events", behind "p.newest - c.position")
+    };
+    ($name:literal, $table:literal, $position:literal,
+     of $stream:literal, behind $behind:literal) => {
+        positions(concat!(
             "SELECT current_database() AS datname, '",
             $name,
             "' AS consumer, '' AS instance_name,
-                    greatest(p.newest - c.",
+                    ",
+            $behind,
+            " AS behind,
+                    CASE WHEN c.position <= p.newest THEN 0 ELSE c.position - p.newest END AS ahead,
+                    c.rows = 0 OR c.position IS NULL AND NOT EXISTS (
+                        SELECT 1 FROM {schema}.background_updates
+                         WHERE starts_with(update_name, 'populate_",
+            $name,
+            "')) AS position_missing
+               FROM (SELECT count(*) AS rows, max(",
             $position,
-            ", 0) AS behind
-               FROM {schema}.",
+            ") AS position FROM {schema}.",
             $table,
-            " AS c
+            ") AS c
               CROSS JOIN (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
-                           WHERE stream_name = 'events') AS p
-              WHERE c.",
-            $position,
-            " > 0"
+                           WHERE stream_name = '",
+            $stream,
+            "') AS p"
         ))
         .reads($table, &[$position])
+        .reads("background_updates", &["update_name"])
     };
 }
 use consumer;
 
-/// Each worker that sends to other servers has a position of its own.
+/// Each worker that sends to other servers has a position of its own; -1 is what a database begins
+/// with, and stays where nothing is ever sent.
 fn federation_senders() -> Query {
-    behind(
-        "SELECT current_database() AS datname, 'federation_sender' AS consumer,
-                c.instance_name, greatest(p.newest - c.stream_id, 0) AS behind
-           FROM {schema}.federation_stream_position AS c
-          CROSS JOIN (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
-                       WHERE stream_name = 'events') AS p
-          WHERE c.type = 'events' AND c.stream_id > 0",
+    positions(
+        "SELECT current_database() AS datname, 'federation_sender' AS consumer, c.instance_name,
+                CASE WHEN c.stream_id >= 0 THEN p.newest - c.stream_id END AS behind,
+                CASE WHEN c.stream_id <= p.newest THEN 0 ELSE c.stream_id - p.newest END AS ahead,
+                c.stream_id IS NULL AS position_missing
+           FROM (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
+                  WHERE stream_name = 'events') AS p
+           LEFT JOIN {schema}.federation_stream_position AS c ON c.type = 'events'",
     )
     .reads(
         "federation_stream_position",
@@ -80,7 +110,7 @@ fn federation_senders() -> Query {
     )
 }
 
-fn behind(sql: &'static str) -> Query {
+fn positions(sql: &'static str) -> Query {
     Query::new("synapse_db_consumer")
         .scope(Scope::Synapse)
         .reads("stream_positions", &["stream_name", "stream_id"])
@@ -88,5 +118,19 @@ fn behind(sql: &'static str) -> Query {
         .label("datname")
         .label("consumer")
         .label("instance_name")
-        .gauge("behind", "Stream positions that the consumer has yet to see")
+        .gauge(
+            "behind",
+            "Positions of its stream that the consumer has yet to see; negative where it claims to \
+             have seen positions that the stream does not have",
+        )
+        .gauge(
+            "ahead",
+            "Positions that the consumer claims to have seen and that its stream does not have: \
+             until the stream gets there, the consumer misses everything",
+        )
+        .gauge(
+            "position_missing",
+            "Whether the position from which the consumer goes on is lost (1), which Synapse takes \
+             for an error, or is there (0)",
+        )
 }

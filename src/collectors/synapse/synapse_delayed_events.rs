@@ -19,11 +19,15 @@ pub fn collector() -> Collector {
                         count(*) FILTER (
                             WHERE send_ts < (extract(epoch FROM now())::bigint - 60) * 1000)
                             AS delayed_events_overdue
-                   FROM {schema}.delayed_events
-                  WHERE NOT is_processed",
+                   FROM (SELECT send_ts FROM {schema}.delayed_events
+                          WHERE NOT is_processed
+                          ORDER BY send_ts LIMIT 100000) AS e",
             )
             .label("datname")
-            .gauge("delayed_events", "Delayed events that are still to be sent")
+            .gauge(
+                "delayed_events",
+                "Delayed events that are still to be sent, counted up to 100000",
+            )
             .gauge(
                 "delayed_events_overdue",
                 "Delayed events that should have been sent a minute ago or earlier",

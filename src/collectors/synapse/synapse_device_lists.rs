@@ -1,5 +1,6 @@
 //! Changes of users' devices that others have yet to hear of.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `device_lists_changes_in_room`, `device_lists_outbound_pokes` and
@@ -18,27 +19,26 @@ pub fn collector() -> Collector {
     .query(resyncs())
 }
 
-/// What is behind the position of conversion is done, whatever its flag says: Synapse leaves the
-/// flag as it is. The order makes sure of the index in a table that may be huge, and the limit
-/// keeps the count short when it matters most.
-macro_rules! unconverted {
-    ($column:literal, $limit:literal) => {
-        concat!(
-            "(SELECT c.",
-            $column,
-            " FROM {schema}.device_lists_changes_in_room AS c
-               WHERE NOT c.converted_to_destinations
-                 AND (c.stream_id, c.room_id)
-                     > (SELECT p.stream_id, p.room_id
-                          FROM {schema}.device_lists_changes_converted_stream_position AS p)
-               ORDER BY c.stream_id LIMIT ",
-            $limit,
-            ")"
-        )
+/// What is beyond the position of conversion; the rest is done, whatever its flag says, since Synapse
+/// leaves the flag as it is.
+macro_rules! beyond_position {
+    () => {
+        "(c.stream_id, c.room_id)
+             > (SELECT p.stream_id, p.room_id
+                  FROM {schema}.device_lists_changes_converted_stream_position AS p)"
     };
 }
 
+/// Without a position nobody knows.
+macro_rules! position {
+    () => {
+        "(SELECT count(*) AS known
+            FROM {schema}.device_lists_changes_converted_stream_position) AS p"
+    };
+}
 
+/// The order makes sure of the index in a table that may be huge, and the limit keeps the count
+/// short when it matters most.
 fn backlog() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
@@ -53,10 +53,16 @@ fn backlog() -> Query {
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname, count(*) AS device_list_changes_unconverted
-                   FROM ",
-                unconverted!("stream_id", "100000"),
-                " AS u"
+                "SELECT current_database() AS datname,
+                        CASE WHEN p.known > 0 THEN u.changes END AS device_list_changes_unconverted
+                   FROM (SELECT count(*) FILTER (WHERE NOT converted_to_destinations) AS changes
+                           FROM (SELECT converted_to_destinations
+                                   FROM {schema}.device_lists_changes_in_room AS c
+                                  WHERE ",
+                beyond_position!(),
+                "                 ORDER BY c.stream_id LIMIT 100000) AS c) AS u
+                  CROSS JOIN ",
+                position!()
             ),
         )
         .label("datname")
@@ -88,12 +94,18 @@ fn backlog_age() -> Query {
             ALL,
             concat!(
                 "SELECT current_database() AS datname,
-                        CASE WHEN count(*) = 0 THEN 0
-                             ELSE extract(epoch FROM now()) - min(u.inserted_ts) / 1000.0
-                         END AS device_list_changes_unconverted_oldest_age_seconds
-                   FROM ",
-                unconverted!("inserted_ts", "1"),
-                " AS u"
+                        CASE WHEN p.known > 0 THEN u.age END
+                            AS device_list_changes_unconverted_oldest_age_seconds
+                   FROM (SELECT ",
+                oldest_age!("c.inserted_ts"),
+                "                 AS age
+                           FROM (SELECT c.inserted_ts
+                                   FROM {schema}.device_lists_changes_in_room AS c
+                                  WHERE NOT c.converted_to_destinations AND ",
+                beyond_position!(),
+                "                 ORDER BY c.stream_id LIMIT 1) AS c) AS u
+                  CROSS JOIN ",
+                position!()
             ),
         )
         .label("datname")
@@ -109,12 +121,14 @@ fn oldest_change() -> Query {
         .reads("device_lists_changes_in_room", &["stream_id", "inserted_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN count(*) = 0 THEN 0
-                         ELSE extract(epoch FROM now()) - min(c.inserted_ts) / 1000.0
-                     END AS device_list_changes_oldest_age_seconds
-               FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
-                      ORDER BY stream_id LIMIT 1) AS c",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("c.inserted_ts"),
+                "       AS device_list_changes_oldest_age_seconds
+                   FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
+                          ORDER BY stream_id LIMIT 1) AS c"
+            ),
         )
         .label("datname")
         .gauge(
@@ -130,11 +144,14 @@ fn oldest_poke() -> Query {
         .reads("device_lists_outbound_pokes", &["stream_id", "ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    greatest(extract(epoch FROM now()) - min(p.ts) / 1000.0, 0)
-                        AS device_list_pokes_oldest_age_seconds
-               FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
-                      ORDER BY stream_id LIMIT 1) AS p",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("p.ts"),
+                "       AS device_list_pokes_oldest_age_seconds
+                   FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
+                          ORDER BY stream_id LIMIT 1) AS p"
+            ),
         )
         .label("datname")
         .gauge(
@@ -150,16 +167,20 @@ fn resyncs() -> Query {
         .reads("device_lists_remote_resync", &["added_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(added_ts) AS device_list_resyncs,
-                    greatest(extract(epoch FROM now()) - min(added_ts) / 1000.0, 0)
-                        AS device_list_resyncs_oldest_age_seconds
-               FROM {schema}.device_lists_remote_resync",
+            concat!(
+                "SELECT current_database() AS datname,
+                        count(*) AS device_list_resyncs,
+                        ",
+                oldest_age!("r.added_ts"),
+                "       AS device_list_resyncs_oldest_age_seconds
+                   FROM (SELECT added_ts FROM {schema}.device_lists_remote_resync
+                          ORDER BY added_ts LIMIT 100000) AS r"
+            ),
         )
         .label("datname")
         .gauge(
             "device_list_resyncs",
-            "Users of other servers whose devices are to be asked for again",
+            "Users of other servers whose devices are to be asked for again, counted up to 100000",
         )
         .gauge(
             "device_list_resyncs_oldest_age_seconds",

@@ -4,7 +4,7 @@ use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `event_forward_extremities`, `event_failed_pull_attempts` and
 /// `event_auth_chain_to_calculate`. A new event joins the ends of its room's graph; where they
-/// stay many, each event is dear.
+/// stay many, each event is slow to send, and where there is none, no event can be sent.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_event_graph",
@@ -12,6 +12,8 @@ pub fn collector() -> Collector {
     )
     .ttl(300)
     .query(ends())
+    .query(without_state())
+    .query(without_ends())
     .query(failed_pulls())
     .query(auth_chains())
 }
@@ -48,7 +50,60 @@ fn ends() -> Query {
         )
 }
 
-/// A row stays, even if the event came after all.
+/// The subquery has a LIMIT, so that each event costs a look into an index.
+fn without_state() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("event_forward_extremities", &["room_id", "event_id"])
+        .reads("event_to_state_groups", &["event_id"])
+        .in_pieces("event_forward_extremities", "room_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) FILTER (WHERE s.state IS NULL)
+                        AS forward_extremities_without_state
+               FROM (SELECT (SELECT 1 FROM {schema}.event_to_state_groups AS g
+                              WHERE g.event_id = e.event_id LIMIT 1) AS state
+                       FROM (SELECT event_id FROM {schema}.event_forward_extremities
+                              WHERE {piece}) AS e) AS s",
+        )
+        .label("datname")
+        .gauge(
+            "forward_extremities_without_state",
+            "Forward extremities whose state is not stored: nobody can write in such a room, nor \
+             synchronize it. For a moment so while a room is made",
+        )
+}
+
+/// Rooms that everybody here has left may have none. The subqueries as above.
+fn without_ends() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("rooms", &["room_id"])
+        .reads("event_forward_extremities", &["room_id"])
+        .reads("local_current_membership", &["room_id", "membership"])
+        .in_pieces("rooms", "room_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count((SELECT 1 FROM {schema}.local_current_membership AS m
+                            WHERE m.room_id = s.room_id AND m.membership = 'join' LIMIT 1))
+                        AS rooms_without_forward_extremities
+               FROM (SELECT r.room_id,
+                            (SELECT 1 FROM {schema}.event_forward_extremities AS e
+                              WHERE e.room_id = r.room_id LIMIT 1) AS extremity
+                       FROM (SELECT room_id FROM {schema}.rooms WHERE {piece}) AS r) AS s
+              WHERE s.extremity IS NULL",
+        )
+        .label("datname")
+        .gauge(
+            "rooms_without_forward_extremities",
+            "Rooms with users of this server and without forward extremity: nobody can write in \
+             them. For a moment so while a room is made",
+        )
+}
+
+/// A row goes when its event comes, unless that comes as an outlier only.
 fn failed_pulls() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
@@ -74,16 +129,17 @@ fn failed_pulls() -> Query {
         .label("datname")
         .gauge(
             "failed_pulls",
-            "Events that no other server gave when asked; one that came later is still counted",
+            "Events that no other server gave when asked, and that have not come since, or as outliers \
+             only",
         )
         .gauge(
             "failed_pulls_24h",
-            "Of these, the ones that were asked for in vain within 24 hours",
+            "Of these, the ones that were last asked for within 24 hours",
         )
         .gauge("failed_pulls_rooms", "Rooms of such events")
         .gauge(
             "failed_pulls_attempts_max",
-            "How often the event that was asked for most was asked for in vain",
+            "How often the event that was asked for most was asked for",
         )
         .largest()
 }

@@ -1,57 +1,17 @@
-//! Synapse and the servers of others.
+//! What came from the servers of others.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// From `destinations`, and from what came in and is not worked off. A server that answers again
-/// has no time of failure any more.
+/// From `federation_inbound_events_staging` and `partial_state_rooms`.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_federation",
-        "Other servers that Synapse cannot reach, and what came from them and waits",
+        "What came to Synapse from other servers and waits",
     )
-    .query(destinations())
     .query(staging())
     .query(partial_state())
     .query(partial_state_age())
-}
-
-fn destinations() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads(
-            "destinations",
-            &["failure_ts", "retry_last_ts", "retry_interval"],
-        )
-        // The inner SELECT runs once; without it, the time would be reckoned for each row.
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS federation_destinations,
-                    count(failure_ts) AS federation_destinations_failing,
-                    count(*) FILTER (
-                        WHERE failure_ts > (SELECT (extract(epoch FROM now())::bigint - 3600)
-                                                   * 1000))
-                        AS federation_destinations_failing_since_1h,
-                    count(*) FILTER (
-                        WHERE retry_last_ts + retry_interval
-                              > (SELECT extract(epoch FROM now())::bigint * 1000))
-                        AS federation_destinations_backing_off
-               FROM {schema}.destinations",
-        )
-        .label("datname")
-        .gauge("federation_destinations", "Other servers that are known")
-        .gauge(
-            "federation_destinations_failing",
-            "Other servers that could not be reached when last tried",
-        )
-        .gauge(
-            "federation_destinations_failing_since_1h",
-            "Other servers that began to fail within the last hour",
-        )
-        .gauge(
-            "federation_destinations_backing_off",
-            "Other servers to which nothing is sent until their time of waiting is over",
-        )
 }
 
 fn staging() -> Query {
@@ -60,20 +20,24 @@ fn staging() -> Query {
         .reads("federation_inbound_events_staging", &["received_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS federation_inbound_staged,
-                    greatest(extract(epoch FROM now()) - min(received_ts) / 1000.0, 0)
-                        AS federation_inbound_staged_oldest_age_seconds
-               FROM {schema}.federation_inbound_events_staging",
+            concat!(
+                "SELECT current_database() AS datname,
+                        count(*) AS federation_inbound_staged,
+                        ",
+                oldest_age!("s.received_ts"),
+                "       AS federation_inbound_staged_oldest_age_seconds
+                   FROM (SELECT received_ts FROM {schema}.federation_inbound_events_staging
+                          LIMIT 100000) AS s"
+            ),
         )
         .label("datname")
         .gauge(
             "federation_inbound_staged",
-            "Events that came from other servers and are not handled yet",
+            "Events that came from other servers and are not handled yet, counted up to 100000",
         )
         .gauge(
             "federation_inbound_staged_oldest_age_seconds",
-            "How long the oldest of them has waited; 0 while none waits",
+            "How long the oldest of those that are counted has waited; 0 while none waits",
         )
 }
 
@@ -84,17 +48,20 @@ fn partial_state() -> Query {
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    count(device_lists_stream_id) AS rooms_partial_state
-               FROM {schema}.partial_state_rooms",
+                    count(*) AS rooms_partial_state
+               FROM (SELECT device_lists_stream_id FROM {schema}.partial_state_rooms
+                      LIMIT 100000) AS p",
         )
         .label("datname")
         .gauge(
             "rooms_partial_state",
-            "Rooms that were joined quickly and whose state is still being fetched",
+            "Rooms that were joined quickly and whose state is still being fetched, counted up to \
+             100000",
         )
 }
 
-/// The time is that of the join, which is noted a moment after the room.
+/// The time is that of the join, which is noted a moment after the room. Each costs a look into the
+/// index of events.
 fn partial_state_age() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
@@ -102,15 +69,21 @@ fn partial_state_age() -> Query {
         .reads("events", &["event_id", "received_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    greatest(extract(epoch FROM now()) - min(e.received_ts) / 1000.0, 0)
-                        AS rooms_partial_state_oldest_age_seconds
-               FROM {schema}.partial_state_rooms AS p
-               JOIN {schema}.events AS e ON e.event_id = p.join_event_id",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("r.joined_ts"),
+                "       AS rooms_partial_state_oldest_age_seconds
+                   FROM (SELECT (SELECT e.received_ts FROM {schema}.events AS e
+                                  WHERE e.event_id = p.join_event_id) AS joined_ts
+                           FROM (SELECT join_event_id FROM {schema}.partial_state_rooms
+                                  LIMIT 10000) AS p) AS r"
+            ),
         )
         .label("datname")
         .gauge(
             "rooms_partial_state_oldest_age_seconds",
-            "Since when the first of these rooms is joined; 0 while there is none",
+            "Seconds since the first of these rooms was joined, of 10000 at most; 0 while there is none, \
+             no sample while no join is noted",
         )
 }

@@ -16,7 +16,8 @@ pub fn collector() -> Collector {
                     count(*) FILTER (
                         WHERE last_renewed_ts < (extract(epoch FROM now())::bigint - 120) * 1000)
                         AS worker_locks_stale
-               FROM {schema}.worker_locks
+               FROM (SELECT lock_name, last_renewed_ts FROM {schema}.worker_locks
+                      LIMIT 100000) AS l
               GROUP BY 2",
         )
         .reads("worker_locks", &["lock_name", "last_renewed_ts"]),
@@ -29,7 +30,9 @@ pub fn collector() -> Collector {
                     count(*) FILTER (
                         WHERE last_renewed_ts < (extract(epoch FROM now())::bigint - 120) * 1000)
                         AS worker_locks_stale
-               FROM {schema}.worker_read_write_locks
+               FROM (SELECT lock_name, write_lock, last_renewed_ts
+                       FROM {schema}.worker_read_write_locks
+                      LIMIT 100000) AS l
               GROUP BY 2, 3",
         )
         // Unlogged: a standby has no such rows, and refuses to look for them.
@@ -48,7 +51,7 @@ fn locks(sql: &'static str) -> Query {
         .label("datname")
         .label("lock_name")
         .label("mode")
-        .gauge("worker_locks", "Locks that workers hold")
+        .gauge("worker_locks", "Locks that workers hold, counted up to 100000")
         .gauge(
             "worker_locks_stale",
             "Locks that were not renewed for two minutes: their worker is dead or stuck",

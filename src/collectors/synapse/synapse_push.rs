@@ -1,5 +1,6 @@
 //! Notifications on their way.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `event_push_actions_staging`, where a row lives only as long as its event is written; one
@@ -16,20 +17,26 @@ pub fn collector() -> Collector {
             .reads("event_push_actions_staging", &["inserted_ts"])
             .sql(
                 ALL,
-                "SELECT current_database() AS datname,
-                        count(*) AS push_actions_staged,
-                        greatest(extract(epoch FROM now()) - min(inserted_ts) / 1000.0, 0)
-                            AS push_actions_staged_oldest_age_seconds
-                   FROM {schema}.event_push_actions_staging",
+                concat!(
+                    "SELECT current_database() AS datname,
+                            count(*) AS push_actions_staged,
+                            ",
+                    oldest_age!("s.inserted_ts"),
+                    "       AS push_actions_staged_oldest_age_seconds
+                       FROM (SELECT inserted_ts FROM {schema}.event_push_actions_staging
+                              LIMIT 100000) AS s"
+                ),
             )
             .label("datname")
             .gauge(
                 "push_actions_staged",
-                "Notifications of events that are being written, or were and never got there",
+                "Notifications of events that are being written, or were and never got there, counted \
+                 up to 100000",
             )
             .gauge(
                 "push_actions_staged_oldest_age_seconds",
-                "How long the oldest of them has waited; 0 while none waits",
+                "How long the oldest of those that are counted has waited; 0 while none waits, no \
+                 sample while no time is noted",
             ),
     )
 }

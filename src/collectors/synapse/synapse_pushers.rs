@@ -22,9 +22,12 @@ pub fn collector() -> Collector {
                         count(*) FILTER (WHERE enabled IS FALSE) AS pushers_disabled,
                         count(failing_since) FILTER (WHERE enabled IS NOT FALSE)
                             AS pushers_failing,
-                        greatest(extract(epoch FROM now())
+                        CASE WHEN count(failing_since) FILTER (WHERE enabled IS NOT FALSE) = 0
+                             THEN 0
+                             ELSE greatest(
+                                 extract(epoch FROM now())
                                  - min(failing_since) FILTER (WHERE enabled IS NOT FALSE) / 1000.0,
-                                 0) AS pushers_failing_oldest_age_seconds
+                                 0) END AS pushers_failing_oldest_age_seconds
                    FROM {schema}.pushers
                   WHERE {piece}
                   GROUP BY 2",

@@ -1,18 +1,20 @@
-//! How much is queued for devices and for other servers.
+//! How much is queued for devices, for other servers and for application services.
 
 use crate::query::{ALL, Collector, Query, Scope};
 
-/// From `device_inbox`, `device_federation_outbox` and `device_lists_outbound_pokes`. For a device
-/// that never comes back, or a server, it is queued for ever.
+/// From `device_inbox`, `device_federation_outbox`, `device_lists_outbound_pokes` and
+/// `application_services_txns`. What is queued for a device, a server or a bridge that never comes
+/// back stays.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_queues",
-        "How much Synapse has queued for devices and for other servers",
+        "How much Synapse has queued for devices, for other servers and for application services",
     )
     .ttl(3600)
     .query(inbox())
     .query(outbox())
     .query(pokes())
+    .query(transactions())
 }
 
 fn inbox() -> Query {
@@ -92,5 +94,27 @@ fn pokes() -> Query {
         .gauge(
             "device_list_pokes_destinations",
             "Other servers for which such changes wait",
+        )
+}
+
+/// The whole of what `synapse_appservices` counts up to a bound.
+fn transactions() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("application_services_txns", &["as_id", "txn_id"])
+        .in_pieces("application_services_txns", "as_id, txn_id")
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname, as_id, count(*) AS appservice_transactions
+               FROM {schema}.application_services_txns
+              WHERE {piece}
+              GROUP BY 2",
+        )
+        .label("datname")
+        .label("as_id")
+        .gauge(
+            "appservice_transactions",
+            "Transactions that wait for the application service, all of them; no sample while none \
+             does",
         )
 }

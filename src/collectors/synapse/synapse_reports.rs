@@ -20,22 +20,26 @@ macro_rules! reported {
     ($kind:literal, $table:literal) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads($table, &["received_ts"])
+            .reads($table, &["id", "received_ts"])
             .sql(
                 ALL,
                 concat!(
                     "SELECT current_database() AS datname, '",
                     $kind,
-                    "' AS kind, count(received_ts) AS reports,
+                    "' AS kind, count(*) AS reports,
                             extract(epoch FROM now()) - max(received_ts) / 1000.0
                                 AS reports_newest_age_seconds
-                       FROM {schema}.",
-                    $table
+                       FROM (SELECT received_ts FROM {schema}.",
+                    $table,
+                    " ORDER BY id DESC LIMIT 100000) AS r"
                 ),
             )
             .label("datname")
             .label("kind")
-            .gauge("reports", "Reports that were not deleted, whether dealt with or not")
+            .gauge(
+                "reports",
+                "Reports that were not deleted, whether dealt with or not, counted up to 100000",
+            )
             .gauge(
                 "reports_newest_age_seconds",
                 "How long ago the newest of them came; no sample while there is none",

@@ -1,5 +1,6 @@
 //! Synapse's streams and the sequences that number them.
 
+use super::services_waiting;
 use crate::query::{ALL, Collector, Query, Role, Scope};
 
 /// Positions of the streams, and sequences that are behind their stream.
@@ -36,6 +37,25 @@ pub fn collector() -> Collector {
     .query(sequences!("sticky_events" => "sticky_events_sequence"))
     .query(sequences!("quarantined_media" => "quarantined_media_id_seq"))
     .query(sequences!("profile_updates" => "profile_updates_sequence"))
+    .query(numbered!(
+        "",
+        "state_group_id_seq",
+        "(SELECT max(id) AS newest FROM {schema}.state_groups)"
+    )
+    .reads("state_groups", &["id"]))
+    .query(numbered!(
+        "",
+        "event_auth_chain_id",
+        "(SELECT max(chain_id) AS newest FROM {schema}.event_auth_chains)"
+    )
+    .reads("event_auth_chains", &["chain_id"]))
+    .query(transactions())
+    .query(numbered!(
+        "backfill",
+        "events_backfill_stream_seq",
+        "(SELECT -min(stream_ordering) AS newest FROM {schema}.events)"
+    )
+    .reads("events", &["stream_ordering"]))
 }
 
 fn positions() -> Query {
@@ -76,39 +96,85 @@ fn writers() -> Query {
 }
 
 /// Streams and their sequences, which one release of Synapse brought. A sequence that was never
-/// called will give its `last_value` next. On a standby it may read up to 32 too high.
+/// called will give its `last_value` next. On a standby it may read up to 32 too high. A stream
+/// without a position, as that of a writer that was taken away, has nothing to be behind of.
 macro_rules! sequences {
     ($($stream:literal => $sequence:literal),+ $(,)?) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .on(Role::Primary)
-            .reads("stream_positions", &["stream_name", "stream_id"])
-            $(.reads($sequence, &["last_value", "is_called"]))+
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, s.stream_name, s.sequence_name,
-                            greatest(max(p.stream_id) - s.last, 0) AS sequence_behind
-                       FROM (SELECT NULL AS stream_name, NULL AS sequence_name, 0 AS last
-                              WHERE false",
-                    $(
-                        " UNION ALL SELECT '", $stream, "', '", $sequence, "',
-                                           last_value - (NOT is_called)::int
-                                      FROM {schema}.", $sequence,
-                    )+
-                    ") AS s
-                       LEFT JOIN {schema}.stream_positions AS p ON p.stream_name = s.stream_name
-                      GROUP BY s.stream_name, s.sequence_name, s.last"
-                ),
-            )
-            .label("datname")
-            .label("stream_name")
-            .label("sequence_name")
-            .gauge(
-                "sequence_behind",
-                "Positions by which a sequence is behind its stream; above 0 Synapse will refuse \
-                 to start",
-            )
+        behind(concat!(
+            "SELECT current_database() AS datname, s.stream_name, s.sequence_name,
+                    greatest(max(p.stream_id) - s.last, 0) AS sequence_behind,
+                    CASE WHEN count(p.stream_id) > 0
+                         THEN greatest(s.last - max(p.stream_id), 0) END AS stream_unpublished
+               FROM (SELECT NULL AS stream_name, NULL AS sequence_name, 0 AS last
+                      WHERE false",
+            $(
+                " UNION ALL SELECT '", $stream, "', '", $sequence, "',
+                                   last_value - (NOT is_called)::int
+                              FROM {schema}.", $sequence,
+            )+
+            ") AS s
+               LEFT JOIN {schema}.stream_positions AS p ON p.stream_name = s.stream_name
+              GROUP BY s.stream_name, s.sequence_name, s.last"
+        ))
+        .reads("stream_positions", &["stream_name", "stream_id"])
+        $(.reads($sequence, &["last_value", "is_called"]))+
+        .gauge(
+            "stream_unpublished",
+            "Positions that the sequence has given out and that no writer has published as \
+             written; many that stay are writes of which other workers never hear",
+        )
     };
 }
 use sequences;
+
+/// A sequence that numbers the rows of a table, and has no row of its own in `stream_positions`.
+macro_rules! numbered {
+    ($stream:literal, $sequence:literal, $($newest:expr),+) => {
+        behind(concat!(
+            "SELECT current_database() AS datname, '",
+            $stream,
+            "' AS stream_name, '",
+            $sequence,
+            "' AS sequence_name,
+                    greatest(t.newest - s.last, 0) AS sequence_behind
+               FROM (SELECT last_value - (NOT is_called)::int AS last FROM {schema}.",
+            $sequence,
+            ") AS s
+              CROSS JOIN ",
+            $($newest,)+
+            " AS t"
+        ))
+        .reads($sequence, &["last_value", "is_called"])
+    };
+}
+use numbered;
+
+/// Their index begins with the service.
+fn transactions() -> Query {
+    numbered!(
+        "",
+        "application_services_txn_id_seq",
+        "(",
+        services_waiting!(),
+        "SELECT max((SELECT max(t.txn_id) FROM {schema}.application_services_txns AS t
+                      WHERE t.as_id = s.as_id)) AS newest
+           FROM services AS s)"
+    )
+    .reads("application_services_txns", &["as_id", "txn_id"])
+}
+
+fn behind(sql: &'static str) -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .on(Role::Primary)
+        .sql(ALL, sql)
+        .label("datname")
+        .label("stream_name")
+        .label("sequence_name")
+        .gauge(
+            "sequence_behind",
+            "Numbers by which a sequence is behind its stream, or behind its table where it has \
+             none. Above 0 Synapse cannot write, and will refuse to start; from 1.110 on it repairs \
+             at its start those that are behind a table, and refuses for those behind a stream",
+        )
+}

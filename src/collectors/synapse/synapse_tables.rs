@@ -10,6 +10,7 @@ pub fn collector() -> Collector {
         "Estimated sizes of the families of Synapse's tables",
     )
     .ttl(300)
+    .query(unknown())
     .query(
         Query::new("synapse_db_table")
             .scope(Scope::Synapse)
@@ -65,4 +66,40 @@ pub fn collector() -> Collector {
                  those that never were do not count",
             ),
     )
+}
+
+/// As after an upgrade of the server or a restore. What `VACUUM` and `ANALYZE` find there later
+/// looks like growth. Asking for a size takes a lock, so one that somebody holds alone is left out.
+fn unknown() -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        // Before 14, a table that was never looked at is like an empty one.
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) FILTER (WHERE t.bytes > 0) AS tables_without_statistics,
+                    coalesce(sum(t.bytes), 0) AS tables_without_statistics_bytes
+               FROM (SELECT pg_relation_size(c.oid) AS bytes
+                       FROM pg_catalog.pg_class AS c
+                       JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE n.nspname = {schema_name} AND c.relkind IN ('r', 'm')
+                        AND (c.reltuples < 0
+                             OR c.reltuples = 0 AND c.relpages = 0
+                                AND current_setting('server_version_num')::int < 140000)
+                        AND NOT EXISTS (
+                            SELECT 1 FROM pg_catalog.pg_locks AS l
+                             WHERE l.relation = c.oid AND l.mode = 'AccessExclusiveLock'
+                               AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
+                                                  WHERE d.datname = current_database()))) AS t",
+        )
+        .label("datname")
+        .gauge(
+            "tables_without_statistics",
+            "Tables with rows that were never vacuumed nor analysed, so that the planner and the \
+             estimates of sizes take them for empty",
+        )
+        .gauge(
+            "tables_without_statistics_bytes",
+            "Disk space of these tables, without indexes and TOAST tables",
+        )
 }

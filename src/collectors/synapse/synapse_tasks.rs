@@ -9,31 +9,93 @@ pub fn collector() -> Collector {
         "synapse_tasks",
         "Scheduled tasks of Synapse, such as purges: waiting, running, failed",
     )
-    .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("scheduled_tasks", &["action", "status", "timestamp"])
-            .sql(
-                ALL,
-                "SELECT current_database() AS datname, t.action, t.status,
-                        count(*) AS scheduled_tasks,
-                        extract(epoch FROM now())
-                            - min(t.timestamp) FILTER (WHERE t.status = 'active') / 1000.0
-                            AS scheduled_tasks_active_oldest_age_seconds
-                   FROM {schema}.scheduled_tasks AS t
-                  GROUP BY 2, 3",
-            )
-            .label("datname")
-            .label("action")
-            .label("status")
-            .gauge(
-                "scheduled_tasks",
-                "Tasks by what they do and how it goes; ended ones are kept for a week",
-            )
-            .gauge(
-                "scheduled_tasks_active_oldest_age_seconds",
-                "Time since the last sign of life of a task that runs, of the one silent longest",
-            )
-            .with_labels(&["datname", "action"]),
+    .query(begun_and_waiting())
+    .query(failed())
+}
+
+/// Those of a status, as a range in the order of the index on it: whatever the planner knows of the
+/// table, it does not look for a few among the many that are complete.
+macro_rules! of_status {
+    ($status:literal) => {
+        concat!(
+            "(SELECT action, status, timestamp FROM {schema}.scheduled_tasks
+               WHERE (status, action) >= ('",
+            $status,
+            "', '') AND status <= '",
+            $status,
+            "'
+               ORDER BY status LIMIT 10000)"
+        )
+    };
+}
+
+fn begun_and_waiting() -> Query {
+    tasks(concat!(
+        "SELECT current_database() AS datname, t.action, t.status, count(*) AS scheduled_tasks,
+                extract(epoch FROM now())
+                    - min(t.timestamp) FILTER (WHERE t.status = 'active') / 1000.0
+                    AS scheduled_tasks_active_oldest_age_seconds,
+                extract(epoch FROM now())
+                    - min(t.timestamp) FILTER (
+                        WHERE t.status = 'scheduled'
+                          AND t.timestamp <= extract(epoch FROM now())::bigint * 1000) / 1000.0
+                    AS scheduled_tasks_due_oldest_age_seconds
+           FROM (",
+        of_status!("active"),
+        " UNION ALL ",
+        of_status!("scheduled"),
+        ") AS t
+          GROUP BY 2, 3"
+    ))
+    .gauge(
+        "scheduled_tasks_active_oldest_age_seconds",
+        "Time since the last sign of life of a task that runs, of the one silent longest",
     )
+    .with_labels(&["datname", "action"])
+    .gauge(
+        "scheduled_tasks_due_oldest_age_seconds",
+        "Time since a task should have begun that has not, of the one that waits longest; no \
+         sample while none is due",
+    )
+    .with_labels(&["datname", "action"])
+}
+
+/// Where more have failed than are counted, the newest failure is looked for among the newest tasks.
+fn failed() -> Query {
+    tasks(concat!(
+        "SELECT current_database() AS datname, t.action, t.status,
+                sum(t.counted) AS scheduled_tasks,
+                extract(epoch FROM now()) - max(t.timestamp) / 1000.0
+                    AS scheduled_tasks_failed_newest_age_seconds
+           FROM (SELECT f.action, f.status, f.timestamp, 1 AS counted FROM ",
+        of_status!("failed"),
+        " AS f
+                  UNION ALL
+                 SELECT n.action, n.status, n.timestamp, 0
+                   FROM (SELECT action, status, timestamp FROM {schema}.scheduled_tasks
+                          WHERE timestamp <= extract(epoch FROM now())::bigint * 1000
+                          ORDER BY timestamp DESC LIMIT 10000) AS n
+                  WHERE n.status = 'failed') AS t
+          GROUP BY 2, 3"
+    ))
+    .gauge(
+        "scheduled_tasks_failed_newest_age_seconds",
+        "Time since a task failed, of the last one that did; no sample while none is kept",
+    )
+    .with_labels(&["datname", "action"])
+}
+
+fn tasks(sql: &'static str) -> Query {
+    Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads("scheduled_tasks", &["action", "status", "timestamp"])
+        .sql(ALL, sql)
+        .label("datname")
+        .label("action")
+        .label("status")
+        .gauge(
+            "scheduled_tasks",
+            "Tasks by what they do and how it goes: scheduled, active, failed; of each status \
+             counted up to 10000. Failed ones are kept for a week",
+        )
 }

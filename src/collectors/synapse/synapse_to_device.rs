@@ -1,5 +1,6 @@
 //! Messages between devices, which carry the keys of encryption.
 
+use super::oldest_age;
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `device_inbox` and `device_federation_outbox`, where a message stays until its device or
@@ -43,11 +44,14 @@ fn outbox() -> Query {
         .reads("device_federation_outbox", &["stream_id", "queued_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    greatest(extract(epoch FROM now()) - min(o.queued_ts) / 1000.0, 0)
-                        AS device_outbox_oldest_age_seconds
-               FROM (SELECT queued_ts FROM {schema}.device_federation_outbox
-                      ORDER BY stream_id LIMIT 1) AS o",
+            concat!(
+                "SELECT current_database() AS datname,
+                        ",
+                oldest_age!("o.queued_ts"),
+                "       AS device_outbox_oldest_age_seconds
+                   FROM (SELECT queued_ts FROM {schema}.device_federation_outbox
+                          ORDER BY stream_id LIMIT 1) AS o"
+            ),
         )
         .label("datname")
         .gauge(

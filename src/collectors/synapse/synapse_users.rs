@@ -8,7 +8,13 @@ pub fn collector() -> Collector {
     Collector::new("synapse_users", "Users of Synapse by kind and flags")
         .ttl(300)
         .query(kinds())
-        .query(flagged())
+        .query(flagged!(
+            "admin": "admin" if "admin = 1",
+            "shadow_banned": "shadow_banned" if "shadow_banned"
+        ))
+        .query(flagged!("unapproved": "approved" if "NOT approved"))
+        .query(flagged!("locked": "locked" if "locked"))
+        .query(flagged!("suspended": "suspended" if "suspended"))
         .query(bridged())
         .query(expiring())
         .query(counted!(
@@ -55,43 +61,36 @@ fn kinds() -> Query {
         )
 }
 
-fn flagged() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads(
-            "users",
-            &[
-                "name",
-                "deactivated",
-                "admin",
-                "shadow_banned",
-                "approved",
-                "locked",
-                "suspended",
-            ],
-        )
-        .in_pieces("users", "name")
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname, flags.flag, flags.users_flagged
-               FROM (SELECT count(*) FILTER (WHERE admin = 1) AS admin,
-                            count(*) FILTER (WHERE shadow_banned) AS shadow_banned,
-                            count(*) FILTER (WHERE NOT approved) AS unapproved,
-                            count(*) FILTER (WHERE locked) AS locked,
-                            count(*) FILTER (WHERE suspended) AS suspended
-                       FROM {schema}.users
-                      WHERE {piece} AND deactivated = 0) AS counts
-              CROSS JOIN LATERAL (VALUES ('admin', admin), ('shadow_banned', shadow_banned),
-                                         ('unapproved', unapproved), ('locked', locked),
-                                         ('suspended', suspended)) AS flags (flag, users_flagged)",
-        )
-        .label("datname")
-        .label("flag")
-        .gauge(
-            "users_flagged",
-            "Accounts with this flag, deactivated ones not counted",
-        )
+/// Flags that one release of Synapse brought.
+macro_rules! flagged {
+    ($flag:literal: $column:literal if $condition:literal
+     $(, $more:literal: $columns:literal if $conditions:literal)*) => {
+        Query::new("synapse_db")
+            .scope(Scope::Synapse)
+            .reads("users", &["name", "deactivated", $column $(, $columns)*])
+            .in_pieces("users", "name")
+            .sql(
+                ALL,
+                concat!(
+                    "SELECT current_database() AS datname, flags.flag, flags.users_flagged
+                       FROM (SELECT count(*) FILTER (WHERE ", $condition, ") AS ", $column,
+                             $(", count(*) FILTER (WHERE ", $conditions, ") AS ", $columns,)*
+                    "          FROM {schema}.users
+                              WHERE {piece} AND deactivated = 0) AS counts
+                      CROSS JOIN LATERAL (VALUES ('", $flag, "', ", $column, ")",
+                                                 $(", ('", $more, "', ", $columns, ")",)*
+                    "                    ) AS flags (flag, users_flagged)"
+                ),
+            )
+            .label("datname")
+            .label("flag")
+            .gauge(
+                "users_flagged",
+                "Accounts with this flag, deactivated ones not counted",
+            )
+    };
 }
+use flagged;
 
 /// What does not come from an application service has NULL here, or nothing.
 fn bridged() -> Query {
@@ -143,12 +142,12 @@ fn leaving() -> Query {
         .reads("users_pending_deactivation", &["user_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(user_id) AS users_pending_deactivation
-               FROM {schema}.users_pending_deactivation",
+            "SELECT current_database() AS datname, count(*) AS users_pending_deactivation
+               FROM (SELECT user_id FROM {schema}.users_pending_deactivation LIMIT 100000) AS u",
         )
         .label("datname")
         .gauge(
             "users_pending_deactivation",
-            "Users who are deactivated and have yet to leave their rooms",
+            "Users who are deactivated and have yet to leave their rooms, counted up to 100000",
         )
 }

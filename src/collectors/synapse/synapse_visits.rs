@@ -10,48 +10,35 @@ pub fn collector() -> Collector {
         "Users of Synapse who came yesterday, who come back, and who are active by the month",
     )
     .ttl(3600)
-    .query(yesterday())
-    .query(retained())
+    .query(visitors())
     .query(monthly())
 }
 
-fn yesterday() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("user_daily_visits", &["user_id", "timestamp"])
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname,
-                    count(DISTINCT user_id) AS users_active_yesterday
-               FROM {schema}.user_daily_visits
-              WHERE timestamp
-                    = (floor(extract(epoch FROM now()) / 86400)::bigint - 1) * 86400000",
-        )
-        .label("datname")
-        .gauge(
-            "users_active_yesterday",
-            "Users who were there on the last whole day (UTC), without guests and bridged ones",
-        )
-}
-
-/// As Synapse reckons it for its own report.
-fn retained() -> Query {
+/// Who came back, as Synapse counts it for its own report. The inner SELECTs of the time run once.
+fn visitors() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_daily_visits", &["user_id", "timestamp"])
         .in_pieces("user_daily_visits", "user_id")
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS users_retained_30d
-               FROM (SELECT user_id
+            "SELECT current_database() AS datname,
+                    count(*) FILTER (WHERE v.yesterday) AS users_active_yesterday,
+                    count(*) FILTER (WHERE v.longest > 2592000000) AS users_retained_30d
+               FROM (SELECT max(timestamp) - min(timestamp) AS longest,
+                            bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)
+                                                         ::bigint - 1) * 86400000)) AS yesterday
                        FROM {schema}.user_daily_visits
                       WHERE {piece}
                         AND timestamp > (extract(epoch FROM now())::bigint - 5184000) * 1000
                         AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000
-                      GROUP BY user_id
-                     HAVING max(timestamp) - min(timestamp) > 2592000000) AS retained",
+                      GROUP BY user_id) AS v",
         )
         .label("datname")
+        .gauge(
+            "users_active_yesterday",
+            "Users who were there on the last whole day (UTC), without guests and bridged ones",
+        )
         .gauge(
             "users_retained_30d",
             "Users who were there twice within 60 days, and more than 30 days apart (r30v2), \

@@ -1,0 +1,52 @@
+//! The servers of others.
+
+use crate::query::{ALL, Collector, Query, Scope};
+
+/// From `destinations`. A server that answers again has no time of failure any more.
+pub fn collector() -> Collector {
+    Collector::new(
+        "synapse_destinations",
+        "Other servers that Synapse knows, and those that it cannot reach",
+    )
+    .ttl(60)
+    .query(
+        Query::new("synapse_db")
+        .scope(Scope::Synapse)
+        .reads(
+            "destinations",
+            &["destination", "failure_ts", "retry_last_ts", "retry_interval"],
+        )
+        .in_pieces("destinations", "destination")
+        // The inner SELECT runs once; without it, the time would be reckoned for each row.
+        .sql(
+            ALL,
+            "SELECT current_database() AS datname,
+                    count(*) AS federation_destinations,
+                    count(failure_ts) AS federation_destinations_failing,
+                    count(*) FILTER (
+                        WHERE failure_ts > (SELECT (extract(epoch FROM now())::bigint - 3600)
+                                                   * 1000))
+                        AS federation_destinations_failing_since_1h,
+                    count(*) FILTER (
+                        WHERE retry_last_ts + retry_interval
+                              > (SELECT extract(epoch FROM now())::bigint * 1000))
+                        AS federation_destinations_backing_off
+               FROM {schema}.destinations
+              WHERE {piece}",
+        )
+        .label("datname")
+        .gauge("federation_destinations", "Other servers that are known")
+        .gauge(
+            "federation_destinations_failing",
+            "Other servers that could not be reached when last tried",
+        )
+        .gauge(
+            "federation_destinations_failing_since_1h",
+            "Other servers that began to fail within the last hour",
+        )
+        .gauge(
+            "federation_destinations_backing_off",
+            "Other servers to which nothing is sent until their time of waiting is over",
+        ),
+    )
+}
