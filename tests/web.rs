@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
-use matrix_postgres_exporter::config::{Collectors, Config, Events, Log, LogFormat, Scrape, Web};
+use matrix_postgres_exporter::config::{
+    Collectors, Config, Events, Log, LogFormat, Scrape, Web, WebLimits,
+};
 use matrix_postgres_exporter::scrape::Scraper;
 use matrix_postgres_exporter::web::{Limits, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -494,6 +496,7 @@ fn web() -> Web {
         telemetry_path: "/metrics".to_owned(),
         openmetrics: true,
         lifecycle: false,
+        limits: WebLimits::default(),
     }
 }
 

@@ -154,6 +154,32 @@ pub struct Web {
     pub openmetrics: bool,
     /// Whether collectors can be switched from other hosts than this one.
     pub lifecycle: bool,
+    /// How much clients may take.
+    pub limits: WebLimits,
+}
+
+/// How much the clients of HTTP may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Scrapes of different collectors at once, beside those of all.
+    pub scrapes: usize,
+    /// Bytes of pages that are kept for slow readers, beside the newest.
+    pub unread: usize,
+    /// Bytes of its answer that a client has to take in a second.
+    pub least_rate: u64,
+}
+
+impl Default for WebLimits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            scrapes: 16,
+            unread: 32 << 20,
+            least_rate: 64 << 10,
+        }
+    }
 }
 
 /// One PostgreSQL server.
@@ -303,6 +329,7 @@ mod tests {
         assert_eq!(config.web.listen, [":9187"]);
         assert_eq!(config.web.telemetry_path, "/metrics");
         assert!(!config.web.openmetrics);
+        assert_eq!(config.web.limits, WebLimits::default());
         assert_eq!(config.servers.len(), 1);
         assert_eq!(config.servers[0].name, "main");
         assert_eq!(config.servers[0].connections, 3);
@@ -322,7 +349,14 @@ mod tests {
     fn a_file_says_everything() {
         let config = loaded(
             r#"
-web: { listen: [":9999", "[::1]:9187"], telemetry_path: /m, lifecycle: true }
+web:
+  listen: [":9999", "[::1]:9187"]
+  telemetry_path: /m
+  lifecycle: true
+  connections: 100
+  scrapes: 4
+  unread_mib: 8
+  least_kib_per_second: 1
 servers:
   matrix-1:
     dsn: host=/run/postgresql dbname=matrix
@@ -346,6 +380,13 @@ log: { level: debug, format: json }
         assert_eq!(config.web.listen, [":9999", "[::1]:9187"]);
         assert_eq!(config.web.telemetry_path, "/m");
         assert!(config.web.lifecycle && config.web.openmetrics);
+        let limits = WebLimits {
+            connections: 100,
+            scrapes: 4,
+            unread: 8 << 20,
+            least_rate: 1 << 10,
+        };
+        assert_eq!(config.web.limits, limits);
         let server = &config.servers[0];
         assert_eq!(server.name, "matrix-1");
         assert_eq!(server.databases.include, ["synapse*"]);

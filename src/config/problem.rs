@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Everything that is wrong, one sentence per line.
@@ -95,6 +96,9 @@ pub enum Fault {
     /// Something else where a number is expected.
     #[error("must be a whole number, {0} or more")]
     NotACount(usize),
+    /// Something else where a number of this range is expected.
+    #[error("must be a whole number from {} to {}", .0.start(), .0.end())]
+    NotWithin(RangeInclusive<usize>),
     /// Something else where a duration is expected.
     #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
     NotADuration(String),

@@ -12,7 +12,7 @@ use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
     Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
-    Variable, Web,
+    Variable, Web, WebLimits,
 };
 use crate::collectors;
 use crate::query::Collector;
@@ -74,6 +74,7 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
             .unwrap_or_else(|| "/metrics".to_owned()),
         openmetrics,
         lifecycle: section.truth("lifecycle").unwrap_or(false),
+        limits: web_limits(&mut section),
     };
     section.refuse(
         "config_file",
@@ -81,6 +82,22 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     );
     section.finish();
     web
+}
+
+fn web_limits(section: &mut Section<'_>) -> WebLimits {
+    let default = WebLimits::default();
+    let unread = section.count_within("unread_mib", 1..=4096);
+    let least_rate = section.count_within("least_kib_per_second", 1..=1 << 20);
+    WebLimits {
+        connections: section
+            .count_within("connections", 4..=100_000)
+            .unwrap_or(default.connections),
+        scrapes: section
+            .count_within("scrapes", 1..=1_000)
+            .unwrap_or(default.scrapes),
+        unread: unread.map_or(default.unread, |mib| mib << 20),
+        least_rate: least_rate.map_or(default.least_rate, |kib| (kib as u64) << 10),
+    }
 }
 
 /// `host:port`, or `:port` for all addresses.

@@ -4,6 +4,7 @@
 //! knows.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
@@ -120,13 +121,18 @@ impl<'a> Section<'a> {
     /// A whole number that is not below `least`.
     pub fn count(&mut self, key: &str, least: usize) -> Option<usize> {
         self.read(key, |value| {
-            match value.kind {
-                ValueKind::I64(number) => number.try_into().ok(),
-                ValueKind::String(text) => text.parse().ok(),
-                _ => None,
-            }
-            .filter(|count| *count >= least)
-            .ok_or(Fault::NotACount(least))
+            count(value)
+                .filter(|count| *count >= least)
+                .ok_or(Fault::NotACount(least))
+        })
+    }
+
+    /// A whole number that is neither too small nor too large.
+    pub fn count_within(&mut self, key: &str, range: RangeInclusive<usize>) -> Option<usize> {
+        self.read(key, |value| {
+            count(value)
+                .filter(|count| range.contains(count))
+                .ok_or(Fault::NotWithin(range))
         })
     }
 
@@ -217,6 +223,14 @@ fn text(value: Value) -> Result<String, Fault> {
     match value.kind {
         ValueKind::String(text) => Ok(text),
         _ => Err(Fault::NotText),
+    }
+}
+
+fn count(value: Value) -> Option<usize> {
+    match value.kind {
+        ValueKind::I64(number) => number.try_into().ok(),
+        ValueKind::String(text) => text.parse().ok(),
+        _ => None,
     }
 }
 

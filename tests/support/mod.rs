@@ -8,8 +8,9 @@
 //! - [`exporter`]: the program itself
 //! - [`answers`]: what the exporter says, beside what the server says
 //! - [`exposition`]: a strict reader of the pages that are served
+//! - [`crowd`]: clients that mean no good, and a scraper among them
 //! - [`prometheus`]: a real Prometheus, and promtool
-//! - [`http`]: one request
+//! - [`http`]: requests
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
@@ -25,6 +26,7 @@
 pub mod alertmanager;
 pub mod answers;
 pub mod certificates;
+pub mod crowd;
 pub mod exporter;
 pub mod exposition;
 pub mod http;
