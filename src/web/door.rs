@@ -62,28 +62,34 @@ impl Door {
             *held.entry(seat.peer).or_default() += 1;
         }
         let most = held.values().copied().max()?;
+        // Who already has as many as anybody disturbs nobody who may be about to speak.
+        let has_few = held.get(&peer).copied().unwrap_or_default() < most;
         let candidates = self
             .seats
             .iter()
             .filter(|(_, seat)| held[&seat.peer] == most);
-        let (mut waiting, mut reading, mut answered) = (None, None, None);
+        let (mut waiting, mut reading, mut busy) = (None, None, None);
         for (id, seat) in candidates {
             let state = seat.state();
             let since = state.since.elapsed();
             match state.phase {
-                Phase::Waiting { .. } => waiting = waiting.max(Some((state.idleness(), *id))),
+                Phase::Waiting { .. } if has_few || since >= MOMENT => {
+                    waiting = waiting.max(Some((state.idleness(), *id)));
+                }
                 Phase::Sending if since >= GRACE => reading = reading.max(Some((since, *id))),
-                Phase::Sending | Phase::Answering => answered = answered.max(Some((since, *id))),
+                _ => busy = busy.max(Some((since, *id))),
             }
         }
-        // Who already has as many as anybody waits for a place of its own.
-        let answered = answered.filter(|_| held.get(&peer).copied().unwrap_or_default() < most);
+        let busy = busy.filter(|_| has_few);
         let waiting = waiting.map(|(_, id)| (id, Refusal::MadeRoom));
         let reading = reading.map(|(_, id)| (id, Refusal::SlowReader));
-        let answered = answered.map(|(_, id)| (id, Refusal::Connections));
-        waiting.or(reading).or(answered)
+        let busy = busy.map(|(_, id)| (id, Refusal::Connections));
+        waiting.or(reading).or(busy)
     }
 }
+
+/// How long a client may take until what it has to say is read.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// How long a client may take over its answer before others may need its place.
 const GRACE: Duration = Duration::from_secs(1);

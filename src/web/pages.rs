@@ -133,8 +133,11 @@ pub(super) enum Refused {
 impl Inner {
     /// The moment to share with others who want the same.
     fn join(&self, collect: &BTreeSet<String>, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
-        // On a small page nobody has to share what is older than he asked for.
-        let lasts = (2 * self.time_to_make()).min(MOMENT);
+        // While there is time to make each a page, nobody has to share what is older than he asked.
+        let lasts = match self.maker.available_permits() {
+            0 => MOMENT,
+            _ => MOMENT.min(2 * self.time_to_make()),
+        };
         let mut moments = self.moments();
         if let Some(moment) = moments.get(collect).and_then(Weak::upgrade)
             && moment.began.elapsed() < lasts
@@ -174,8 +177,8 @@ impl Inner {
             true => None,
             false => self.chosen.acquire().await.ok(),
         };
-        let permit = self.maker.clone().acquire_owned().await;
         self.shelf.room().await;
+        let permit = self.maker.clone().acquire_owned().await;
         let begun = Instant::now();
         let page = work(permit.ok(), move |is_wanted| {
             if !is_wanted() {

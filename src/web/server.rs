@@ -1,6 +1,6 @@
 //! The accept loop: connections begin, and how it all ends.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -79,25 +80,23 @@ pub async fn serve(
     let mut waiting = VecDeque::new();
     tokio::pin!(shutdown);
     loop {
-        let oldest = waiting.front().map(Client::patience);
         tokio::select! {
             () = &mut shutdown => break,
             Some(ended) = connections.join_next_with_id() => {
                 door.left(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
             (stream, peer) = accept(&mut listeners) => waiting.push_back(Client::new(stream, peer)),
-            () = sleep(oldest.unwrap_or_default()), if oldest.is_some() => {
-                waiting.pop_front().map(Client::turn_away);
-            }
+            () = sleep(LOOK), if !waiting.is_empty() => {}
         }
-        let admitted = waiting
-            .iter()
-            .position(|client| door.admits(client.peer.ip()));
-        if let Some(client) = admitted.and_then(|position| waiting.remove(position)) {
+        while let Some(client) = next_admitted(&mut waiting, &mut door) {
             let seat = client.seat.clone();
             let talk = client.converse(router.clone(), limits, graceful.watcher());
             door.enter(seat, connections.spawn(talk));
-        } else if waiting.len() > WAITING {
+        }
+        while let Some(client) = waiting.pop_front_if(|client| client.waits_for_too_long()) {
+            client.turn_away();
+        }
+        if waiting.len() > WAITING {
             waiting.pop_front().map(Client::turn_away);
         }
     }
@@ -119,9 +118,28 @@ async fn accept(listeners: &mut [TcpListener]) -> (TcpStream, SocketAddr) {
     select_all(accepts).await.0
 }
 
-/// How many may wait for a place, and for how long.
-const WAITING: usize = 16;
+/// How many may wait for a place, for how long, and how often it is looked whether there is one.
+const WAITING: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Bytes that the system takes of an answer before its client has them.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// The first of those who wait for whom there is a place.
+fn next_admitted(waiting: &mut VecDeque<Client>, door: &mut Door) -> Option<Client> {
+    // What is true of one is true of all from its address.
+    let mut refused = HashSet::new();
+    let position = waiting.iter().position(|client| {
+        let address = client.peer.ip();
+        let admitted = !refused.contains(&address) && door.admits(address);
+        if !admitted {
+            refused.insert(address);
+        }
+        admitted
+    })?;
+    waiting.remove(position)
+}
 
 /// One who has connected.
 struct Client {
@@ -139,9 +157,8 @@ impl Client {
         }
     }
 
-    /// How long it still waits for a place.
-    fn patience(&self) -> Duration {
-        PATIENCE.saturating_sub(self.seat.state().since.elapsed())
+    fn waits_for_too_long(&self) -> bool {
+        self.seat.state().since.elapsed() >= PATIENCE
     }
 
     /// Says why there is no place for it, as well as that can be done at once.
@@ -166,6 +183,8 @@ impl Client {
         let Self { stream, peer, seat } = self;
         // An answer goes out whole; without this its last packet waits for an acknowledgement.
         let _ = stream.set_nodelay(true);
+        // The system, too, keeps of a page what its client does not read.
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
         let connection = Connection::new(stream, seat.clone(), limits);
         let service = service_fn(move |request: Request<_>| {
             let answering = seat.answer();
