@@ -505,6 +505,21 @@ FILE:8: webb: there is no such key; did you mean "web"?"#;
     }
 
     #[test]
+    fn what_clients_may_take_has_bounds_of_its_own() {
+        let said = wrong(
+            "web:\n  connections: 1\n  scrapes: 0\n  unread_mib: 5000\n  least_kib_per_second: -1\n",
+            |_| {},
+        );
+        let expected = "\
+FILE:2: web.connections: must be a whole number from 4 to 100000
+FILE:3: web.scrapes: must be a whole number from 1 to 1000
+FILE:4: web.unread_mib: must be a whole number from 1 to 4096
+FILE:5: web.least_kib_per_second: must be a whole number from 1 to 1048576";
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(lines(&said), lines(expected));
+    }
+
+    #[test]
     fn a_file_that_is_no_yaml_is_told_by_its_line_and_shows_nothing_of_it() {
         let said = wrong("servers:\n  main:\n    password: \"s3cr3t-marker\n", |_| {});
         assert!(said.starts_with("FILE:"), "{said}");
