@@ -22,11 +22,10 @@ demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
 ##@ Test
 
 test: ## Run every test; installs what they run on into .deps
-	@$(MAKE) --no-print-directory test-unit
-	@$(MAKE) --no-print-directory test-real
-	@$(MAKE) --no-print-directory test-faults
-	@$(MAKE) --no-print-directory test-deploy
-	@$(MAKE) --no-print-directory test-dashboards
+	@MAKE="$(MAKE)" tests/stages unit real faults deploy dashboards
+
+test-quick: deps-postgres ## Run the unit tests, and a choice of those on real servers
+	@MAKE="$(MAKE)" tests/stages unit real-quick
 
 test-unit: ## Run what needs nothing but Rust
 	$(call say,unit tests)
@@ -35,6 +34,13 @@ test-unit: ## Run what needs nothing but Rust
 test-real: deps ## Run the tests on real servers
 	$(call say,tests on real servers)
 	cargo test --locked --test real
+
+# A choice that needs neither Synapse nor every version.
+quick := budget:: cli:: connect:: down:: limits:: names:: refused:: turns:: waiting::
+
+test-real-quick: deps-postgres
+	$(call say,some of the tests on real servers)
+	cargo test --locked --test real -- $(quick)
 
 test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
@@ -110,4 +116,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: bench build demo test test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

@@ -9,6 +9,7 @@ mod compose;
 mod image;
 mod kubernetes;
 mod monitoring_role;
+mod readme;
 mod restore;
 mod support;
 mod systemd;
