@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use super::door::{Phase, Seat};
 use super::server::Limits;
@@ -48,27 +48,24 @@ impl Connection {
 
     /// Ready when the client has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context) -> Poll<io::Error> {
-        loop {
-            let state = self.seat.state();
-            let deadline = match state.phase {
-                // It is we who are expected to speak.
-                Phase::Answering => return Poll::Pending,
-                // It may be waiting when this is looked at next.
-                Phase::Sending => Instant::now() + self.limits.idle,
-                Phase::Waiting { begun: true } => state.since + self.limits.headers,
-                Phase::Waiting { begun: false } => state.since + self.limits.idle,
-            };
-            if self.reading.deadline() != deadline {
-                self.reading.as_mut().reset(deadline);
-            }
-            ready!(self.reading.as_mut().poll(cx));
-            if state.phase == (Phase::Waiting { begun: true }) {
-                Refusal::SlowHeaders.count();
-            }
-            if state.phase != Phase::Sending {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
-            }
+        let state = self.seat.state();
+        let Phase::Waiting { begun } = state.phase else {
+            // It is we who are expected to speak.
+            return Poll::Pending;
+        };
+        let limit = match begun {
+            true => self.limits.headers,
+            false => self.limits.idle,
+        };
+        let deadline = state.since + limit;
+        if self.reading.deadline() != deadline {
+            self.reading.as_mut().reset(deadline);
         }
+        ready!(self.reading.as_mut().poll(cx));
+        if begun {
+            Refusal::SlowHeaders.count();
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Passes on what a write came to, unless the client takes too little.
@@ -115,6 +112,7 @@ impl AsyncRead for Connection {
             }
             return Poll::Ready(read);
         }
+        self.seat.has_nothing();
         self.poll_silence(cx).map(Err)
     }
 }
@@ -148,6 +146,8 @@ impl AsyncWrite for Connection {
         if self.seat.state().phase == Phase::Sending {
             self.seat.enter(Phase::Waiting { begun: false });
             self.writing = None;
+            // From now on it is the client who is expected to speak.
+            cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }

@@ -73,7 +73,7 @@ impl Door {
             let state = seat.state();
             let since = state.since.elapsed();
             match state.phase {
-                Phase::Waiting { .. } if has_few || since >= MOMENT => {
+                Phase::Waiting { .. } if has_few || (state.looked && since >= MOMENT) => {
                     waiting = waiting.max(Some((state.idleness(), *id)));
                 }
                 Phase::Sending if since >= GRACE => reading = reading.max(Some((since, *id))),
@@ -108,6 +108,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Since when it is in this phase.
     pub(super) since: Instant,
+    /// Whether it was looked since then what the client has to say, and there was nothing.
+    looked: bool,
     /// Requests that were answered.
     answered: u32,
 }
@@ -130,6 +132,7 @@ impl Seat {
             state: Mutex::new(State {
                 phase: Phase::Waiting { begun: true },
                 since: Instant::now(),
+                looked: false,
                 answered: 0,
             }),
             task: OnceLock::new(),
@@ -157,6 +160,12 @@ impl Seat {
         }
         state.phase = phase;
         state.since = Instant::now();
+        state.looked = false;
+    }
+
+    /// The client has nothing to say at present.
+    pub(super) fn has_nothing(&self) {
+        self.lock().looked = true;
     }
 
     /// A request is complete; its answer is, when the guard is dropped.
@@ -211,6 +220,7 @@ mod tests {
             let seat = Seat::new(address(*host));
             seat.enter(*phase);
             seat.lock().since -= Duration::from_secs(seconds);
+            seat.has_nothing();
             door.enter(seat.clone(), tasks.spawn(std::future::pending()));
             seats.push(seat);
         }
@@ -255,6 +265,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_was_not_listened_to_stays() {
+        let mut tasks = JoinSet::new();
+        let (mut door, seats) = door(&[(1, SILENT), (1, SILENT)], &mut tasks);
+        seats.iter().for_each(|seat| seat.lock().looked = false);
+        assert!(!door.admits(address(1)));
+        seats[1].has_nothing();
+        assert!(door.admits(address(1)));
+        assert_eq!(cut(&seats), [1]);
+    }
+
+    #[tokio::test]
     async fn who_comes_again_and_again_stays() {
         let mut tasks = JoinSet::new();
         let (mut door, seats) = door(&[(1, IDLE), (1, SILENT), (1, SILENT)], &mut tasks);
@@ -263,6 +284,7 @@ mod tests {
             seats[0].enter(IDLE);
         }
         seats[0].lock().since -= Duration::from_secs(9);
+        seats[0].has_nothing();
         assert!(door.admits(address(1)));
         assert_eq!(cut(&seats), [1]);
     }
