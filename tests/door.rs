@@ -15,7 +15,7 @@ use super::support::crowd::{
     Crowd, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
 };
 use super::support::exporter::Exporter;
-use super::support::http::request;
+use super::support::http::Client;
 use super::support::postgres::Postgres;
 use super::support::process::wait_for;
 
@@ -94,20 +94,21 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
         let counts = counts.clone();
         async move {
             let start = Instant::now();
-            let answer = request(address, "GET", &path, &[]).await;
+            let answer = Client::new(address).get(&path, &[]).await;
             let took = start.elapsed();
-            match answer.status {
-                200 => assert!(answer.text().lines().any(|line| line.starts_with("pg_up"))),
-                503 => {
-                    assert!(answer.header("retry-after").is_some());
-                    assert!(answer.text().ends_with(".\n"), "{}", answer.text());
+            // Who reads too slowly may be cut off.
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            if let Ok(answer) = answer {
+                let mut lines = answer.text().lines();
+                match status {
+                    200 => assert!(lines.any(|line| line.starts_with("pg_up"))),
+                    503 => assert!(answer.header("retry-after").is_some()),
+                    _ => panic!("{status}: {}", answer.text()),
                 }
-                status => panic!("{status}: {}", answer.text()),
+                assert!(!lines.any(|line| line.starts_with("pg_exporter_down_reason")));
             }
-            let mut lines = answer.text().lines();
-            assert!(!lines.any(|line| line.starts_with("pg_exporter_down_reason")));
             let mut counts = counts.lock().unwrap();
-            let (count, longest) = counts.entry(answer.status).or_default();
+            let (count, longest) = counts.entry(status).or_default();
             *count += 1;
             *longest = (*longest).max(took);
         }

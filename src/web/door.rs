@@ -193,7 +193,7 @@ impl State {
     /// How long a client waits, divided by what it has asked for meanwhile: one that comes again
     /// and again stays longer than one that never spoke.
     fn idleness(&self) -> Duration {
-        self.since.elapsed() / (1 + self.answered.min(10))
+        self.since.elapsed() / self.answered.clamp(1, 10)
     }
 }
 

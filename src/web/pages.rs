@@ -177,8 +177,13 @@ impl Inner {
             true => None,
             false => self.chosen.acquire().await.ok(),
         };
-        self.shelf.room().await;
+        if !all && !self.shelf.has_room(all).await {
+            return Err(Refused::Deadline);
+        }
         let permit = self.maker.clone().acquire_owned().await;
+        if all {
+            self.shelf.has_room(all).await;
+        }
         let begun = Instant::now();
         let page = work(permit.ok(), move |is_wanted| {
             if !is_wanted() {
@@ -196,7 +201,7 @@ impl Inner {
         if all {
             lock(&self.took)[0] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(page)))
+        Ok(Arc::new(self.shelf.put(page, all)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -215,7 +220,7 @@ impl Inner {
         if all {
             lock(&self.took)[1] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(compressed)))
+        Ok(Arc::new(self.shelf.put(compressed, all)))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The pages that somebody reads, and the memory that they take.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -23,6 +22,8 @@ pub(super) struct Shelf {
 }
 
 struct Entry {
+    /// Whether it is of all collectors, and not of chosen ones.
+    all: bool,
     bytes: usize,
     made: Instant,
     readers: BTreeMap<u64, Weak<Seat>>,
@@ -39,54 +40,61 @@ impl Shelf {
         })
     }
 
-    /// Waits until there is room for another page. Who is slow to read an old one is cut off.
-    pub(super) async fn room(&self) {
+    /// Waits a while for room for another page; says whether there is some. For a page of all
+    /// collectors readers are cut off in the end, first those of pages of chosen ones, then those
+    /// of the oldest. For a page of chosen collectors only others of its kind are.
+    pub(super) async fn has_room(&self, all: bool) -> bool {
         let end = Instant::now() + 2 * GRACE;
         loop {
             let gone = self.gone.notified();
-            let ControlFlow::Continue(wait) = self.make_room() else {
-                return;
-            };
-            let wait = wait.min(end.saturating_duration_since(Instant::now()));
-            if wait.is_zero() {
-                return;
+            if self.make_room(all, Instant::now() >= end) {
+                return true;
             }
-            let _ = timeout(wait, gone).await;
+            if Instant::now() >= end + GRACE {
+                return false;
+            }
+            let _ = timeout(LOOK, gone).await;
         }
     }
 
-    /// Cuts off the readers of the oldest pages as far as that is needed; says how long to wait
-    /// before it is looked at again.
-    fn make_room(&self) -> ControlFlow<(), Duration> {
+    /// Whether there is room; cuts off readers who have had their time, in the end of every page
+    /// but the newest.
+    fn make_room(&self, all: bool, in_the_end: bool) -> bool {
         let mut pages = self.lock();
-        let newest = pages.values().next_back().map_or(0, |entry| entry.bytes);
-        let bound = self.bound.max(newest);
+        let newest = pages.keys().next_back().copied();
+        let bound = self
+            .bound
+            .max(newest.map_or(0, |newest| pages[&newest].bytes));
         let mut kept: usize = pages.values().map(|entry| entry.bytes).sum();
         if kept <= bound {
-            return ControlFlow::Break(());
+            return true;
         }
-        for entry in pages.values_mut() {
-            if kept <= bound {
-                break;
-            }
-            let left = GRACE.saturating_sub(entry.made.elapsed());
-            if !left.is_zero() {
-                return ControlFlow::Continue(left);
-            }
-            kept -= entry.bytes;
-            let readers = std::mem::take(&mut entry.readers).into_values();
-            for seat in readers.filter_map(|seat| seat.upgrade()) {
-                seat.cut(Refusal::UnreadPage);
+        for of_all in [false, true] {
+            let others = pages.iter_mut().filter(|(id, entry)| {
+                let had_time = entry.made.elapsed() >= GRACE && (in_the_end || !of_all);
+                entry.all == of_all && (all || !of_all) && Some(**id) != newest && had_time
+            });
+            for (_, entry) in others {
+                if kept <= bound {
+                    break;
+                }
+                kept -= entry.bytes;
+                let readers = std::mem::take(&mut entry.readers).into_values();
+                for seat in readers.filter_map(|seat| seat.upgrade()) {
+                    seat.cut(Refusal::UnreadPage);
+                }
             }
         }
-        ControlFlow::Continue(GRACE)
+        // Those who are cut off are gone in a moment.
+        false
     }
 
     /// Another page.
-    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>) -> Page {
+    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, all: bool) -> Page {
         let id = self.next();
         let entry = Entry {
-            bytes: bytes.capacity(),
+            all,
+            bytes: bytes.len(),
             made: Instant::now(),
             readers: BTreeMap::new(),
         };
@@ -107,8 +115,11 @@ impl Shelf {
     }
 }
 
-/// How long a page is left to its readers.
+/// How long a page is left to its readers in any case.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether there is room.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A page, for all who have asked for it.
 pub(super) struct Page {
