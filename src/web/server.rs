@@ -93,11 +93,10 @@ pub async fn serve(
             let talk = client.converse(router.clone(), limits, graceful.watcher());
             door.enter(seat, connections.spawn(talk));
         }
+        let too_many = waiting.len().saturating_sub(WAITING);
+        waiting.drain(..too_many).for_each(Client::turn_away);
         while let Some(client) = waiting.pop_front_if(|client| client.waits_for_too_long()) {
             client.turn_away();
-        }
-        if waiting.len() > WAITING {
-            waiting.pop_front().map(Client::turn_away);
         }
     }
     drop(listeners);

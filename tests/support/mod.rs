@@ -10,7 +10,7 @@
 //! - [`exposition`]: a strict reader of the pages that are served
 //! - [`crowd`]: clients that mean no good, and a scraper among them
 //! - [`prometheus`]: a real Prometheus, and promtool
-//! - [`http`]: requests
+//! - [`http`]: requests over HTTP, one or many
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
