@@ -35,6 +35,24 @@ pub fn render(format: Format) -> String {
     }
 }
 
+/// The metrics of a server that have a label of this name, ordered by name.
+pub fn labelled(label: &str) -> Vec<String> {
+    let collectors = collectors::all();
+    let of_collectors = collectors.iter().flat_map(|one| metrics(&one.queries));
+    let of_collectors = of_collectors
+        .filter(|metric| metric.labels.iter().any(|known| known == label))
+        .map(|metric| metric.name);
+    let own = own::ALL
+        .iter()
+        .filter(|metric| metric.labels.contains(&label));
+    let mut names: Vec<_> = of_collectors
+        .chain(own.map(|metric| metric.name.to_owned()))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// The major versions that a range is written for; the last stands for every newer one.
 const MAJORS: [u32; 7] = [13, 14, 15, 16, 17, 18, 19];
 

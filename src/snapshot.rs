@@ -55,20 +55,31 @@ impl Snapshot {
         }
     }
 
-    /// Gives every sample these labels, too.
-    pub fn add_labels(&mut self, labels: &BTreeMap<String, String>) {
+    /// Gives every sample these labels, in the place of others of the same names. Returns whether
+    /// there were such: samples may have the same labels now.
+    pub fn set_labels(&mut self, labels: &BTreeMap<String, String>) -> bool {
         if labels.is_empty() {
-            return;
+            return false;
         }
+        let mut replaced = false;
         let added: Vec<(Arc<str>, Arc<str>)> = labels
             .iter()
             .map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str())))
             .collect();
         for family in self.families.values_mut() {
             for sample in &mut family.samples {
-                sample.labels = sample.labels.iter().chain(&added).cloned().collect();
+                let before = sample.labels.len();
+                let own = sample.labels.iter();
+                let mut labels: Vec<_> = own
+                    .filter(|(name, _)| !labels.contains_key(&**name))
+                    .cloned()
+                    .collect();
+                replaced |= labels.len() < before;
+                labels.extend(added.iter().cloned());
+                sample.labels = labels.into();
             }
         }
+        replaced
     }
 
     /// Drops the samples that have one of these values in a label.
@@ -188,6 +199,24 @@ pub fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_constant_label_takes_the_place_of_its_namesake() {
+        let metric = Metric::new("pg_a", Kind::Gauge, "Help");
+        let mut page = Snapshot::default();
+        for datname in ["x", "y"] {
+            let labels = labels([("datname", datname), ("mode", "m")]);
+            page.push(&metric, Sample { labels, value: 1.0 });
+        }
+        let constant = |name: &str| BTreeMap::from([(name.to_owned(), "z".to_owned())]);
+        assert!(!page.set_labels(&BTreeMap::new()));
+        assert!(!page.set_labels(&constant("team")));
+        assert!(page.set_labels(&constant("datname")));
+        assert_eq!(page.dedupe(), BTreeMap::from([("pg_a".into(), 1)]));
+        let sample = &page.families().next().unwrap().samples[0];
+        let pairs: Vec<_> = sample.labels.iter().map(|(n, v)| (&**n, &**v)).collect();
+        assert_eq!(pairs, [("mode", "m"), ("team", "z"), ("datname", "z")]);
+    }
 
     #[test]
     fn a_second_sample_with_the_same_labels_is_dropped_and_counted() {

@@ -1,5 +1,6 @@
 //! Logs, and what the process says of itself.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
@@ -24,7 +25,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
             let layer = tracing_logfmt::Builder::new()
                 .with_span_path(false)
                 .layer()
-                .with_writer(std::io::stderr);
+                .with_writer(|| PlainQuotes(io::stderr()));
             (Some(layer), None)
         }
         LogFormat::Json => {
@@ -32,7 +33,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .with_writer(std::io::stderr);
+                .with_writer(io::stderr);
             (None, Some(layer))
         }
     };
@@ -42,6 +43,33 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
         .with(json)
         .try_init()
         .map_err(|_| Error::Twice)
+}
+
+/// Takes the backslash before a single quote out, which is no escape of logfmt. What is written at
+/// once is a whole line.
+struct PlainQuotes<W>(W);
+
+impl<W: Write> Write for PlainQuotes<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut plain = Vec::with_capacity(line.len());
+        let mut bytes = line.iter().copied();
+        while let Some(byte) = bytes.next() {
+            if byte != b'\\' {
+                plain.push(byte);
+                continue;
+            }
+            match bytes.next() {
+                Some(b'\'') => plain.push(b'\''),
+                escaped => plain.extend(std::iter::once(byte).chain(escaped)),
+            }
+        }
+        self.0.write_all(&plain)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// How a line of the log is written.
@@ -256,6 +284,15 @@ mod tests {
             assert!(error.contains(&format!("{level:?}")), "{error}");
             assert!(error.contains("info,tokio_postgres=debug"), "{error}");
         }
+    }
+
+    #[test]
+    fn logfmt_has_no_escape_for_a_single_quote() {
+        let mut written = Vec::new();
+        let line = br#"message="it\'s \"x\" \\' C:\\""#;
+        PlainQuotes(&mut written).write_all(line).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, r#"message="it's \"x\" \\' C:\\""#);
     }
 
     #[test]

@@ -42,6 +42,78 @@ fn every_error_of_a_file_is_told_with_its_line() {
 }
 
 #[test]
+fn what_is_wrong_in_a_file_is_told_in_the_order_of_its_lines() {
+    let file = File::new(
+        "openmetrics: maybe\n\
+         log: { level: loud }\n\
+         collectors:\n  enable: [wal, locks]\n  disable: wal\n\
+         scrape: { timeout: 10, statement_cap: 0.5 }\n\
+         servers:\n  main:\n    labels: { __name__: x, 'a-b': y, ok: \"a\\0b\" }\n\
+         \x20   databases: { exclude: scratch, include: [], interval: 60 }\n\
+         cluster: blue\n\
+         listen: [\":1\"]\n\
+         tls: {}\n\
+         web: { listen: ':9187' }\n",
+    );
+    let path = file.path.display();
+    refused(
+        &exporter()
+            .arg("--config.file")
+            .arg(&file.path)
+            .output()
+            .unwrap(),
+        &format!(
+            "{path}:1: openmetrics: must be true or false\n\
+             {path}:2: log.level: \"loud\" is none of off, error, warn, info, debug, trace\n\
+             {path}:5: collectors.disable: must be a list, like [\"wal\"]\n\
+             {path}:6: scrape.timeout: 10 has no unit; write 10s\n\
+             {path}:6: scrape.statement_cap: 0.5 has no unit; write 500ms\n\
+             {path}:9: servers.main.labels.__name__: \"__name__\" is no label name; it may hold letters, digits and _, and begins with no digit and not with __\n\
+             {path}:9: servers.main.labels.a-b: \"a-b\" is no label name; it may hold letters, digits and _, and begins with no digit and not with __\n\
+             {path}:9: servers.main.labels.ok: a label's value cannot hold the character U+0000\n\
+             {path}:10: servers.main.databases.exclude: must be a list, like [\"scratch\"]\n\
+             {path}:10: servers.main.databases.interval: 60 has no unit; write 60s\n\
+             {path}:11: cluster: there is no such key here; it stands in servers.NAME.cluster\n\
+             {path}:12: listen: there is no such key here; it stands in web.listen\n\
+             {path}:13: tls: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
+             {path}:14: web.listen: must be a list, like [\":9187\"]\n"
+        ),
+    );
+
+    let file = File::new("collectors: { enable: [wal, locks], disable: [stat_archiver, wal] }\n");
+    let path = file.path.display();
+    refused(
+        &exporter()
+            .arg("--config.file")
+            .arg(&file.path)
+            .output()
+            .unwrap(),
+        &format!(
+            "{path}:1: collectors.disable: wal stands in collectors.enable too; take it out of one of the two\n"
+        ),
+    );
+}
+
+#[test]
+fn a_duration_without_a_unit_is_refused_wherever_it_is_said() {
+    refused(
+        &exporter()
+            .args(["--scrape.timeout=10", "--dsn", NOWHERE])
+            .output()
+            .unwrap(),
+        "--scrape.timeout: 10 has no unit; write 10s\n",
+    );
+    refused(
+        &exporter()
+            .args(["--dsn", NOWHERE])
+            .env("PG_EXPORTER_COLLECTION_TIMEOUT", "1.5")
+            .output()
+            .unwrap(),
+        "PG_EXPORTER_COLLECTION_TIMEOUT: 1.5 has no unit; write 1500ms\n",
+    );
+}
+
+#[test]
 fn a_file_that_is_missing_or_no_yaml_is_told() {
     let missing = exporter()
         .arg("--config.file=/nonexistent.yml")
@@ -51,6 +123,19 @@ fn a_file_that_is_missing_or_no_yaml_is_told() {
         &missing,
         "/nonexistent.yml: cannot be read: No such file or directory (os error 2)\n",
     );
+    for theirs in [
+        "/etc/nowhere/postgres_exporter.yml",
+        "postgres_exporter.yml",
+    ] {
+        let output = exporter()
+            .args(["check", "--dsn", NOWHERE, "--config.file", theirs])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let warning = format!("{theirs} is not there, so nothing is read from it");
+        assert!(said.contains(&warning), "{said}");
+    }
 
     let file = File::new(&format!(
         "servers:\n  main:\n    password: \"{MARKER}\n    user: x\n"
@@ -85,10 +170,141 @@ fn bad_flags_and_variables_are_told() {
          --scrape.timeout: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h\n",
     );
 
-    let output = exporter().arg("--collector.stat_archivr").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = text(&output.stderr);
-    assert!(said.contains("--collector.stat_archiver"), "{said}");
+    let output = exporter()
+        .args([
+            "check",
+            "--collector.stat_archivr",
+            "--no-collector.nosuch",
+            "--colour",
+            "red",
+        ])
+        .args(["--web.listen-adress=:1", "-x"])
+        .output()
+        .unwrap();
+    refused(
+        &output,
+        "there is no collector \"stat_archivr\"; did you mean \"stat_archiver\"?; `matrix-postgres-exporter metrics` lists them\n\
+         there is no collector \"nosuch\"; `matrix-postgres-exporter metrics` lists them\n\
+         there is no flag --colour; `matrix-postgres-exporter --help` lists them\n\
+         there is no flag --web.listen-adress; did you mean --web.listen-address?\n\
+         there is no flag -x; `matrix-postgres-exporter --help` lists them\n",
+    );
+}
+
+#[test]
+fn a_flag_of_another_command_is_told() {
+    for (args, message) in [
+        (
+            &["metrics", "--dsn", "x"][..],
+            "the command metrics takes no --dsn\n",
+        ),
+        (
+            &["check", "--role=x", "--foramt"],
+            "the command check takes no --role\nthere is no flag --foramt; `matrix-postgres-exporter --help` lists them\n",
+        ),
+        (
+            &["grants", "--databse", "x"],
+            "there is no flag --databse; did you mean --database?\n",
+        ),
+    ] {
+        refused(&exporter().args(args).output().unwrap(), message);
+    }
+}
+
+#[test]
+fn flags_may_stand_before_the_command() {
+    let file = File::new("servers: { blue: { dsn: host=127.0.0.1 port=2, user: exporter } }\n");
+    let path = file.path.to_str().unwrap();
+    for args in [
+        ["--config.file", path, "check"],
+        ["check", "--config.file", path],
+        ["-config.file", path, "check"],
+    ] {
+        let output = exporter().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stdout);
+        assert!(
+            said.contains("Server blue at 127.0.0.1:2 does not answer (refused)"),
+            "{said}"
+        );
+    }
+    // What is said after the command wins, and what has no meaning for a command is refused.
+    let output = exporter()
+        .args([
+            "--dsn",
+            "host=127.0.0.1 port=3 user=u",
+            "check",
+            "--dsn",
+            NOWHERE,
+        ])
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("127.0.0.1:1 does not answer"), "{said}");
+    refused(
+        &exporter()
+            .args(["--dsn", NOWHERE, "metrics"])
+            .output()
+            .unwrap(),
+        "the command metrics takes no --dsn\n",
+    );
+}
+
+#[test]
+fn misspelt_variables_are_named_and_those_of_kubernetes_are_not() {
+    let said = |pairs: &[(&str, &str)]| {
+        let output = exporter()
+            .args(["check", "--dsn", NOWHERE])
+            .envs(pairs.iter().copied())
+            .output()
+            .unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        let warnings = said.lines().filter(|line| line.contains("no effect"));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (wrong, right) in [
+        (
+            "PG_EXPORTER_WEB_LISTEN_ADRESS",
+            "PG_EXPORTER_WEB_LISTEN_ADDRESS",
+        ),
+        ("PG_EXPORTER_COLECTOR_WAL", "PG_EXPORTER_COLLECTOR_WAL"),
+        ("DATA_SOURCE_URL", "DATA_SOURCE_URI"),
+        ("DATASOURCE_NAME", "DATA_SOURCE_NAME"),
+        ("DATA_SOURCE_PASSWORD_FILE", "DATA_SOURCE_PASS_FILE"),
+        ("DATA_SOURCE_PASSWORD", "DATA_SOURCE_PASS"),
+        ("PGEXPORTER_CONFIG_FILE", "PG_EXPORTER_CONFIG_FILE"),
+        (
+            "MATRIX_POSTGRES_EXPORTER_LOG_LEVEL",
+            "PG_EXPORTER_LOG_LEVEL",
+        ),
+    ] {
+        let warnings = said(&[(wrong, MARKER)]);
+        assert_eq!(warnings.len(), 1, "{wrong}: {warnings:?}");
+        let expected = format!("{wrong} has no effect; did you mean {right}?");
+        assert!(warnings[0].contains(&expected), "{warnings:?}");
+        assert!(!warnings[0].contains(MARKER), "{warnings:?}");
+    }
+    let odd = said(&[("PG_EXPORTER_COLOUR_OF_THE_SKY", "blue")]);
+    assert!(
+        odd[0].contains("PG_EXPORTER_COLOUR_OF_THE_SKY has no effect"),
+        "{odd:?}"
+    );
+    let kubernetes = [
+        ("MATRIX_POSTGRES_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+        ("MATRIX_POSTGRES_EXPORTER_SERVICE_PORT", "9187"),
+        ("MATRIX_POSTGRES_EXPORTER_SERVICE_PORT_METRICS", "9187"),
+        ("MATRIX_POSTGRES_EXPORTER_PORT", "tcp://10.0.0.1:9187"),
+        (
+            "MATRIX_POSTGRES_EXPORTER_PORT_9187_TCP",
+            "tcp://10.0.0.1:9187",
+        ),
+        ("MATRIX_POSTGRES_EXPORTER_PORT_9187_TCP_ADDR", "10.0.0.1"),
+        ("PG_EXPORTER_SERVICE_HOST", "10.0.0.1"),
+        ("PG_EXPORTER_PORT_9187_TCP_PROTO", "tcp"),
+        ("MATRIX_DOMAIN", "example.org"),
+        ("PG_MAJOR", "18"),
+    ];
+    assert_eq!(said(&kubernetes), [""; 0]);
 }
 
 #[test]
@@ -111,14 +327,82 @@ fn a_password_that_breaks_a_uri_is_diagnosed_and_not_shown() {
 }
 
 #[test]
-fn several_servers_are_refused() {
-    refused(
-        &exporter()
-            .env("DATA_SOURCE_NAME", "host=a user=u,host=b user=u")
+fn of_several_servers_the_first_is_watched() {
+    for (variable, servers) in [
+        (
+            "DATA_SOURCE_NAME",
+            "host=127.0.0.1 port=1 user=u,host=b user=u",
+        ),
+        (
+            "DATA_SOURCE_NAME",
+            "postgresql://u:p@127.0.0.1:1/x,postgresql://u:p@b/x",
+        ),
+        ("DATA_SOURCE_URI", "127.0.0.1:1/x?sslmode=disable,b:5432/x"),
+        ("DATA_SOURCE_URI", "u:p@127.0.0.1:1/x,u:p@b/x"),
+    ] {
+        let output = exporter()
+            .arg("check")
+            .env(variable, servers)
+            .env("PGUSER", "u")
             .output()
-            .unwrap(),
-        "DATA_SOURCE_NAME: names several servers; one server is served at present\n",
-    );
+            .unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(
+            said.contains("Server main at 127.0.0.1:1 does not answer"),
+            "{said}"
+        );
+        let warning = format!(
+            "{variable}: names 2 servers; the first is watched, the others are not: run an exporter for each"
+        );
+        assert!(said.contains(&warning), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write() {
+    for (variable, value, message) in [
+        (
+            "DATA_SOURCE_URI",
+            "postgresql://u:s3cr3t-marker@db/x",
+            "DATA_SOURCE_URI: holds an address without a scheme; take \"postgresql://\" out, or put the whole into DATA_SOURCE_NAME\n",
+        ),
+        (
+            "DATA_SOURCE_URI",
+            "postgres://db/x",
+            "DATA_SOURCE_URI: holds an address without a scheme; take \"postgres://\" out, or put the whole into DATA_SOURCE_NAME\n",
+        ),
+        (
+            "DATA_SOURCE_NAME",
+            "hots=db user=u port=0 sslmode=full pasword=s3cr3t-marker",
+            "DATA_SOURCE_NAME: there is no key \"hots\"; did you mean host?\n\
+             DATA_SOURCE_NAME: port must be a number from 1 to 65535\n\
+             DATA_SOURCE_NAME: sslmode must be disable, allow, prefer, require, verify-ca or verify-full\n\
+             DATA_SOURCE_NAME: there is no key \"pasword\"; did you mean password?\n",
+        ),
+        (
+            "PGSERVICE",
+            "main",
+            "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)\n",
+        ),
+        (
+            "PGSSLMODE",
+            "always",
+            "PGSSLMODE: must be disable, allow, prefer, require, verify-ca or verify-full\n",
+        ),
+        (
+            "DATA_SOURCE_NAME",
+            "host=db user=u sslkey='-----BEGIN PRIVATE KEY-----\ns3cr3t-marker' sslinline=true",
+            "DATA_SOURCE_NAME: sslkey must be the path of a file; write the certificate or key into one, and take sslinline out\n\
+             DATA_SOURCE_NAME: sslinline must be false: certificates and keys are read from files; name these in sslcert, sslkey and sslrootcert\n",
+        ),
+    ] {
+        let output = exporter()
+            .env("PGUSER", "u")
+            .env(variable, value)
+            .output()
+            .unwrap();
+        refused(&output, message);
+    }
 }
 
 #[test]
@@ -164,6 +448,139 @@ fn help_and_version_are_there() {
         text(&version.stdout),
         concat!("matrix-postgres-exporter ", env!("CARGO_PKG_VERSION"), "\n")
     );
+}
+
+#[test]
+fn help_is_a_command_and_every_form_of_it_is_known() {
+    for (args, expected) in [
+        (&["help"][..], "Exit codes"),
+        (&["help", "check"], "Usage: matrix-postgres-exporter check"),
+        (&["--help-long"], "Exit codes"),
+        (&["--help-man"], "Exit codes"),
+        (&["-help"], "Exit codes"),
+        (&["--dumpmaps"], "pg_stat_archiver_archived_count"),
+        (&["-version"], env!("CARGO_PKG_VERSION")),
+    ] {
+        let output = exporter().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert!(
+            text(&output.stdout).contains(expected),
+            "{args:?}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_any_command() {
+    for args in [
+        &["metrics"][..],
+        &["metrics", "--format=json"],
+        &["grants", "--database=x"],
+        &["scrape", "--log.level=off", "--dsn", NOWHERE],
+        &["check", "--log.level=off", "--dsn", NOWHERE],
+        &["help"],
+        &["--version"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = exporter().args(args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let mut command = process::command(User::Same, exporter().get_program());
+    command
+        .args(["--web.listen-address", &address, "--dsn", NOWHERE])
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer);
+    let mut server = command.spawn().unwrap();
+    drop(command);
+    drop(reader);
+    process::wait_for("it listens", || async {
+        tokio::net::TcpStream::connect(&address).await.is_ok()
+    })
+    .await;
+    for _ in 0..2 {
+        let page = get(&address, "/metrics").await;
+        assert!(page.contains("pg_up 0"), "{page}");
+    }
+    assert!(server.try_wait().unwrap().is_none());
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_hangup_is_survived_with_a_warning() {
+    let (server, address) = serving(&["--dsn", NOWHERE], &[]).await;
+    server.signal(Signal::HUP);
+    let line = server.wait_for_line("SIGHUP").await.unwrap();
+    assert!(line.contains("level=warn"), "{line}");
+    let answer = get(&address, "/-/healthy").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_end().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_served_yet_is_said_at_its_address() {
+    let (_server, address) = serving(&["--dsn", NOWHERE], &[]).await;
+    for (path, sentence) in [
+        ("/probe?target=db:5432", "/probe is not served yet"),
+        ("/-/reload", "/-/reload is not served yet"),
+        ("/nowhere", "No page of"),
+    ] {
+        let answer = get(&address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
+        assert!(answer.contains(sentence), "{answer}");
+    }
+    let posted =
+        crate::support::http::request(address.parse().unwrap(), "POST", "/-/reload", &[]).await;
+    assert_eq!(posted.status, 404);
+    assert!(
+        posted.text().contains("/-/reload is not served yet"),
+        "{}",
+        posted.text()
+    );
+}
+
+#[tokio::test]
+async fn logfmt_escapes_what_logfmt_knows() {
+    let (server, _) = serving(&["--dsn", NOWHERE, "--collector.xlog_location"], &[]).await;
+    let output = server.output();
+    assert!(output.contains("postgres_exporter's"), "{output}");
+    assert!(!output.contains("\\'"), "{output}");
+}
+
+#[test]
+fn the_levels_of_other_programs_are_known() {
+    for level in [
+        "--log.level=warning",
+        "--log.level=WARN",
+        "--log.level=fatal",
+    ] {
+        let output = exporter()
+            .args(["check", level, "--dsn", NOWHERE])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    let output = exporter()
+        .args([
+            "check",
+            "--dsn",
+            NOWHERE,
+            "--log.format=logger:stderr?json=true",
+        ])
+        .output()
+        .unwrap();
+    assert!(text(&output.stderr).starts_with('{'), "{output:?}");
 }
 
 #[test]
@@ -292,7 +709,7 @@ async fn what_has_no_effect_is_logged() {
         .collect();
     assert_eq!(warnings.len(), 1, "{output}");
     assert!(
-        warnings[0].contains("--disable-default-metrics has no effect"),
+        warnings[0].contains("--disable-default-metrics switches stat_database_conflicts off"),
         "{output}"
     );
 }
@@ -317,6 +734,21 @@ fn grants_are_printed_for_the_databases_named() {
         "    CREATE ROLE \"watcher\" LOGIN;",
     ] {
         assert!(script.lines().any(|said| said == line), "{line}: {script}");
+    }
+    let long = "a".repeat(64);
+    for (flag, name, why) in [
+        ("--database", "", "must not be empty"),
+        ("--role", "", "must not be empty"),
+        ("--role", &long, "must not be longer than 63 bytes"),
+        ("--database", &long, "must not be longer than 63 bytes"),
+    ] {
+        let output = exporter()
+            .args(["grants", "--database=matrix", flag, name])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flag} {name:?}");
+        assert_eq!(text(&output.stdout), "");
+        assert!(text(&output.stderr).contains(why), "{output:?}");
     }
     let nowhere = exporter().arg("grants").output().unwrap();
     assert_eq!(nowhere.status.code(), Some(2));

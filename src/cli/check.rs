@@ -1,12 +1,14 @@
 //! Says what is wrong with configuration, server and role.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Command;
 
 use super::{Error, flags, scrape};
+use crate::collectors;
 use crate::config::Config;
-use crate::scrape::{Scraper, ServerStatus, State};
+use crate::query::Scope;
+use crate::scrape::{CollectorStatus, DatabaseStatus, Scraper, ServerStatus, State};
 
 /// The command.
 pub fn command() -> Command {
@@ -17,7 +19,7 @@ pub fn command() -> Command {
 
 /// Runs it: one scrape, and what it has learnt.
 pub fn run(config: &Config) -> Result<(), Error> {
-    super::print("The configuration is fine.\n")?;
+    super::print("Configuration: OK.\n")?;
     let status = super::runtime()?.block_on(async {
         let scraper = Scraper::new(config);
         scrape::once(&scraper, config).await?;
@@ -25,29 +27,33 @@ pub fn run(config: &Config) -> Result<(), Error> {
         scraper.close().await;
         Ok::<_, Error>(status)
     })?;
-    let mut complete = true;
+    let mut problems = Vec::new();
+    let mut verdicts = Vec::new();
     for server in &status.servers {
         let findings = Findings::of(server);
         super::print(&(findings.sentences.join("\n") + "\n"))?;
-        complete &= findings.complete;
+        problems.extend(findings.problems);
+        verdicts.push(findings.verdict);
     }
-    match complete {
-        true => Ok(()),
-        false => Err(Error::Failed(
-            "Not everything that is asked for can be had.".to_owned(),
-        )),
+    match problems.is_empty() {
+        true => super::print(&format!("OK: {}.\n", verdicts.join("; "))),
+        false => Err(Error::Failed(format!("FAILED: {}.", problems.join("; ")))),
     }
 }
 
-/// What there is to say of a server, and whether all that is asked for can be had.
+/// What there is to say of a server.
 struct Findings {
     sentences: Vec<String>,
-    complete: bool,
+    /// What is to be repaired, in a few words each.
+    problems: Vec<String>,
+    /// What there is to say where nothing is.
+    verdict: String,
 }
 
 impl Findings {
     fn of(server: &ServerStatus) -> Self {
         let mut sentences = Vec::new();
+        let mut problems = Vec::new();
         let at = format!("Server {} at {}", server.name, server.address);
         match &server.state {
             Some(State::Up) => sentences.push(format!(
@@ -61,8 +67,12 @@ impl Findings {
             )),
             Some(State::Down { reason, message }) => {
                 sentences.push(format!("{at} does not answer ({reason}): {message}"));
+                problems.push(format!("server {} does not answer ({reason})", server.name));
             }
-            None => sentences.push(format!("{at} was not asked.")),
+            None => {
+                sentences.push(format!("{at} was not asked."));
+                problems.push(format!("server {} was not asked", server.name));
+            }
         }
         sentences.extend(
             server
@@ -70,47 +80,150 @@ impl Findings {
                 .iter()
                 .map(|warning| format!("Warning: {warning}.")),
         );
-        for database in &server.databases {
-            let name = &database.name;
-            match (database.application, &database.skipped) {
-                (_, Some(reason)) => {
-                    sentences.push(format!("Database {name} is not watched: {reason}."));
-                }
-                (Some(application), None) => {
-                    sentences.push(format!(
-                        "Database {name} is watched; {application} lives there."
-                    ));
-                }
-                (None, None) => sentences.push(format!("Database {name} is watched.")),
-            }
+        sentences.extend(server.databases.iter().map(database));
+        let watched = |database: &&DatabaseStatus| database.skipped.is_none();
+        if server.state == Some(State::Up) && !server.databases.iter().any(|one| watched(&one)) {
+            problems.push("no database is watched".to_owned());
         }
+        let mut skips = Skips::of(&server.collectors);
+        sentences.append(&mut skips.sentences);
+        problems.append(&mut skips.problems);
+        problems.extend(strangers(server));
+        Self {
+            verdict: verdict(server),
+            sentences,
+            problems,
+        }
+    }
+}
 
-        let mut complete = server.state == Some(State::Up);
-        let mut skipped: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for collector in server.collectors.iter().filter(|one| one.enabled) {
-            complete &= collector.success != Some(false);
+fn database(database: &DatabaseStatus) -> String {
+    let name = &database.name;
+    match (database.application, &database.skipped) {
+        (_, Some(reason)) => format!("Database {name} is not watched: {reason}."),
+        (Some(application), None) => {
+            format!("Database {name} is watched; {application} lives there.")
+        }
+        (None, None) => format!("Database {name} is watched."),
+    }
+}
+
+/// What collectors could not see.
+#[derive(Default)]
+struct Skips {
+    sentences: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Skips {
+    fn of(collectors: &[CollectorStatus]) -> Self {
+        let mut skips = Self::default();
+        let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut by_reason: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for collector in collectors.iter().filter(|one| one.enabled) {
             for (reason, database) in &collector.skipped {
-                let names = skipped.entry((*reason, database.as_str())).or_default();
+                let names = by_place.entry((*reason, database.as_str())).or_default();
                 names.push(collector.name);
+                if explain(reason).0 {
+                    by_reason.entry(*reason).or_default().insert(collector.name);
+                }
+            }
+            let told = by_reason
+                .values()
+                .any(|names| names.contains(collector.name));
+            if collector.success == Some(false) && !told {
+                by_reason
+                    .entry("failed")
+                    .or_default()
+                    .insert(collector.name);
             }
         }
-        for ((reason, database), names) in skipped {
-            let (wrong, why) = explain(reason);
-            complete &= !wrong;
+        for ((reason, database), names) in by_place {
             let place = match database {
                 "" => String::new(),
                 database => format!(" in database {database}"),
             };
-            let names = names.join(", ");
-            sentences.push(format!("Skipped{place}, {reason} ({why}): {names}."));
+            let (why, names) = (explain(reason).1, names.join(", "));
+            skips
+                .sentences
+                .push(format!("Skipped{place}, {reason} ({why}): {names}."));
         }
-        if complete {
-            sentences.push("Every enabled collector sees what it is meant to see.".to_owned());
+        skips.problems = by_reason
+            .into_iter()
+            .map(|(reason, names)| format!("{} ({reason})", count(names.len(), "collector")))
+            .collect();
+        skips
+    }
+}
+
+/// Where an application is found that most of its collectors do not know, by name of the database.
+fn strangers(server: &ServerStatus) -> Vec<String> {
+    let of_application: BTreeSet<_> = collectors::all()
+        .into_iter()
+        .filter(|one| {
+            one.queries
+                .iter()
+                .any(|query| query.scope == Scope::Synapse)
+        })
+        .map(|one| one.name)
+        .collect();
+    let enabled: Vec<_> = server
+        .collectors
+        .iter()
+        .filter(|one| one.enabled && of_application.contains(one.name))
+        .collect();
+    let found = server.databases.iter().filter_map(|database| {
+        let application = database.application?;
+        let place = ("unsupported_version", database.name.clone());
+        let lacking = enabled
+            .iter()
+            .filter(|one| one.skipped.contains(&place))
+            .count();
+        (2 * lacking > enabled.len()).then(|| {
+            format!(
+                "in database {}, {lacking} of {} collectors for {application} find no table or \
+                 column that they need",
+                database.name,
+                enabled.len()
+            )
+        })
+    });
+    found.collect()
+}
+
+/// What was seen, where there is nothing to repair.
+fn verdict(server: &ServerStatus) -> String {
+    let (mut whole, mut partly, mut idle) = (0, 0, 0);
+    for collector in server.collectors.iter().filter(|one| one.enabled) {
+        match (collector.success, collector.skipped.is_empty()) {
+            (_, false) => partly += 1,
+            (Some(_), true) => whole += 1,
+            (None, true) => idle += 1,
         }
-        Self {
-            sentences,
-            complete,
-        }
+    }
+    let mut parts = vec![format!("{} in full", count(whole, "collector"))];
+    if partly > 0 {
+        parts.push(format!(
+            "{partly} in part or not at all, for the reasons above"
+        ));
+    }
+    if idle > 0 {
+        parts.push(format!("{idle} with nothing to read"));
+    }
+    let found = server
+        .databases
+        .iter()
+        .any(|database| database.application.is_some());
+    if !found {
+        parts.push("no Synapse in the watched databases".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
     }
 }
 
@@ -118,12 +231,18 @@ impl Findings {
 fn explain(reason: &str) -> (bool, &'static str) {
     match reason {
         "no_extension" => (false, "the extension is not installed there"),
-        "unsupported_version" => (false, "this version has no such thing"),
+        "unsupported_version" => (
+            false,
+            "this version of PostgreSQL or Synapse has no such table or column",
+        ),
         "wrong_role" => (
             false,
-            "it is a matter of the other role, primary or standby",
+            "only a server of the other kind, primary or standby, has it",
         ),
-        "database_skipped" => (false, "the database is not visited"),
+        "database_skipped" => (
+            false,
+            "databases.include or databases.exclude leaves it out, or nobody can connect to it",
+        ),
         "no_privilege" => (
             true,
             "run what `matrix-postgres-exporter grants` prints, as superuser",
@@ -141,7 +260,7 @@ fn explain(reason: &str) -> (bool, &'static str) {
         ),
         "series_limit" => (
             true,
-            "there are more rows than collectors.<name>.limit allows",
+            "there are more rows than collectors.NAME.limit allows; those beyond it are dropped",
         ),
         _ => (true, "the log says more"),
     }
@@ -152,7 +271,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scrape::{CollectorStatus, DatabaseStatus};
 
     #[test]
     fn what_cannot_be_had_is_told_by_reason() {
@@ -177,7 +295,7 @@ mod tests {
             ],
         };
         let findings = Findings::of(&server);
-        assert!(!findings.complete);
+        assert_eq!(findings.problems, ["3 collectors (no_privilege)"]);
         assert_eq!(
             findings.sentences,
             [
@@ -186,7 +304,7 @@ mod tests {
                 "Database matrix is watched; Synapse lives there.",
                 "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
                 "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
-                "Skipped, unsupported_version (this version has no such thing): old.",
+                "Skipped, unsupported_version (this version of PostgreSQL or Synapse has no such table or column): old.",
             ]
         );
 
@@ -194,11 +312,45 @@ mod tests {
             .collectors
             .retain(|collector| collector.name == "old");
         let findings = Findings::of(&server);
-        assert!(findings.complete);
+        assert_eq!(findings.problems, [""; 0]);
         assert_eq!(
-            findings.sentences.last().map(String::as_str),
-            Some("Every enabled collector sees what it is meant to see.")
+            findings.verdict,
+            "0 collectors in full, 1 in part or not at all, for the reasons above"
         );
+    }
+
+    #[test]
+    fn no_database_and_a_strange_schema_are_no_success() {
+        let names = collectors::all()
+            .into_iter()
+            .map(|collector| collector.name);
+        let synapse = names.filter(|name| name.starts_with("synapse_"));
+        let strange = [("unsupported_version", "matrix")];
+        let mut server = ServerStatus {
+            name: "main".to_owned(),
+            address: "db:5432".to_owned(),
+            state: Some(State::Up),
+            asked: None,
+            version: None,
+            standby: Some(false),
+            databases: vec![DatabaseStatus {
+                name: "matrix".to_owned(),
+                application: Some("Synapse"),
+                skipped: None,
+            }],
+            warnings: Vec::new(),
+            collectors: synapse.map(|name| collector(name, &strange)).collect(),
+        };
+        let problems = Findings::of(&server).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with("in database matrix, "),
+            "{problems:?}"
+        );
+
+        server.collectors.clear();
+        server.databases[0].skipped = Some("left out".to_owned());
+        assert_eq!(Findings::of(&server).problems, ["no database is watched"]);
     }
 
     fn collector(name: &'static str, skipped: &[(&'static str, &str)]) -> CollectorStatus {

@@ -3,6 +3,9 @@
 //! The names are postgres_exporter's where it has them, and so is the notation: `--flag value`,
 //! `--flag=value`, and for switches `--flag`, `--no-flag` and `--flag=false`. Each flag has a twin
 //! in the environment: `--web.listen-address` is `PG_EXPORTER_WEB_LISTEN_ADDRESS`.
+//!
+//! - [`arguments`]: what was written, before clap reads it, and all that is unknown in it
+//! - [`misspelt`]: variables that look like ours
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -14,8 +17,12 @@ use config::{Map, Value};
 
 use crate::collectors;
 use crate::config::{
-    Fault, Layer, POSTGRES_EXPORTER_COLLECTORS, Problem, Sources, Switch, Variable,
+    Fault, Layer, POSTGRES_EXPORTER_COLLECTORS, Problem, RENAMED_COLLECTORS, Sources, Switch,
+    Variable,
 };
+
+pub mod arguments;
+pub mod misspelt;
 
 /// Every flag but `--config.file` and `--[no-]collector.NAME`. Of two that stand for the same
 /// setting the later one wins.
@@ -23,27 +30,27 @@ const FLAGS: &[Flag] = &[
     Flag::text("dsn", "servers.*.dsn").shown(
         "Server",
         "DSN",
-        "How to reach it, as libpq takes it [env: DATA_SOURCE_NAME]",
+        "PostgreSQL connection string, a URI or key=value words [env: DATA_SOURCE_NAME]",
     ),
     Flag::text("connections", "servers.*.connections").shown(
         "Server",
         "N",
-        "Connections at most, in all, 2 or more [default: 3]",
+        "Maximum connections to the server, 2 or more [default: 3]",
     ),
     Flag::list("include-databases", "servers.*.databases.include").shown(
         "Server",
         "GLOB,...",
-        "Visit only these databases",
+        "Collect only from these databases",
     ),
     Flag::list("exclude-databases", "servers.*.databases.exclude").shown(
         "Server",
         "GLOB,...",
-        "Visit all databases but these",
+        "Collect from all databases but these",
     ),
     Flag::pairs("constantLabels", "servers.*.labels").shown(
         "Server",
         "NAME=VALUE,...",
-        "Labels for every series",
+        "Add these labels to every series; they replace labels of the same name",
     ),
     Flag::list("web.listen-address", "web.listen").shown(
         "Web",
@@ -63,7 +70,7 @@ const FLAGS: &[Flag] = &[
     Flag::truth("web.enable-lifecycle", "web.lifecycle").shown(
         "Web",
         "BOOL",
-        "Let other hosts switch collectors, too",
+        "Let any host switch collectors off and on by POST, without a login",
     ),
     Flag::text("web.config.file", "web.config_file"),
     Flag::text("collection-timeout", "scrape.timeout"),
@@ -75,7 +82,7 @@ const FLAGS: &[Flag] = &[
     Flag::text("state-dir", "state_dir").shown(
         "Scrape",
         "FOLDER",
-        "Keep the count of Synapse's events here, from one start to the next",
+        "Directory that keeps the count of Synapse's events over restarts",
     ),
     Flag::text("log.level", "log.level").shown(
         "Log",
@@ -87,36 +94,40 @@ const FLAGS: &[Flag] = &[
         "FORMAT",
         "logfmt or json [default: logfmt]",
     ),
-    Flag::without("disable-settings-metrics", "settings"),
-    Flag::ignored(
+    Flag::without("disable-settings-metrics", "settings", None),
+    Flag::without(
         "disable-default-metrics",
-        "false",
-        "has no effect; --no-collector.NAME switches a collector off",
+        "stat_database_conflicts",
+        Some(
+            "switches stat_database_conflicts off, as in postgres_exporter 0.20; \
+             --no-collector.NAME switches others off",
+        ),
     ),
     Flag::ignored(
         "auto-discover-databases",
         "true",
         "has no effect, since every database is visited; --include-databases narrows that",
     ),
-    Flag::refused(
+    Flag::ignored(
         "metric-prefix",
         "pg",
-        "must be pg; metric_relabel_configs in Prometheus can rename",
+        "has no effect: names keep the prefix pg; metric_relabel_configs in Prometheus can rename",
     ),
-    Flag::refused(
+    Flag::ignored(
         "extend.query-path",
         "",
-        "custom queries are not served yet; take the setting out",
+        "has no effect: custom queries are not served yet, so their metrics are missing",
     ),
-    Flag::refused(
+    Flag::ignored(
         "web.systemd-socket",
         "false",
-        "sockets of systemd are not taken; --web.listen-address says where to listen",
+        "has no effect: sockets of systemd are not taken yet; --web.listen-address says where to \
+         listen",
     ),
-    Flag::refused(
-        "dumpmaps",
+    Flag::ignored(
+        "wrap-large-counters",
         "false",
-        "there are no maps; `matrix-postgres-exporter metrics` prints every metric",
+        "has no effect: counters are served as they are",
     ),
     Flag::text(
         "collector.stat_statements.limit",
@@ -146,6 +157,22 @@ const FLAGS: &[Flag] = &[
 
 const FILE: &str = "config.file";
 
+/// Prints every metric, as postgres_exporter prints its maps, and ends.
+pub const DUMPMAPS: &str = "dumpmaps";
+
+/// Collectors of postgres_exporter that are several here: the second goes with the first.
+const TOGETHER: [(&str, &str); 2] = [
+    ("database", "database_size"),
+    ("stat_user_tables", "table_size"),
+];
+
+/// What a collector of the same name does not give here.
+const OTHERWISE: [(&str, &str); 1] = [(
+    "stat_wal_receiver",
+    "the metrics of postgres_exporter's collector of this name are not here yet; it gives \
+     pg_stat_wal_receiver_streaming, _last_message_age_seconds and _replay_lag_bytes",
+)];
+
 /// Adds every flag to a command.
 pub fn add(command: Command) -> Command {
     let file = Arg::new(FILE)
@@ -162,13 +189,13 @@ pub fn add(command: Command) -> Command {
         .args(switches)
 }
 
-/// What flags and environment say.
-pub fn sources<'a>(matches: &ArgMatches, variable: Variable<'a>) -> Sources<'a> {
+/// What flags and environment say; of several commands' flags those of the first.
+pub fn sources<'a>(matches: &[&ArgMatches], variable: Variable<'a>) -> Sources<'a> {
     let from_environment = |flag: &str| {
         let twin = twin(flag);
         variable(&twin).map(|value| (twin, vec![value]))
     };
-    let from_flags = |flag: &str| {
+    let of_command = |matches: &ArgMatches, flag: &str| {
         let said = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let negated = format!("no-{flag}");
         if said(flag) {
@@ -180,6 +207,7 @@ pub fn sources<'a>(matches: &ArgMatches, variable: Variable<'a>) -> Sources<'a> 
             None
         }
     };
+    let from_flags = |flag: &str| matches.iter().find_map(|matches| of_command(matches, flag));
 
     let mut said = Said::default();
     let environment = said.layer(&from_environment);
@@ -218,12 +246,10 @@ enum Effect {
     Pairs(&'static str),
     /// Sets this key to yes or no.
     Truth(&'static str),
-    /// Switches this collector off.
-    Without(&'static str),
+    /// Switches this collector off, with a warning where there is more to say.
+    Without(&'static str, Option<&'static str>),
     /// Nothing, and a warning says so where the value does not fit anyway.
     Ignored(&'static str, &'static str),
-    /// Only this value is possible; a sentence says why.
-    Refused(&'static str, &'static str),
 }
 
 impl Flag {
@@ -243,16 +269,16 @@ impl Flag {
         Self::new(name, Effect::Truth(key))
     }
 
-    const fn without(name: &'static str, collector: &'static str) -> Self {
-        Self::new(name, Effect::Without(collector))
+    const fn without(
+        name: &'static str,
+        collector: &'static str,
+        warning: Option<&'static str>,
+    ) -> Self {
+        Self::new(name, Effect::Without(collector, warning))
     }
 
     const fn ignored(name: &'static str, fits: &'static str, warning: &'static str) -> Self {
         Self::new(name, Effect::Ignored(fits, warning))
-    }
-
-    const fn refused(name: &'static str, fits: &'static str, why: &'static str) -> Self {
-        Self::new(name, Effect::Refused(fits, why))
     }
 
     const fn new(name: &'static str, effect: Effect) -> Self {
@@ -275,10 +301,7 @@ impl Flag {
 
     fn args(&self) -> impl Iterator<Item = Arg> {
         let (arg, negated) = match self.effect {
-            Effect::Truth(_)
-            | Effect::Without(_)
-            | Effect::Ignored("true" | "false", _)
-            | Effect::Refused("false", _) => {
+            Effect::Truth(_) | Effect::Without(..) | Effect::Ignored("true" | "false", _) => {
                 let [arg, negated] = switch(self.name);
                 (arg, Some(negated))
             }
@@ -321,6 +344,7 @@ fn collector_names() -> BTreeSet<&'static str> {
         .into_iter()
         .map(|collector| collector.name)
         .chain(POSTGRES_EXPORTER_COLLECTORS.iter().copied())
+        .chain(RENAMED_COLLECTORS.iter().map(|(old, _)| *old))
         .collect()
 }
 
@@ -393,7 +417,10 @@ impl Said {
                 }
                 layer.set(key, &place, pairs);
             }
-            Effect::Without(collector) => {
+            Effect::Without(collector, warning) => {
+                if let (Some(warning), "true") = (warning, values.concat().as_str()) {
+                    self.warnings.push(format!("{place} {warning}"));
+                }
                 self.switch(place, &values.concat(), |without| !without, collector);
             }
             Effect::Ignored(fits, warning) => {
@@ -401,156 +428,31 @@ impl Said {
                     self.warnings.push(format!("{place} {warning}"));
                 }
             }
-            Effect::Refused(fits, why) => {
-                if values.concat() != *fits {
-                    self.problems
-                        .push(Problem::new(&place, Fault::Invalid((*why).to_owned())));
-                }
-            }
         }
     }
 
     fn switch(&mut self, place: String, value: &str, on: fn(bool) -> bool, collector: &str) {
-        match Value::from(value).into_bool() {
-            Ok(value) => self.switches.push(Switch {
-                collector: collector.to_owned(),
-                on: on(value),
-                place,
-            }),
-            Err(_) => self.problems.push(Problem::new(&place, Fault::NotABool)),
+        let Ok(value) = Value::from(value).into_bool() else {
+            self.problems.push(Problem::new(&place, Fault::NotABool));
+            return;
+        };
+        let on = on(value);
+        let renamed = RENAMED_COLLECTORS.iter().find(|(old, _)| *old == collector);
+        let collector = renamed.map_or(collector, |(_, new)| new);
+        let otherwise = OTHERWISE.iter().find(|(name, _)| *name == collector);
+        if let (true, Some((_, sentence))) = (on, otherwise) {
+            self.warnings.push(format!("{place}: {sentence}"));
+        }
+        let companion = TOGETHER.iter().find(|(first, _)| *first == collector);
+        for name in iter::once(collector).chain(companion.map(|(_, second)| *second)) {
+            self.switches.push(Switch {
+                collector: name.to_owned(),
+                on,
+                place: place.clone(),
+            });
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Loaded, load};
-
-    #[test]
-    fn flags_are_taken_in_every_notation() {
-        let config = config(
-            &[
-                "--web.listen-address=:9999",
-                "--web.listen-address",
-                "127.0.0.1:9998",
-                "--openmetrics",
-                "--no-web.enable-lifecycle",
-                "--collection-timeout=1m",
-                "--exclude-databases=a,b",
-                "--constantLabels=team=chat,env=prod",
-                "--no-collector.stat_archiver",
-            ],
-            &[],
-        );
-        assert_eq!(config.web.listen, [":9999", "127.0.0.1:9998"]);
-        assert!(config.web.openmetrics && !config.web.lifecycle);
-        assert_eq!(config.scrape.timeout.as_secs(), 60);
-        assert_eq!(config.servers[0].databases.exclude, ["a", "b"]);
-        assert_eq!(config.servers[0].labels["team"], "chat");
-        assert_eq!(config.servers[0].labels["env"], "prod");
-        assert!(!config.collectors.enabled.contains("stat_archiver"));
-        assert!(
-            !super::tests::config(&["--openmetrics=false"], &[])
-                .web
-                .openmetrics
-        );
-    }
-
-    #[test]
-    fn the_last_switch_wins_and_a_flag_wins_over_its_twin() {
-        let on = |args: &[&str], env: &[(&str, &str)]| {
-            config(args, env)
-                .collectors
-                .enabled
-                .contains("stat_archiver")
-        };
-        let (yes, no) = ("--collector.stat_archiver", "--no-collector.stat_archiver");
-        assert!(!on(&[yes, no], &[]));
-        assert!(on(&[no, yes], &[]));
-        assert!(!on(&["--collector.stat_archiver=false"], &[]));
-        assert!(!on(
-            &[],
-            &[("PG_EXPORTER_COLLECTOR_STAT_ARCHIVER", "false")]
-        ));
-        assert!(on(
-            &[yes],
-            &[("PG_EXPORTER_COLLECTOR_STAT_ARCHIVER", "false")]
-        ));
-    }
-
-    #[test]
-    fn every_flag_has_a_twin() {
-        assert_eq!(twin("web.listen-address"), "PG_EXPORTER_WEB_LISTEN_ADDRESS");
-        assert_eq!(twin("constantLabels"), "PG_EXPORTER_CONSTANT_LABELS");
-        let env = [
-            ("PG_EXPORTER_WEB_TELEMETRY_PATH", "/m"),
-            ("PG_EXPORTER_SCRAPE_TIMEOUT", "3s"),
-            ("PG_EXPORTER_OPENMETRICS", "true"),
-        ];
-        let config = config(&["--scrape.timeout=4s"], &env);
-        assert_eq!(config.web.telemetry_path, "/m");
-        assert_eq!(config.scrape.timeout.as_secs(), 4);
-        assert!(config.web.openmetrics);
-    }
-
-    #[test]
-    fn what_has_no_effect_is_said_and_what_fits_anyway_is_not() {
-        let warnings = |args: &[&str]| loaded(args, &[]).unwrap().warnings;
-        assert_eq!(
-            warnings(&["--disable-default-metrics", "--collector.xlog_location"]),
-            [
-                "--disable-default-metrics has no effect; --no-collector.NAME switches a collector off",
-                "--collector.xlog_location: postgres_exporter's collector \"xlog_location\" is not here yet; nothing is collected for it",
-            ]
-        );
-        assert_eq!(
-            warnings(&[
-                "--auto-discover-databases",
-                "--metric-prefix=pg",
-                "--no-collector.xlog_location",
-                "--no-disable-default-metrics",
-            ]),
-            [""; 0]
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused() {
-        let said = loaded(
-            &["--metric-prefix=my", "--constantLabels=x", "--dumpmaps"],
-            &[
-                ("PG_EXPORTER_EXTEND_QUERY_PATH", "queries.yaml"),
-                ("PG_EXPORTER_COLLECTOR_STAT_ARCHIVER", "maybe"),
-                ("PG_EXPORTER_SCRAPE_TIMEOUT", "soon"),
-            ],
-        )
-        .unwrap_err()
-        .to_string();
-        assert_eq!(
-            said,
-            "PG_EXPORTER_EXTEND_QUERY_PATH: custom queries are not served yet; take the setting out\n\
-             PG_EXPORTER_COLLECTOR_STAT_ARCHIVER: must be true or false\n\
-             --constantLabels: \"x\" is no NAME=VALUE\n\
-             --metric-prefix: must be pg; metric_relabel_configs in Prometheus can rename\n\
-             --dumpmaps: there are no maps; `matrix-postgres-exporter metrics` prints every metric\n\
-             PG_EXPORTER_SCRAPE_TIMEOUT: \"soon\" is no duration; write one like 500ms, 60s, 1m30s or 2h"
-        );
-    }
-
-    fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
-        loaded(args, env).unwrap().config
-    }
-
-    fn loaded(args: &[&str], env: &[(&str, &str)]) -> Result<Loaded, crate::config::Problems> {
-        let command = add(Command::new("test").no_binary_name(true));
-        let matches = command.try_get_matches_from(args).unwrap();
-        let variable = |name: &str| {
-            env.iter()
-                .chain(&[("PGUSER", "exporter")])
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
-        load(sources(&matches, &variable))
-    }
-}
+mod tests;

@@ -11,12 +11,14 @@ pub fn command() -> Command {
         .long("role")
         .value_name("NAME")
         .default_value("exporter")
-        .help("The role that the exporter logs in as; made where it is missing");
+        .value_parser(name)
+        .help("The role that the exporter logs in as; created if missing");
     let database = Arg::new("database")
         .long("database")
         .value_name("NAME")
         .action(ArgAction::Append)
         .required(true)
+        .value_parser(name)
         .help("The database in which Synapse lives, repeatable");
     let pg_monitor = Arg::new("pg-monitor")
         .long("pg-monitor")
@@ -35,6 +37,16 @@ pub fn command() -> Command {
     Command::new("grants")
         .about("Print the SQL that gives a role what is needed, and no more; for psql")
         .args([role, database, pg_monitor, revoke, connections])
+}
+
+/// A name that PostgreSQL keeps as it is.
+fn name(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("must not be empty"),
+        _ if text.contains('\0') => Err("must not hold the character U+0000"),
+        _ if text.len() > 63 => Err("must not be longer than 63 bytes"),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Runs it.

@@ -15,14 +15,14 @@ pub fn command() -> Command {
     let url = Arg::new("url")
         .long("url")
         .value_name("URL")
-        .help("What to ask instead of the first address that the configuration listens on");
+        .help("URL to ask [default: /-/healthy at the first address to listen on]");
     flags::add(Command::new("healthcheck").arg(url))
-        .about("Ask a running exporter whether it lives; for containers")
+        .about("Exit with 0 if a running exporter answers; for containers")
 }
 
 /// Runs it.
-pub fn run(matches: &ArgMatches, variable: Variable<'_>) -> Result<(), Error> {
-    let url = match matches.get_one::<String>("url") {
+pub fn run(matches: &[&ArgMatches; 2], variable: Variable<'_>) -> Result<(), Error> {
+    let url = match matches[0].get_one::<String>("url") {
         Some(url) => url.clone(),
         None => {
             let web = config::load_web(flags::sources(matches, variable))?;

@@ -12,7 +12,7 @@ pub fn command() -> Command {
         .value_name("FORMAT")
         .value_parser(value_parser!(Format))
         .default_value("text")
-        .help("How it is written");
+        .help("Output format");
     Command::new("metrics")
         .about("Print every collector and metric, and what each needs")
         .arg(format)

@@ -22,9 +22,11 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use tokio::runtime::Runtime;
 
+use crate::catalogue;
 use crate::config::{self, Config, Problems, Variable};
 use crate::telemetry;
 
@@ -37,15 +39,32 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Variable<'_>,
 ) -> Result<(), Error> {
-    let matches = command().get_matches_from(arguments);
-    match matches.subcommand() {
-        Some(("scrape", matches)) => scrape::run(&configure(matches, variable)?),
-        Some(("check", matches)) => check::run(&configure(matches, variable)?),
-        Some(("grants", matches)) => grants::run(matches),
-        Some(("metrics", matches)) => metrics::run(matches),
-        Some(("healthcheck", matches)) => healthcheck::run(matches, variable),
-        Some((_, matches)) => serve::run(&configure(matches, variable)?),
-        None => serve::run(&configure(&matches, variable)?),
+    let before = flags::arguments::read(&command(), arguments)?;
+    let Some((name, after)) = before.subcommand() else {
+        return match before.get_flag(flags::DUMPMAPS) {
+            true => print(&catalogue::render(catalogue::Format::Text)),
+            false => serve::run(&configure(&[&before], variable)?),
+        };
+    };
+    let both = [after, &before];
+    match name {
+        "scrape" => scrape::run(&configure(&both, variable)?),
+        "check" => check::run(&configure(&both, variable)?),
+        "grants" => nothing_before(name, &before).and_then(|()| grants::run(after)),
+        "metrics" => nothing_before(name, &before).and_then(|()| metrics::run(after)),
+        "healthcheck" => healthcheck::run(&both, variable),
+        _ => serve::run(&configure(&both, variable)?),
+    }
+}
+
+/// Refuses flags before a command that has none of them.
+fn nothing_before(command: &str, before: &ArgMatches) -> Result<(), Error> {
+    let said = |id: &&Id| before.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    match before.ids().find(said) {
+        Some(flag) => Err(Error::Usage(format!(
+            "the command {command} takes no --{flag}"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -72,9 +91,17 @@ fn user_name() -> Option<String> {
     None
 }
 
+/// The names of all environment variables.
+fn variables() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
 /// Why a command failed; shown as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The arguments are wrong.
+    #[error("{0}")]
+    Usage(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Configuration(#[from] Problems),
@@ -84,14 +111,19 @@ pub enum Error {
     /// The configuration is fine, but what it asks for did not work.
     #[error("{0}")]
     Failed(String),
+    /// Whoever reads standard output has seen enough, as `head`. That is no failure, and nothing is
+    /// left to do.
+    #[error("standard output is closed")]
+    Unread,
 }
 
 impl Error {
-    /// 1 for what failed at run time, 2 for usage and configuration.
+    /// 0 where nobody reads on, 1 for what failed at run time, 2 for usage and configuration.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Configuration(_) | Self::Log(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::Configuration(_) | Self::Log(_) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::FAILURE,
+            Self::Unread => ExitCode::SUCCESS,
         }
     }
 }
@@ -104,8 +136,13 @@ fn command() -> Command {
         )
         .after_help(AFTER_HELP)
         .max_term_width(100)
-        .disable_help_subcommand(true)
-        .args_conflicts_with_subcommands(true)
+        .override_usage(concat!(env!("CARGO_PKG_NAME"), " [COMMAND] [OPTIONS]"))
+        .arg(
+            Arg::new(flags::DUMPMAPS)
+                .long(flags::DUMPMAPS)
+                .action(ArgAction::SetTrue)
+                .hide(true),
+        )
         .subcommands([
             serve::command(),
             scrape::command(),
@@ -117,13 +154,42 @@ fn command() -> Command {
 }
 
 /// Loads the configuration and starts the log, with what the configuration's author should know.
-fn configure(matches: &ArgMatches, variable: Variable<'_>) -> Result<Config, Error> {
-    let config::Loaded { config, warnings } = config::load(flags::sources(matches, variable))?;
+fn configure(matches: &[&ArgMatches], variable: Variable<'_>) -> Result<Config, Error> {
+    let config::Loaded {
+        config,
+        mut warnings,
+    } = config::load(flags::sources(matches, variable))?;
+    warnings.extend(flags::misspelt::warnings(variables()));
+    let labels = config
+        .servers
+        .iter()
+        .flat_map(|server| server.labels.keys());
+    warnings.extend(labels.filter_map(|label| replaced(label)));
     telemetry::init(&config.log.level, config.log.format)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// Which labels a constant label takes the place of, if any.
+fn replaced(label: &str) -> Option<String> {
+    let metrics = catalogue::labelled(label);
+    let named = metrics
+        .iter()
+        .take(3)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let others = match metrics.len() {
+        0 => return None,
+        1..=3 => String::new(),
+        all => format!(" and {} other metrics", all - 3),
+    };
+    Some(format!(
+        "the constant label {label:?} replaces the label {label:?} of {named}{others}; of series \
+         that then have the same labels, one is served"
+    ))
 }
 
 fn runtime() -> Result<Runtime, Error> {
@@ -134,14 +200,16 @@ fn runtime() -> Result<Runtime, Error> {
         .map_err(|error| Error::Failed(format!("cannot start threads: {error}")))
 }
 
-/// Writes to standard output. A reader who has seen enough, as `head`, is no failure.
+/// Writes to standard output.
 fn print(text: &str) -> Result<(), Error> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Failed(format!(
-            "cannot write to standard output: {error}"
-        ))),
-        _ => Ok(()),
-    }
+    let mut output = io::stdout().lock();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::Unread,
+        _ => Error::Failed(format!("cannot write to standard output: {error}")),
+    })
 }
 
 const AFTER_HELP: &str = "\

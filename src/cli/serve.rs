@@ -120,10 +120,11 @@ fn cannot_listen(address: &str, error: &io::Error) -> String {
     format!("cannot listen on {address}: {advice}")
 }
 
-/// The signals that end the program.
+/// The signals that end the program, and the one that does not.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
@@ -131,13 +132,19 @@ impl Stop {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn requested(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    warn!("SIGHUP has no effect: a changed configuration is not read yet; restart");
+                }
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! - [`parse`]: a string in either form, taken apart into keys and values
 //! - [`keys`]: what each key means, and which environment variable stands in for it
+//! - [`parameters`]: what is taken and has no effect
+//! - [`error`]: what is wrong, in sentences
 //! - [`password`]: where the password comes from, read anew at every connect
 //!
 //! ```
@@ -9,7 +11,7 @@
 //! let dsn = Dsn::parse("postgres://exporter@db.example/matrix?sslmode=verify-full")?
 //!     .with_defaults(&|variable| std::env::var(variable).ok())?;
 //! assert_eq!(dsn.address(), "db.example:5432");
-//! # Ok::<(), matrix_postgres_exporter::config::dsn::DsnError>(())
+//! # Ok::<(), matrix_postgres_exporter::config::dsn::DsnErrors>(())
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,11 +22,16 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+mod error;
 mod keys;
+mod parameters;
 mod parse;
 pub mod password;
 
-use keys::{KEYS, Refusal};
+pub use error::{DsnError, DsnErrors};
+
+use keys::{KEYS, Key, Refusal};
+use parse::Word;
 use password::Password;
 
 /// Where a server's socket lies when nobody says: Debian's place, then PostgreSQL's own.
@@ -40,6 +47,10 @@ pub struct Dsn {
     password: Option<Password>,
     passfile: Option<PathBuf>,
     fallback_application_name: Option<String>,
+    /// Parameters of a session that have no effect.
+    parameters: Vec<String>,
+    /// What else has no effect, in sentences.
+    passed_over: Vec<String>,
     /// The name or place to connect to.
     pub(crate) host: Host,
     /// The address to connect to in place of the host's.
@@ -142,7 +153,11 @@ pub(crate) struct Keepalives {
 
 impl Dsn {
     /// Takes a connection string apart, a URI or `key=value` words. An empty one is a valid one.
-    pub fn parse(text: &str) -> Result<Self, DsnError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails with everything that is wrong, as far as the string can be read.
+    pub fn parse(text: &str) -> Result<Self, DsnErrors> {
         let mut dsn = Self {
             given: BTreeSet::new(),
             user: String::new(),
@@ -150,6 +165,8 @@ impl Dsn {
             password: None,
             passfile: None,
             fallback_application_name: None,
+            parameters: Vec::new(),
+            passed_over: Vec::new(),
             host: Host::Local,
             hostaddr: None,
             port: 5432,
@@ -174,22 +191,52 @@ impl Dsn {
                 user_timeout: Some(Duration::from_secs(15)),
             },
         };
-        for (key, value) in parse::pairs(text)? {
-            dsn.set(key, key.name, &value)?;
+        let mut errors = Vec::new();
+        for (word, value) in parse::pairs(text)? {
+            match word {
+                Word::Key(key) => errors.extend(dsn.set(key, &value).err().map(|refusal| {
+                    let key = key.name;
+                    match refusal {
+                        Refusal::Expected(expected) => DsnError::Value { key, expected },
+                        Refusal::Unsupported(why) => DsnError::Unsupported { key, why },
+                    }
+                })),
+                Word::Parameter(name) => dsn.parameters.push(name),
+                Word::Unknown(error) => errors.push(error),
+            }
         }
-        Ok(dsn)
+        match errors.is_empty() {
+            true => Ok(dsn),
+            false => Err(DsnErrors(errors)),
+        }
     }
 
     /// Fills what the string left open from libpq's environment variables, the home directory and
     /// libpq's defaults, then checks that the whole makes sense. `env` looks a variable up.
-    pub fn with_defaults(mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, DsnError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails with every variable that cannot have its value, or with what does not fit together.
+    pub fn with_defaults(
+        mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, DsnErrors> {
+        let mut errors = Vec::new();
         for key in KEYS {
             if let Some(variable) = key.variable
                 && !self.given.contains(key.name)
                 && let Some(value) = env(variable)
+                && let Err(refusal) = self.set(key, &value)
             {
-                self.set(key, variable, &value)?;
+                let sentence = match refusal {
+                    Refusal::Expected(expected) => format!("must be {expected}"),
+                    Refusal::Unsupported(why) => why.to_owned(),
+                };
+                errors.push(DsnError::Variable { variable, sentence });
             }
+        }
+        if !errors.is_empty() {
+            return Err(DsnErrors(errors));
         }
         if self.user.is_empty() {
             self.user = ["USER", "LOGNAME"]
@@ -211,6 +258,21 @@ impl Dsn {
         }
         self.check_tls()?;
         Ok(self)
+    }
+
+    /// What was taken and has no effect, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.passed_over.clone();
+        if !self.parameters.is_empty() {
+            let (have, names) = match self.parameters.len() {
+                1 => ("has", &self.parameters[0]),
+                _ => ("have", &self.parameters.join(", ")),
+            };
+            warnings.push(format!(
+                "{names} {have} no effect: every statement brings the settings that it needs"
+            ));
+        }
+        warnings
     }
 
     /// Replaces the role.
@@ -276,16 +338,18 @@ impl Dsn {
             .unwrap_or(Path::new(SOCKET_DIRECTORIES[0]))
     }
 
-    fn set(&mut self, key: &keys::Key, named: &'static str, value: &str) -> Result<(), DsnError> {
-        if value.is_empty() {
-            return Ok(());
+    fn set(&mut self, key: &Key, value: &str) -> Result<(), Refusal> {
+        if !value.is_empty() {
+            (key.set)(self, value)?;
+            self.given.insert(key.name);
         }
-        (key.set)(self, value).map_err(|refusal| match refusal {
-            Refusal::Expected(expected) => DsnError::Value { named, expected },
-            Refusal::Unsupported(why) => DsnError::Unsupported { named, why },
-        })?;
-        self.given.insert(key.name);
         Ok(())
+    }
+
+    /// Notes a value that has no effect, and what happens instead.
+    fn passed_over(&mut self, key: &str, instead: &str) {
+        self.passed_over
+            .push(format!("{key} has no effect: {instead}"));
     }
 
     fn look_at_home(&mut self, home: &Path) {
@@ -366,123 +430,6 @@ impl SslMode {
             Self::VerifyFull => "verify-full",
         }
     }
-}
-
-/// What is wrong with a connection string. No message holds a part of it that could be secret.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum DsnError {
-    /// A URI of something else.
-    #[error("a connection URI begins with postgres:// or postgresql://")]
-    Scheme,
-    /// Characters that end the part before the host when they are not escaped.
-    #[error(
-        "the user or password before the host holds {}; or leave the password out and name a \
-         file that holds it in password_file (DATA_SOURCE_PASS_FILE)",
-        escapes(.0)
-    )]
-    Unescaped(Vec<char>),
-    /// A percent sign that escapes nothing.
-    #[error(
-        "a \"%\" is not followed by the two hexadecimal digits of an escaped character; write \
-         \"%\" itself as %25, in a password too"
-    )]
-    Percent,
-    /// A space in a URI.
-    #[error("a connection URI holds no spaces; write a space as %20")]
-    Space,
-    /// An escape that makes no text.
-    #[error("an escaped character is no text: escapes are of UTF-8, and %00 is not allowed")]
-    NotText,
-    /// An address in brackets that is none.
-    #[error("a host in brackets is an IPv6 address, as in postgres://[::1]:5432/")]
-    Brackets,
-    /// What comes after `?` in a URI is no list of keys and values.
-    #[error(
-        "after the \"?\" of a URI come key=value pairs with \"&\" between them; write \"=\" in a \
-         value as %3D and \"&\" as %26"
-    )]
-    QueryPair,
-    /// A word without `=`.
-    #[error(
-        "the words of a connection string are key=value{}; write a value with a space in quotes, \
-         as in password='two words'",
-        word_after(.after)
-    )]
-    NoEquals {
-        /// The key before it.
-        after: Option<&'static str>,
-    },
-    /// A quote that is not closed.
-    #[error("the quoted value of {0} is not closed; write a quote inside it as \\'")]
-    OpenQuote(&'static str),
-    /// A key that libpq does not have.
-    #[error("there is no key {key:?}{}", did_you_mean(.nearest))]
-    UnknownKey {
-        /// What was written.
-        key: String,
-        /// The known key that is most like it.
-        nearest: Option<&'static str>,
-    },
-    /// A key that libpq does not have, which may be a part of a password.
-    #[error(
-        "what follows the value of password is no known key; in key=value form quote a password \
-         with spaces, in a URI write \"&\" as %26"
-    )]
-    UnknownKeyAfterPassword,
-    /// A value that a key cannot have.
-    #[error("{named} must be {expected}")]
-    Value {
-        /// The key, or the environment variable.
-        named: &'static str,
-        /// What it can be.
-        expected: &'static str,
-    },
-    /// Something that libpq can do and this program cannot.
-    #[error("{named} cannot have this value: {why}")]
-    Unsupported {
-        /// The key, or the environment variable.
-        named: &'static str,
-        /// Why, and what to do.
-        why: &'static str,
-    },
-    /// Settings that do not go together.
-    #[error("{0}")]
-    Together(&'static str),
-    /// Nobody says as whom to connect.
-    #[error("no role to connect as: give user in the connection string, or set PGUSER")]
-    NoUser,
-}
-
-fn escapes(characters: &[char]) -> String {
-    characters
-        .iter()
-        .map(|&character| {
-            format!(
-                "an unescaped {character:?}: write it as {}",
-                escape(character)
-            )
-        })
-        .collect::<Vec<_>>()
-        .join(", ")
-        .replace('\'', "\"")
-}
-
-fn escape(character: char) -> String {
-    percent_encoding::utf8_percent_encode(
-        character.encode_utf8(&mut [0; 4]),
-        percent_encoding::NON_ALPHANUMERIC,
-    )
-    .to_string()
-}
-
-fn word_after(key: &Option<&'static str>) -> String {
-    key.map_or_else(String::new, |key| {
-        format!(", and what follows the value of {key} has no \"=\"")
-    })
-}
-
-fn did_you_mean(nearest: &Option<&'static str>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
 }
 
 #[cfg(test)]

@@ -8,13 +8,8 @@ use super::section::Notes;
 /// What `DATA_SOURCE_*` says. `DATA_SOURCE_NAME` wins over all the others.
 pub fn data_source(variable: Variable<'_>, layer: &mut Layer, notes: &mut Notes) {
     if let Some(name) = variable("DATA_SOURCE_NAME") {
-        if is_list(&name) {
-            notes.problems.push(Problem::new(
-                "DATA_SOURCE_NAME",
-                Fault::Invalid("names several servers; one server is served at present".to_owned()),
-            ));
-        }
-        layer.set(DSN, "DATA_SOURCE_NAME", name);
+        let first = first_of("DATA_SOURCE_NAME", &name, begins_a_server, notes);
+        layer.set(DSN, "DATA_SOURCE_NAME", first);
         for part in ["URI", "USER", "PASS"] {
             for ignored in [
                 format!("DATA_SOURCE_{part}"),
@@ -29,26 +24,29 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, notes: &mut Notes)
         }
         return;
     }
-    let mut read = |name: &str| {
-        let file_variable = format!("{name}_FILE");
-        let Some(path) = variable(&file_variable) else {
-            return variable(name).map(|value| (name.to_owned(), value));
-        };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some((file_variable, text.trim().to_owned())),
-            Err(error) => {
+    if let Some((place, uri)) = read("DATA_SOURCE_URI", variable, notes) {
+        let scheme = ["postgres://", "postgresql://"];
+        match scheme.into_iter().find(|scheme| uri.starts_with(scheme)) {
+            Some(scheme) => {
                 notes.problems.push(Problem::new(
-                    &file_variable,
-                    Fault::unreadable(&path, &error),
+                    &place,
+                    Fault::Invalid(format!(
+                        "holds an address without a scheme; take {scheme:?} out, or put the whole \
+                         into DATA_SOURCE_NAME"
+                    )),
                 ));
-                None
+                layer.set(DSN, &place, uri);
+            }
+            None => {
+                let has_path = |part: &str| part.contains('/');
+                let begins =
+                    |part: &str| has_path(part) && uri.split(',').next().is_some_and(has_path);
+                let first = first_of(&place, &uri, begins, notes);
+                layer.set(DSN, &place, format!("postgresql://{first}"));
             }
         }
-    };
-    if let Some((place, uri)) = read("DATA_SOURCE_URI") {
-        layer.set(DSN, &place, format!("postgresql://{uri}"));
     }
-    if let Some((place, user)) = read("DATA_SOURCE_USER") {
+    if let Some((place, user)) = read("DATA_SOURCE_USER", variable, notes) {
         layer.set(USER, &place, user);
     }
     // The password's file is read again at every connect, so here only its name is taken.
@@ -59,15 +57,65 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, notes: &mut Notes)
     }
 }
 
-/// Whether these are several connection strings, and not one with commas in it.
-fn is_list(name: &str) -> bool {
-    const KEYS: [&str; 6] = ["host", "hostaddr", "port", "dbname", "user", "password"];
-    name.split(',').map(str::trim_start).skip(1).any(|part| {
-        let key = part.split('=').next().unwrap_or_default();
-        part.starts_with("postgres://")
-            || part.starts_with("postgresql://")
-            || (key.len() < part.len() && KEYS.contains(&key.trim_end()))
-    })
+/// What a variable says, or the file that its twin names, and which of the two.
+fn read(name: &str, variable: Variable<'_>, notes: &mut Notes) -> Option<(String, String)> {
+    let file_variable = format!("{name}_FILE");
+    let Some(path) = variable(&file_variable) else {
+        return variable(name).map(|value| (name.to_owned(), value));
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some((file_variable, text.trim().to_owned())),
+        Err(error) => {
+            notes.problems.push(Problem::new(
+                &file_variable,
+                Fault::unreadable(&path, &error),
+            ));
+            None
+        }
+    }
+}
+
+/// The first of several servers with commas between them; a comma may also stand within one.
+fn first_of<'a>(
+    place: &str,
+    list: &'a str,
+    begins: impl Fn(&str) -> bool,
+    notes: &mut Notes,
+) -> &'a str {
+    let commas = list.match_indices(',').map(|(at, _)| at);
+    let ends: Vec<_> = commas
+        .filter(|at| {
+            begins(
+                list[at + 1..]
+                    .split(',')
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start(),
+            )
+        })
+        .collect();
+    match ends.first() {
+        None => list,
+        Some(end) => {
+            notes.warnings.push(format!(
+                "{place}: names {} servers; the first is watched, the others are not: run an \
+                 exporter for each",
+                ends.len() + 1
+            ));
+            &list[..*end]
+        }
+    }
+}
+
+/// Whether a connection string begins here.
+fn begins_a_server(part: &str) -> bool {
+    const KEYS: [&str; 7] = [
+        "host", "hostaddr", "port", "dbname", "database", "user", "password",
+    ];
+    let key = part.split('=').next().unwrap_or_default();
+    part.starts_with("postgres://")
+        || part.starts_with("postgresql://")
+        || (key.len() < part.len() && KEYS.contains(&key.trim_end()))
 }
 
 #[cfg(test)]
@@ -76,10 +124,32 @@ mod tests {
 
     #[test]
     fn a_list_of_servers_is_told_from_commas_within_one() {
-        assert!(is_list("postgresql://a/x,postgresql://b/x"));
-        assert!(is_list("host=a dbname=x, host=b dbname=x"));
-        assert!(!is_list("postgresql://u:p,w@a,b/x"));
-        assert!(!is_list("host=a,b port=1,2 dbname=x"));
-        assert!(!is_list("host=a options='-c search_path=a,b'"));
+        for (list, first, several) in [
+            (
+                "postgresql://a/x,postgresql://b/x",
+                "postgresql://a/x",
+                true,
+            ),
+            ("host=a dbname=x, host=b dbname=x", "host=a dbname=x", true),
+            (
+                "postgresql://u:p,w@a,b/x",
+                "postgresql://u:p,w@a,b/x",
+                false,
+            ),
+            (
+                "host=a,b port=1,2 dbname=x",
+                "host=a,b port=1,2 dbname=x",
+                false,
+            ),
+            (
+                "host=a options='-c search_path=a,b'",
+                "host=a options='-c search_path=a,b'",
+                false,
+            ),
+        ] {
+            let mut notes = Notes::default();
+            assert_eq!(first_of("LIST", list, begins_a_server, &mut notes), first);
+            assert_eq!(notes.warnings.len(), usize::from(several), "{list}");
+        }
     }
 }

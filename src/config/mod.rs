@@ -12,7 +12,7 @@
 //! - [`dsn`]: connection strings
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::{Config as Layers, Map, Source, Value};
@@ -28,7 +28,7 @@ mod section;
 
 pub use dsn::Dsn;
 pub use layer::Layer;
-pub use problem::{Fault, Problem, Problems};
+pub use problem::{Fault, Problem, Problems, nearest};
 
 pub use crate::telemetry::LogFormat;
 
@@ -57,15 +57,24 @@ pub fn load_web(sources: Sources<'_>) -> Result<Web, Problems> {
 
 /// The layers as one tree. A file that cannot be read ends it: what it would say is unknown.
 fn merge(sources: &Sources<'_>) -> Result<(Map<String, Value>, Notes), Problems> {
+    let mut warnings = sources.warnings.clone();
     let file = match &sources.file {
         None => File::default(),
+        Some(path) if is_postgres_exporters(path) && matches!(path.try_exists(), Ok(false)) => {
+            warnings.push(format!(
+                "{} is not there, so nothing is read from it",
+                path.display()
+            ));
+            File::default()
+        }
         Some(path) => File::read(path)?,
     };
     let server = file.server().unwrap_or(UNNAMED).to_owned();
     let mut notes = Notes {
+        file: sources.file.as_deref().map(section::FileName::new),
         places: file.places,
         problems: sources.problems.clone(),
-        warnings: sources.warnings.clone(),
+        warnings,
     };
 
     let mut environment = sources.environment.clone();
@@ -83,6 +92,13 @@ fn merge(sources: &Sources<'_>) -> Result<(Map<String, Value>, Notes), Problems>
         .and_then(|layers| layers.collect())
         .map_err(|error| Problem::new("configuration", Fault::Invalid(error.to_string())))?;
     Ok((settings, notes))
+}
+
+/// Whether a file is called as postgres_exporter's own is, which need not be there: installations
+/// name it whether they have one or not.
+fn is_postgres_exporters(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name == "postgres_exporter.yml" || name == "postgres_exporter.yaml")
 }
 
 /// Where settings come from.
@@ -293,7 +309,6 @@ pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
     "postmaster",
     "process_idle",
     "replication",
-    "replication_slot",
     "replication_slots",
     "roles",
     "settings",
@@ -314,10 +329,15 @@ pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
     "xlog_location",
 ];
 
+/// What collectors of postgres_exporter were called in older releases.
+pub const RENAMED_COLLECTORS: &[(&str, &str)] = &[
+    ("bgwriter", "stat_bgwriter"),
+    ("replication_slot", "replication_slots"),
+];
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::path::Path;
 
     use secrecy::ExposeSecret;
 
@@ -362,11 +382,11 @@ servers:
     dsn: host=/run/postgresql dbname=matrix
     user: exporter
     password_file: /run/secrets/password
-    databases: { include: "synapse*", exclude: [scratch_*], interval: 1m30s }
+    databases: { include: ["synapse*"], exclude: [scratch_*], interval: 1m30s }
     connections: 5
     cluster: blue
     labels: { team: chat }
-scrape: { timeout: 500ms, statement_cap: 2 }
+scrape: { timeout: 500ms, statement_cap: 2s }
 collectors: { disable: [stat_archiver], stat_archiver: { limit: 50, ttl: 2h } }
 openmetrics: true
 events: { share: 2.5%, recount: 12h, settle: 0 }
@@ -483,24 +503,24 @@ state_dir: /nowhere/at/all
                     .set("scrape.statement_cap", "--scrape.statement-cap", "0s")
             },
         );
-        let expected = r#"FILE:18: openmetrics: must be true or false
+        let expected = r#"--scrape.statement-cap: must be longer than zero
+FILE:3: web.lisen: there is no such key; did you mean "listen"?
 FILE:6: web.listen: "9187" is no address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187
 FILE:7: web.telemetry_path: must begin with a slash, like /metrics
-FILE:3: web.lisen: there is no such key; did you mean "listen"?
+FILE:8: webb: there is no such key; did you mean "web"?
 FILE:12: servers.main.connections: must be a whole number, 2 or more
 FILE:13: servers.main.databases.interval: "soon" is no duration; write one like 500ms, 60s, 1m30s or 2h
 FILE:14: servers.main.labels.1st: "1st" is no label name; it may hold letters, digits and _, and begins with no digit and not with __
 FILE:14: servers.main.labels.b: must be text; put it in quotes
 FILE:15: scrape.timeout: "10 seconds or so" is no duration; write one like 500ms, 60s, 1m30s or 2h
---scrape.statement-cap: must be longer than zero
 FILE:16: collectors.enable: there is no collector "stat_archive"; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
 FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
 FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
-FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (os error 2)
-FILE:19: events.share: "0%" is no share of the time; write one like 10%
-FILE:19: events.recount: must be longer than zero
 FILE:17: log.level: "loud" is none of off, error, warn, info, debug, trace
-FILE:8: webb: there is no such key; did you mean "web"?"#;
+FILE:18: openmetrics: must be true or false
+FILE:19: events.share: "0%" is not above 0% and at most 100%; write a share of the time, like 10%
+FILE:19: events.recount: must be longer than zero
+FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (os error 2)"#;
         assert_eq!(said, expected);
     }
 
@@ -538,18 +558,11 @@ FILE:5: web.least_kib_per_second: must be a whole number from 1 to 1048576";
     fn what_is_not_served_yet_is_refused() {
         let said = wrong(
             "web: { config_file: web.yml }\nservers:\n  a: {}\n  b: {}\ncustom_queries: []\n",
-            |sources| {
-                sources.variable = &|name| match name {
-                    "DATA_SOURCE_NAME" => Some("host=a user=u,host=b".to_owned()),
-                    "PGUSER" => Some("exporter".to_owned()),
-                    _ => None,
-                };
-            },
+            |_| {},
         );
         assert_eq!(
             said,
-            "DATA_SOURCE_NAME: names several servers; one server is served at present\n\
-             FILE:1: web.config_file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
+            "FILE:1: web.config_file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
              FILE:4: servers.b: one server is served at present; take this one out\n\
              FILE:5: custom_queries: custom queries are not served yet; take the key out"
         );

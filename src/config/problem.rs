@@ -67,6 +67,9 @@ pub enum Fault {
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
+    /// A key that is known at another place.
+    #[error("there is no such key here; it stands in {0}")]
+    KeyElsewhere(&'static str),
     /// Keys in one word.
     #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
     JoinedKey,
@@ -87,9 +90,9 @@ pub enum Fault {
     /// Something else where text is expected.
     #[error("must be text; put it in quotes")]
     NotText,
-    /// Something else where a list of texts is expected.
-    #[error("must be a list of texts, like [\"one\", \"two\"]")]
-    NotAList,
+    /// Something else where a list of texts is expected; the text, where it is one.
+    #[error("must be a list, like {}", example(.0))]
+    NotAList(Option<String>),
     /// Something else where yes or no is expected.
     #[error("must be true or false")]
     NotABool,
@@ -102,6 +105,14 @@ pub enum Fault {
     /// Something else where a duration is expected.
     #[error("{0:?} is no duration; write one like 500ms, 60s, 1m30s or 2h")]
     NotADuration(String),
+    /// A number where a duration is expected.
+    #[error("{number} has no unit; write {written}")]
+    NoUnit {
+        /// What was written.
+        number: String,
+        /// What was likely meant.
+        written: String,
+    },
     /// A duration that nobody can mean.
     #[error("must not be longer than a year")]
     TooLong,
@@ -139,6 +150,13 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+fn example(text: &Option<String>) -> String {
+    match text {
+        Some(text) => format!("[{text:?}]"),
+        None => "[\"one\", \"two\"]".to_owned(),
+    }
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

@@ -1,13 +1,13 @@
 //! One tree of settings becomes a [`Config`]: types, ranges, names, defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::{Map, Value};
 
-use super::dsn::{File, Roots};
+use super::dsn::{DsnError, File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
@@ -41,7 +41,11 @@ pub fn config(
         "custom_queries",
         "custom queries are not served yet; take the key out",
     );
-    root.refuse("auth_modules", "/probe is not served yet; take the key out");
+    root.pass_over(
+        "auth_modules",
+        "has no effect: /probe is not served yet, and nothing else needs it",
+    );
+    root.refuse("tls", NO_TLS);
     root.finish();
 
     let warnings = std::mem::take(&mut notes.warnings);
@@ -56,12 +60,23 @@ pub fn web_alone(settings: Map<String, Value>, mut notes: Notes) -> Result<Web, 
     fine(web, notes)
 }
 
+/// Everything that is wrong, that of the file in the order of its lines.
 fn fine<T>(checked: T, notes: Notes) -> Result<T, Problems> {
-    match notes.problems.is_empty() {
+    let mut problems = notes.problems;
+    problems.sort_by_key(|problem| {
+        notes
+            .file
+            .as_ref()
+            .map_or(0, |file| file.line(&problem.place))
+    });
+    match problems.is_empty() {
         true => Ok(checked),
-        false => Err(Problems(notes.problems)),
+        false => Err(Problems(problems)),
     }
 }
+
+const NO_TLS: &str = "TLS and basic auth are not served yet, and nothing is served without them \
+                      when they are asked for; take the setting out and put a proxy in front";
 
 fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
@@ -76,10 +91,9 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
         lifecycle: section.truth("lifecycle").unwrap_or(false),
         limits: web_limits(&mut section),
     };
-    section.refuse(
-        "config_file",
-        "TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front",
-    );
+    for key in ["config_file", "tls"] {
+        section.refuse(key, NO_TLS);
+    }
     section.finish();
     web
 }
@@ -193,17 +207,29 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
     });
     let dsn = match completed {
         Ok(dsn) => dsn,
-        Err(error) => {
-            section.wrong("dsn", Fault::Invalid(error.to_string()));
+        Err(errors) => {
+            for error in errors.0 {
+                match error {
+                    DsnError::Variable { variable, sentence } => {
+                        section.wrong_at(variable.to_owned(), Fault::Invalid(sentence));
+                    }
+                    error => section.wrong("dsn", Fault::Invalid(error.to_string())),
+                }
+            }
             return None;
         }
     };
+    for warning in dsn.warnings() {
+        section.warn_of("dsn", &warning);
+    }
     // It is read again at every connect, and may come later than the program.
     if let Some(path) = password_file
         && let Err(error) = fs::metadata(&path)
     {
-        let place = section.place("password_file");
-        section.warn(format!("{place}: {path} cannot be read yet: {error}"));
+        section.warn_of(
+            "password_file",
+            &format!("{path} cannot be read yet: {error}"),
+        );
     }
     for file in tls_files(&dsn) {
         if let Err(error) = fs::read(&file.path) {
@@ -243,9 +269,13 @@ fn labels(mut section: Section<'_>) -> BTreeMap<String, String> {
         if !is_label_name(&name) {
             section.wrong(&name, Fault::Invalid(format!("{name:?} is no label name; it may hold letters, digits and _, and begins with no digit and not with __")));
         }
-        if let Some(value) = section.text(&name) {
-            labels.insert(name, value);
-        }
+        let value = section.text_as(&name, |value| match value.contains('\0') {
+            true => Err(Fault::Invalid(
+                "a label's value cannot hold the character U+0000".to_owned(),
+            )),
+            false => Ok(value),
+        });
+        labels.extend(value.map(|value| (name, value)));
     }
     labels
 }
@@ -266,6 +296,19 @@ fn scrape(mut section: Section<'_>) -> Scrape {
             .time_limit("statement_cap")
             .unwrap_or(Duration::from_secs(1)),
     };
+    for (key, given, least) in [
+        ("timeout", scrape.timeout, Duration::from_millis(500)),
+        (
+            "statement_cap",
+            scrape.statement_cap,
+            Duration::from_millis(50),
+        ),
+    ] {
+        if given < least {
+            let sentence = format!("{given:?} is so short that many collectors will not be ready");
+            section.warn_of(key, &sentence);
+        }
+    }
     section.finish();
     scrape
 }
@@ -301,7 +344,7 @@ fn share(text: String) -> Result<f64, Fault> {
         .map(|percent: f64| percent / 100.0)
         .ok_or_else(|| {
             Fault::Invalid(format!(
-                "{text:?} is no share of the time; write one like 10%"
+                "{text:?} is not above 0% and at most 100%; write a share of the time, like 10%"
             ))
         })
 }
@@ -317,34 +360,23 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
         limits: BTreeMap::new(),
         ttls: BTreeMap::new(),
     };
-    let from_file = [("enable", true), ("disable", false)]
-        .into_iter()
-        .flat_map(|(key, on)| {
-            section
-                .list(key)
-                .unwrap_or_default()
-                .into_iter()
-                .map(move |(place, collector)| Switch {
-                    collector,
-                    on,
-                    place,
-                })
-        })
-        .collect::<Vec<_>>();
+    let mut elsewhere = BTreeSet::new();
+    let from_file = from_file(&mut section);
     for switch in from_file.iter().chain(switches) {
-        match known(&all, &switch.collector) {
+        let name = &switch.collector;
+        match known(&all, name) {
             Known::Here if switch.on => {
-                resolved.enabled.insert(switch.collector.clone());
+                resolved.enabled.insert(name.clone());
             }
             Known::Here => {
-                resolved.enabled.remove(&switch.collector);
+                resolved.enabled.remove(name);
             }
-            Known::Elsewhere if switch.on => section.warn(format!(
-                "{}: postgres_exporter's collector {:?} is not here yet; nothing is collected for it",
-                switch.place, switch.collector
-            )),
             // What is not here is off already.
-            Known::Elsewhere => {}
+            Known::Elsewhere => {
+                if elsewhere.insert(name.clone()) && switch.on {
+                    section.warn(format!("{}: {}", switch.place, not_here(name)));
+                }
+            }
             Known::Nowhere(fault) => section.wrong_at(switch.place.clone(), fault),
         }
     }
@@ -357,19 +389,52 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
                 };
                 section.wrong(&name, fault);
             }
-            Known::Here | Known::Elsewhere => {
+            known @ (Known::Here | Known::Elsewhere) => {
                 let mut collector = section.section(&name);
-                if let Some(limit) = collector.count("limit", 1) {
-                    resolved.limits.insert(name.clone(), limit);
-                }
-                if let Some(ttl) = collector.duration("ttl") {
-                    resolved.ttls.insert(name.clone(), ttl);
+                let limit = collector.count("limit", 1);
+                let ttl = collector.duration("ttl");
+                if matches!(known, Known::Elsewhere) && elsewhere.insert(name.clone()) {
+                    let key = if limit.is_some() { "limit" } else { "ttl" };
+                    collector.warn_of(key, &not_here(&name));
                 }
                 collector.finish();
+                resolved
+                    .limits
+                    .extend(limit.map(|limit| (name.clone(), limit)));
+                resolved.ttls.extend(ttl.map(|ttl| (name.clone(), ttl)));
             }
         }
     }
     resolved
+}
+
+/// What `enable` and `disable` say.
+fn from_file(section: &mut Section<'_>) -> Vec<Switch> {
+    let [enable, disable] = ["enable", "disable"].map(|key| section.list(key).unwrap_or_default());
+    for (place, name) in &disable {
+        if enable.iter().any(|(_, enabled)| enabled == name) {
+            let sentence =
+                format!("{name} stands in collectors.enable too; take it out of one of the two");
+            section.wrong_at(place.clone(), Fault::Invalid(sentence));
+        }
+    }
+    let switch = |on| {
+        move |(place, collector)| Switch {
+            collector,
+            on,
+            place,
+        }
+    };
+    let enable = enable.into_iter().map(switch(true));
+    enable
+        .chain(disable.into_iter().map(switch(false)))
+        .collect()
+}
+
+fn not_here(collector: &str) -> String {
+    format!(
+        "postgres_exporter's collector {collector:?} is not here yet; nothing is collected for it"
+    )
 }
 
 /// Who has a collector of a name.
@@ -397,10 +462,14 @@ fn log(mut section: Section<'_>) -> Log {
     let log = Log {
         level: section
             .text_as("level", |level| {
-                // A filter by library, as `info,tokio_postgres=debug`, is the log's own matter.
-                match level.contains('=') || LEVELS.contains(&level.as_str()) {
-                    true => Ok(level),
-                    false => Err(Fault::NotOneOf {
+                let word = level.to_ascii_lowercase();
+                match word.as_str() {
+                    // A filter by library, as `info,tokio_postgres=debug`, is the log's own matter.
+                    _ if level.contains('=') => Ok(level),
+                    _ if LEVELS.contains(&word.as_str()) => Ok(word),
+                    "warning" => Ok("warn".to_owned()),
+                    "fatal" | "panic" | "critical" => Ok("error".to_owned()),
+                    _ => Err(Fault::NotOneOf {
                         word: level,
                         possible: LEVELS,
                     }),
@@ -411,6 +480,11 @@ fn log(mut section: Section<'_>) -> Log {
             .text_as("format", |format| match format.as_str() {
                 "logfmt" => Ok(LogFormat::Logfmt),
                 "json" => Ok(LogFormat::Json),
+                // As old releases of postgres_exporter have it: logger:stderr?json=true
+                old if old.starts_with("logger:") => Ok(match old.contains("json=true") {
+                    true => LogFormat::Json,
+                    false => LogFormat::Logfmt,
+                }),
                 _ => Err(Fault::NotOneOf {
                     word: format,
                     possible: &["logfmt", "json"],

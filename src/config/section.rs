@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
@@ -22,6 +23,8 @@ pub struct Section<'a> {
 /// What is known of the whole: where tables stand, and what is wrong so far.
 #[derive(Default)]
 pub struct Notes {
+    /// The file of the settings.
+    pub file: Option<FileName>,
     /// Where each key of the file stands.
     pub places: BTreeMap<String, String>,
     /// What is wrong.
@@ -29,6 +32,55 @@ pub struct Notes {
     /// What is accepted without effect.
     pub warnings: Vec<String>,
 }
+
+/// How places in the file begin.
+pub struct FileName(String);
+
+impl FileName {
+    /// For this file.
+    pub fn new(path: &Path) -> Self {
+        Self(format!("{}:", path.display()))
+    }
+
+    /// The line of a place in the file; 0 for other places.
+    pub fn line(&self, place: &str) -> usize {
+        place
+            .strip_prefix(&self.0)
+            .and_then(|rest| rest.split(':').next()?.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+/// Where keys stand that somebody may look for elsewhere.
+const ELSEWHERE: &[&str] = &[
+    "openmetrics",
+    "state_dir",
+    "custom_queries",
+    "web.listen",
+    "web.telemetry_path",
+    "web.config_file",
+    "web.lifecycle",
+    "servers.NAME.dsn",
+    "servers.NAME.user",
+    "servers.NAME.password",
+    "servers.NAME.password_file",
+    "servers.NAME.connections",
+    "servers.NAME.databases",
+    "servers.NAME.databases.include",
+    "servers.NAME.databases.exclude",
+    "servers.NAME.databases.interval",
+    "servers.NAME.cluster",
+    "servers.NAME.labels",
+    "scrape.timeout",
+    "scrape.statement_cap",
+    "collectors.enable",
+    "collectors.disable",
+    "events.share",
+    "events.recount",
+    "events.settle",
+    "log.level",
+    "log.format",
+];
 
 impl<'a> Section<'a> {
     /// The table of all settings.
@@ -78,19 +130,19 @@ impl<'a> Section<'a> {
         self.read(key, |value| convert(text(value)?))
     }
 
-    /// A list of texts, each with its place; a single text is a list of one.
+    /// A list of texts, each with its place.
     pub fn list(&mut self, key: &str) -> Option<Vec<(String, String)>> {
         let path = self.path_of(key);
         self.read(key, |value| {
             let items = match value.kind {
                 ValueKind::Array(items) => items,
-                _ => vec![value],
+                _ => return Err(Fault::NotAList(text(value).ok())),
             };
             items
                 .into_iter()
                 .map(|item| {
                     let place = item.origin().unwrap_or(&path).to_owned();
-                    Ok((place, text(item).map_err(|_| Fault::NotAList)?))
+                    Ok((place, text(item).map_err(|_| Fault::NotAList(None))?))
                 })
                 .collect()
         })
@@ -136,7 +188,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A duration, in humantime's notation or in bare seconds; zero is allowed.
+    /// A duration, in humantime's notation; zero is allowed, and needs no unit.
     pub fn duration(&mut self, key: &str) -> Option<Duration> {
         self.read(key, duration)
     }
@@ -181,6 +233,15 @@ impl<'a> Section<'a> {
         self.read(key, |_| Err::<(), _>(Fault::Invalid(why.to_owned())));
     }
 
+    /// A key that is known and has no effect yet, as the log says where it is given.
+    pub fn pass_over(&mut self, key: &str, why: &str) {
+        let given = self.settings.contains_key(key);
+        self.read(key, |_| Ok(()));
+        if given {
+            self.warn_of(key, why);
+        }
+    }
+
     /// Notes something else that is wrong with a key.
     pub fn wrong(&mut self, key: &str, fault: Fault) {
         let place = self.place(key);
@@ -197,11 +258,21 @@ impl<'a> Section<'a> {
         self.notes.warnings.push(warning);
     }
 
-    /// Every key that was not read is one that nobody knows.
+    /// Notes something that the log should say of a key.
+    pub fn warn_of(&mut self, key: &str, sentence: &str) {
+        let place = self.place(key);
+        self.warn(format!("{place}: {sentence}"));
+    }
+
+    /// Every key that was not read is one that nobody knows, here.
     pub fn finish(mut self) {
         for name in self.names() {
-            let nearest = nearest(&name, self.known.iter().map(String::as_str));
-            self.wrong(&name, Fault::UnknownKey(nearest));
+            let mut elsewhere = ELSEWHERE.iter();
+            let fault = match elsewhere.find(|path| path.rsplit('.').next() == Some(&name)) {
+                Some(path) => Fault::KeyElsewhere(path),
+                None => Fault::UnknownKey(nearest(&name, self.known.iter().map(String::as_str))),
+            };
+            self.wrong(&name, fault);
         }
     }
 
@@ -241,11 +312,21 @@ fn duration(value: Value) -> Result<Duration, Fault> {
         ValueKind::String(text) => text,
         _ => return Err(Fault::NotADuration(String::new())),
     };
-    let duration = match text.parse() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_duration(&text).ok(),
-    };
-    match duration {
+    if let Ok(seconds) = text.parse() {
+        return match Duration::try_from_secs_f64(seconds) {
+            Ok(Duration::ZERO) => Ok(Duration::ZERO),
+            Ok(_) if seconds.fract() == 0.0 => Err(Fault::NoUnit {
+                written: format!("{seconds}s"),
+                number: text,
+            }),
+            Ok(_) => Err(Fault::NoUnit {
+                written: format!("{}ms", (seconds * 1e3).round()),
+                number: text,
+            }),
+            Err(_) => Err(Fault::NotADuration(text)),
+        };
+    }
+    match humantime::parse_duration(&text).ok() {
         None => Err(Fault::NotADuration(text)),
         // Clocks can add it, whatever it is for.
         Some(duration) if duration > YEAR => Err(Fault::TooLong),
@@ -267,9 +348,8 @@ mod tests {
             ("1m30s", 90_000),
             ("1h 5m", 3_900_000),
             ("500ms", 500),
-            ("60", 60_000),
-            ("0.5", 500),
             ("0", 0),
+            ("0s", 0),
         ] {
             assert_eq!(
                 read(text.into()),
@@ -277,8 +357,15 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(read(5.into()), Ok(Duration::from_secs(5)));
-        assert_eq!(read(0.25.into()), Ok(Duration::from_millis(250)));
+        assert_eq!(read(0.into()), Ok(Duration::ZERO));
+        for (number, said) in [
+            (Value::from("60"), "60 has no unit; write 60s"),
+            (5.into(), "5 has no unit; write 5s"),
+            (0.25.into(), "0.25 has no unit; write 250ms"),
+            ("1.5".into(), "1.5 has no unit; write 1500ms"),
+        ] {
+            assert_eq!(read(number), Err(said.to_owned()));
+        }
         for text in [
             "",
             "-1",
@@ -293,8 +380,6 @@ mod tests {
             let expected = Fault::NotADuration(text.to_owned()).to_string();
             assert_eq!(read(text.into()), Err(expected), "{text}");
         }
-        for text in ["9999999999", "2y"] {
-            assert_eq!(read(text.into()), Err(Fault::TooLong.to_string()), "{text}");
-        }
+        assert_eq!(read("2y".into()), Err(Fault::TooLong.to_string()));
     }
 }

@@ -57,12 +57,22 @@ impl Target {
             }
             *total += dropped as u64;
         }
-        for (metric, total) in &memory.duplicates {
-            own::DUPLICATES.push(&mut page, [metric], *total as f64);
+        // What a constant label has made the same was said of at the start.
+        if page.set_labels(&self.config.labels) {
+            for (metric, dropped) in page.dedupe() {
+                *memory.duplicates.entry(metric).or_default() += dropped as u64;
+            }
         }
-        own::LAST_SCRAPE_ERROR.push(&mut page, [], f64::from(failed || facts.is_err()));
-        own::LAST_SCRAPE_DURATION.push(&mut page, [], started.elapsed().as_secs_f64());
-        page.add_labels(&self.config.labels);
+        let mut last = Snapshot::default();
+        for (metric, total) in &memory.duplicates {
+            own::DUPLICATES.push(&mut last, [metric], *total as f64);
+        }
+        own::LAST_SCRAPE_ERROR.push(&mut last, [], f64::from(failed || facts.is_err()));
+        own::LAST_SCRAPE_DURATION.push(&mut last, [], started.elapsed().as_secs_f64());
+        if last.set_labels(&self.config.labels) {
+            last.dedupe();
+        }
+        page.append(last);
         page
     }
 }

@@ -25,7 +25,9 @@ impl Target {
                 let known = memory.databases.get(&database.name);
                 let skipped = match (known, database.closed) {
                     (_, Some(why)) => Some(why.to_owned()),
-                    (None, None) => Some("it is excluded by the configuration".to_owned()),
+                    (None, None) => {
+                        Some("databases.include or databases.exclude leaves it out".to_owned())
+                    }
                     (Some(known), None) => {
                         known.failure.as_ref().map(|(_, message)| message.clone())
                     }

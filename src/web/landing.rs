@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
@@ -34,8 +34,10 @@ pub(super) async fn landing(State(app): State<App>, permission: Permission) -> R
     respond(StatusCode::OK, page)
 }
 
-/// Every address that is none of ours.
-pub(super) async fn not_found(State(app): State<App>) -> Response {
+/// Every address that is none of ours; what is looked for there may come.
+pub(super) async fn not_found(State(app): State<App>, uri: Uri) -> Response {
+    let not_yet = ["/probe", "/-/reload"];
+    let not_yet = not_yet.into_iter().find(|path| *path == uri.path());
     let page = page(
         "/",
         html! {
@@ -43,7 +45,12 @@ pub(super) async fn not_found(State(app): State<App>) -> Response {
                 h1 { "Nothing here" }
                 (links("/", &app.web.telemetry_path))
             }
-            p { "No page of " a href="/" { (env!("CARGO_PKG_NAME")) } " has this address." }
+            @match not_yet {
+                Some(path) => { p { (path) " is not served yet." } }
+                None => {
+                    p { "No page of " a href="/" { (env!("CARGO_PKG_NAME")) } " has this address." }
+                }
+            }
         },
     );
     respond(StatusCode::NOT_FOUND, page)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ChannelBinding, Dsn, File, Host, Password, Roots, SslMode, TlsVersion};
+use super::{ChannelBinding, Dsn, File, Host, Password, Roots, SslMode, TlsVersion, parameters};
 
 /// A key of libpq.
 pub(super) struct Key {
@@ -23,7 +23,7 @@ pub(super) enum Refusal {
     Unsupported(&'static str),
 }
 
-/// Every key that libpq has, up to PostgreSQL 18.
+/// Every key that libpq has, up to PostgreSQL 18, and `sslinline` of lib/pq.
 pub(super) const KEYS: &[Key] = &[
     // Where.
     key("host", "PGHOST", |dsn, value| {
@@ -31,7 +31,7 @@ pub(super) const KEYS: &[Key] = &[
             _ if value.contains(',') => return Err(Refusal::Unsupported(SEVERAL_HOSTS)),
             _ if value.starts_with('@') => {
                 return Err(Refusal::Unsupported(
-                    "abstract sockets are not supported yet",
+                    "abstract sockets are not supported yet; name the socket's directory or a host",
                 ));
             }
             _ if value.starts_with('/') => Host::Socket(value.into()),
@@ -58,31 +58,38 @@ pub(super) const KEYS: &[Key] = &[
         Ok(())
     }),
     key("service", "PGSERVICE", |_, _| {
-        Err(Refusal::Unsupported(
-            "service files are not read yet; write the service's keys here",
-        ))
+        Err(Refusal::Unsupported(NO_SERVICE))
     }),
-    only_here("servicefile", |_, _| {
-        Err(Refusal::Unsupported("service files are not read yet"))
-    }),
+    only_here("servicefile", |_, _| Err(Refusal::Unsupported(NO_SERVICE))),
     key(
         "target_session_attrs",
         "PGTARGETSESSIONATTRS",
-        |_, value| {
-            one_of(
-                value,
-                &["any"],
-                "only any is supported yet: a scrape watches the server it is pointed at",
-            )
+        |dsn, value| match value {
+            "any" => Ok(()),
+            "read-write" | "read-only" | "primary" | "standby" | "prefer-standby" => {
+                dsn.passed_over(
+                    "target_session_attrs",
+                    "the server is watched, primary or standby",
+                );
+                Ok(())
+            }
+            _ => Err(Refusal::Expected(
+                "any, read-write, read-only, primary, standby or prefer-standby",
+            )),
         },
     ),
-    key("load_balance_hosts", "PGLOADBALANCEHOSTS", |_, value| {
-        one_of(
-            value,
-            &["disable"],
-            "only disable is supported yet: a scrape watches the server it is pointed at",
-        )
-    }),
+    key(
+        "load_balance_hosts",
+        "PGLOADBALANCEHOSTS",
+        |dsn, value| match value {
+            "disable" => Ok(()),
+            "random" => {
+                dsn.passed_over("load_balance_hosts", "one server is watched");
+                Ok(())
+            }
+            _ => Err(Refusal::Expected("disable or random")),
+        },
+    ),
     // Who.
     key("user", "PGUSER", |dsn, value| {
         dsn.user = value.to_owned();
@@ -111,13 +118,13 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("require_auth", "PGREQUIREAUTH", |_, _| {
         Err(Refusal::Unsupported(
-            "the way of the login cannot be prescribed yet; channel_binding=require demands SCRAM \
-             over TLS",
+            "the way of the login cannot be prescribed yet; take it out, or write \
+             channel_binding=require, which demands SCRAM over TLS",
         ))
     }),
     key("requirepeer", "PGREQUIREPEER", |_, _| {
         Err(Refusal::Unsupported(
-            "the owner of a socket is not checked yet",
+            "the owner of a socket is not checked yet; take it out",
         ))
     }),
     only_here("scram_client_key", |_, _| {
@@ -155,28 +162,50 @@ pub(super) const KEYS: &[Key] = &[
         };
         Ok(())
     }),
-    key("sslnegotiation", "PGSSLNEGOTIATION", |_, value| {
-        one_of(value, &["postgres"], "only postgres is supported yet")
-    }),
+    key(
+        "sslnegotiation",
+        "PGSSLNEGOTIATION",
+        |dsn, value| match value {
+            "postgres" => Ok(()),
+            "direct" => {
+                dsn.passed_over(
+                    "sslnegotiation",
+                    "TLS is asked for as by sslnegotiation=postgres",
+                );
+                Ok(())
+            }
+            _ => Err(Refusal::Expected("postgres or direct")),
+        },
+    ),
     key("sslrootcert", "PGSSLROOTCERT", |dsn, value| {
         dsn.tls.roots = match value {
             "system" => Roots::System,
-            path => Roots::File(file(path)),
+            path => Roots::File(file(path)?),
         };
         Ok(())
     }),
     key("sslcert", "PGSSLCERT", |dsn, value| {
-        dsn.tls.certificate = Some(file(value));
+        dsn.tls.certificate = Some(file(value)?);
         Ok(())
     }),
     key("sslkey", "PGSSLKEY", |dsn, value| {
+        let file = file(value)?;
         if value.contains(':') {
             return Err(Refusal::Unsupported(
-                "keys are read from files, not through an engine",
+                "keys are read from files, not through an engine; write the path of a file",
             ));
         }
-        dsn.tls.key = Some(file(value));
+        dsn.tls.key = Some(file);
         Ok(())
+    }),
+    only_here("sslinline", |_, value| {
+        match value.to_ascii_lowercase().as_str() {
+            "0" | "f" | "false" | "no" | "off" => Ok(()),
+            _ => Err(Refusal::Expected(
+                "false: certificates and keys are read from files; name these in sslcert, sslkey \
+                 and sslrootcert",
+            )),
+        }
     }),
     only_here("sslpassword", |_, _| {
         Err(Refusal::Unsupported(
@@ -185,7 +214,11 @@ pub(super) const KEYS: &[Key] = &[
         ))
     }),
     key("sslcertmode", "PGSSLCERTMODE", |_, value| {
-        one_of(value, &["allow"], "only allow is supported yet")
+        one_of(
+            value,
+            &["allow"],
+            "only allow is supported yet; take it out",
+        )
     }),
     key("sslcrl", "PGSSLCRL", |_, _| {
         Err(Refusal::Unsupported(NO_REVOCATION))
@@ -197,7 +230,8 @@ pub(super) const KEYS: &[Key] = &[
         dsn.tls.sni = switch(value)?;
         Ok(())
     }),
-    only_here("sslcompression", ignore),
+    // TLS is never compressed, by libpq neither.
+    only_here("sslcompression", |_, _| Ok(())),
     key(
         "ssl_min_protocol_version",
         "PGSSLMINPROTOCOLVERSION",
@@ -214,26 +248,24 @@ pub(super) const KEYS: &[Key] = &[
         "ssl_max_protocol_version",
         "PGSSLMAXPROTOCOLVERSION",
         |dsn, value| {
-            dsn.tls.newest = tls_version(value)?
-                .ok_or(Refusal::Unsupported("nothing older than TLSv1.2 is spoken"))?;
+            dsn.tls.newest = tls_version(value)?.ok_or(Refusal::Unsupported(
+                "nothing older than TLSv1.2 is spoken; write TLSv1.2 or TLSv1.3",
+            ))?;
             Ok(())
         },
     ),
     only_here("sslkeylogfile", |_, _| {
         Err(Refusal::Unsupported(
-            "the secrets of encrypted connections are written nowhere",
+            "the secrets of encrypted connections are written nowhere; take it out",
         ))
     }),
     key("gssencmode", "PGGSSENCMODE", |_, value| {
         one_of(
             value,
             &["disable", "prefer"],
-            "GSSAPI is not spoken; only disable and prefer are supported",
+            "GSSAPI is not spoken; write disable or prefer",
         )
     }),
-    key("krbsrvname", "PGKRBSRVNAME", ignore),
-    key("gsslib", "PGGSSLIB", ignore),
-    key("gssdelegation", "PGGSSDELEGATION", ignore),
     // The connection.
     key("connect_timeout", "PGCONNECT_TIMEOUT", |dsn, value| {
         let seconds: i32 = number(value, "a number of seconds")?;
@@ -268,7 +300,14 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "min_protocol_version",
         "PGMINPROTOCOLVERSION",
-        |_, value| one_of(value, &["3.0"], "protocol 3.0 is spoken, and no newer one"),
+        |dsn, value| match value {
+            "3.0" => Ok(()),
+            "3.2" | "latest" => {
+                dsn.passed_over("min_protocol_version", "protocol 3.0 is spoken");
+                Ok(())
+            }
+            _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
+        },
     ),
     key(
         "max_protocol_version",
@@ -292,18 +331,20 @@ pub(super) const KEYS: &[Key] = &[
         dsn.options = Some(value.to_owned());
         Ok(())
     }),
-    only_here("client_encoding", |_, value| {
+    only_here("client_encoding", |dsn, value| {
         let plain = value.to_ascii_lowercase().replace('-', "");
-        one_of(
-            &plain,
-            &["utf8", "unicode", "auto"],
-            "metrics are written in utf8, so is everything that is read for them",
-        )
+        if !["utf8", "unicode", "auto"].contains(&plain.as_str()) {
+            dsn.passed_over(
+                "client_encoding",
+                "everything is read in UTF-8, as metrics are written",
+            );
+        }
+        Ok(())
     }),
     only_here("replication", |_, value| match value {
         "false" | "off" | "no" | "0" => Ok(()),
         _ => Err(Refusal::Unsupported(
-            "queries do not run in a replication session",
+            "queries do not run in a replication session; take it out",
         )),
     }),
 ];
@@ -312,17 +353,24 @@ const SEVERAL_HOSTS: &str =
     "several hosts are not supported yet; name one server, or a name that leads to one";
 const NO_REVOCATION: &str = "revocation lists are not read, so a revoked certificate would pass; \
                              remove the key where that is acceptable";
-const NO_OTHER_LOGIN: &str = "the login is by password or client certificate";
+const NO_OTHER_LOGIN: &str = "the login is by password or client certificate; take it out";
+const NO_SERVICE: &str = "service files are not read yet; take it out, and give host, port, dbname \
+                          and user (PGHOST, PGPORT, PGDATABASE and PGUSER)";
 
-/// The key of this name.
+/// The key of this name. lib/pq knows `dbname` by the name that the protocol has for it, too.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
+    let name = match name {
+        "database" => "dbname",
+        name => name,
+    };
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The known key that a wrong one was most likely meant to be.
+/// The known key or parameter that a wrong one was most likely meant to be.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .map(|key| (strsim::jaro_winkler(key.name, name), key.name))
+    let keys = KEYS.iter().map(|key| key.name);
+    keys.chain(parameters::all())
+        .map(|known| (strsim::jaro_winkler(known, name), known))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, name)| name)
@@ -346,10 +394,6 @@ const fn only_here(name: &'static str, set: fn(&mut Dsn, &str) -> Result<(), Ref
         variable: None,
         set,
     }
-}
-
-fn ignore(_: &mut Dsn, _: &str) -> Result<(), Refusal> {
-    Ok(())
 }
 
 fn one_of(value: &str, supported: &[&str], why: &'static str) -> Result<(), Refusal> {
@@ -384,16 +428,22 @@ fn switch(value: &str) -> Result<bool, Refusal> {
 /// A TLS version, `None` for those too old to be spoken.
 fn tls_version(value: &str) -> Result<Option<TlsVersion>, Refusal> {
     match value.to_ascii_lowercase().as_str() {
-        "tlsv1" | "tlsv1.1" => Ok(None),
+        "tlsv1" | "tlsv1.0" | "tlsv1.1" => Ok(None),
         "tlsv1.2" => Ok(Some(TlsVersion::V1_2)),
         "tlsv1.3" => Ok(Some(TlsVersion::V1_3)),
         _ => Err(Refusal::Expected("TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")),
     }
 }
 
-fn file(path: &str) -> File {
-    File {
+/// A path; never what is to stand in the file, since messages show it.
+fn file(path: &str) -> Result<File, Refusal> {
+    if path.contains("-----BEGIN") {
+        return Err(Refusal::Expected(
+            "the path of a file; write the certificate or key into one, and take sslinline out",
+        ));
+    }
+    Ok(File {
         path: PathBuf::from(path),
         optional: false,
-    }
+    })
 }

@@ -6,11 +6,34 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::DsnError;
 use super::keys::{self, Key};
+use super::{DsnError, parameters};
 
-/// The keys of the string that libpq has, in their order, with their values.
-pub(super) fn pairs(text: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
+/// What stands before an equals sign.
+pub(super) enum Word {
+    /// A key of libpq.
+    Key(&'static Key),
+    /// A parameter that has no effect.
+    Parameter(String),
+    /// Nothing that anybody knows.
+    Unknown(DsnError),
+}
+
+impl Word {
+    fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Key(key) => Some(key.name),
+            Self::Parameter(_) | Self::Unknown(_) => None,
+        }
+    }
+
+    fn is_password(&self) -> bool {
+        self.key() == Some("password")
+    }
+}
+
+/// The words of the string, in their order, with their values.
+pub(super) fn pairs(text: &str) -> Result<Vec<(Word, String)>, DsnError> {
     let text = text.trim_ascii_start();
     let uri = text
         .strip_prefix("postgres://")
@@ -22,7 +45,7 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(&'static Key, String)>, DsnError>
 }
 
 /// `[user[:password]@][host][:port][/dbname][?key=value&...]`
-fn read_uri(uri: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
+fn read_uri(uri: &str) -> Result<Vec<(Word, String)>, DsnError> {
     let (authority, tail) = split_before(uri, ['/', '?', '#']);
     let (path, query) = split_before(tail, ['?']);
     let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -52,7 +75,8 @@ fn read_uri(uri: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
         ("port", port),
         ("dbname", database),
     ] {
-        found.extend(keys::find(name).zip(Some(decode(value)?)));
+        let value = decode(value)?;
+        found.extend(keys::find(name).map(|key| (Word::Key(key), value)));
     }
     // An `@` after what is no list of keys: the `?` was a part of the password.
     let query = query.strip_prefix('?').unwrap_or_default();
@@ -82,10 +106,10 @@ fn read_place(place: &str) -> Result<(&str, &str), DsnError> {
 }
 
 /// `key=value&key=value`
-fn read_query(query: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
-    let mut found: Vec<(&'static Key, String)> = Vec::new();
+fn read_query(query: &str) -> Result<Vec<(Word, String)>, DsnError> {
+    let mut found: Vec<(Word, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let after_password = found.last().is_some_and(|(key, _)| key.name == "password");
+        let after_password = found.last().is_some_and(|(word, _)| word.is_password());
         let (name, value) = pair.split_once('=').ok_or(DsnError::QueryPair)?;
         if value.contains('=') {
             return Err(DsnError::QueryPair);
@@ -102,8 +126,8 @@ fn read_query(query: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
 }
 
 /// `key=value key = 'quoted value'`
-fn read_words(text: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
-    let mut found: Vec<(&'static Key, String)> = Vec::new();
+fn read_words(text: &str) -> Result<Vec<(Word, String)>, DsnError> {
+    let mut found: Vec<(Word, String)> = Vec::new();
     let mut open_password = false;
     let mut rest = text;
     while !rest.is_empty() {
@@ -117,18 +141,19 @@ fn read_words(text: &str) -> Result<Vec<(&'static Key, String)>, DsnError> {
             .trim_ascii_start()
             .strip_prefix('=')
             .ok_or(DsnError::NoEquals {
-                after: found.last().map(|(key, _)| key.name),
+                after: found.last().and_then(|(word, _)| word.key()),
             })?
             .trim_ascii_start();
-        let key = known(name, open_password)?;
+        let word = known(name, open_password)?;
         let is_quoted = more.starts_with('\'');
         let (value, more) = match more.strip_prefix('\'') {
-            Some(quoted) => read_quoted(quoted).ok_or(DsnError::OpenQuote(key.name))?,
+            Some(quoted) => read_quoted(quoted)
+                .ok_or(DsnError::OpenQuote(word.key().unwrap_or("a parameter")))?,
             None => read_bare(more),
         };
         let is_closed = is_quoted && more.starts_with(|c: char| c.is_ascii_whitespace());
-        open_password = key.name == "password" && !is_closed;
-        found.push((key, value));
+        open_password = word.is_password() && !is_closed;
+        found.push((word, value));
         rest = more.trim_ascii_start();
     }
     Ok(found)
@@ -160,19 +185,23 @@ fn read_escaped(text: &str, ends: impl Fn(char) -> bool) -> Option<(String, &str
     Some((value, ""))
 }
 
-/// The key of this name. An unknown one is named in the error, unless it may be a piece of a
-/// password that was not quoted.
-fn known(name: &str, after_password: bool) -> Result<&'static Key, DsnError> {
-    keys::find(name).ok_or_else(|| {
-        if after_password {
-            DsnError::UnknownKeyAfterPassword
-        } else {
-            DsnError::UnknownKey {
-                key: name.to_owned(),
-                nearest: keys::nearest(name),
-            }
-        }
-    })
+/// What a name stands for. An unknown one is named in the error, unless it may be a piece of a
+/// password that was not quoted: that ends the reading, since more pieces may follow.
+fn known(name: &str, after_password: bool) -> Result<Word, DsnError> {
+    if let Some(key) = keys::find(name) {
+        Ok(Word::Key(key))
+    } else if parameters::is_known(name) {
+        Ok(Word::Parameter(name.to_owned()))
+    } else if after_password {
+        Err(DsnError::UnknownKeyAfterPassword)
+    } else if parameters::is_of_an_extension(name) {
+        Ok(Word::Parameter(name.to_owned()))
+    } else {
+        Ok(Word::Unknown(DsnError::UnknownKey {
+            key: name.to_owned(),
+            nearest: keys::nearest(name),
+        }))
+    }
 }
 
 fn decode(text: &str) -> Result<String, DsnError> {

@@ -10,7 +10,7 @@ fn dsn(text: &str) -> Dsn {
     complete(text, &[]).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn complete(text: &str, variables: &[(&str, &str)]) -> Result<Dsn, DsnError> {
+fn complete(text: &str, variables: &[(&str, &str)]) -> Result<Dsn, DsnErrors> {
     Dsn::parse(text)?.with_defaults(&|wanted| {
         variables
             .iter()
@@ -285,19 +285,19 @@ fn the_environment_stands_in_for_what_the_string_leaves_open() {
     assert_eq!(given.application_name, "ours");
 
     let nameless = Dsn::parse("host=h").unwrap().with_defaults(&|_| None);
-    assert_eq!(nameless.unwrap_err(), DsnError::NoUser);
+    assert_eq!(nameless.unwrap_err(), DsnError::NoUser.into());
     assert_eq!(
         complete("", &[("PGSSLMODE", "always")])
             .unwrap_err()
             .to_string(),
-        "PGSSLMODE must be disable, allow, prefer, require, verify-ca or verify-full"
+        "PGSSLMODE: must be disable, allow, prefer, require, verify-ca or verify-full"
     );
     assert_eq!(
         complete("", &[("PGSERVICE", "main")])
             .unwrap_err()
             .to_string(),
-        "PGSERVICE cannot have this value: service files are not read yet; write the service's \
-         keys here"
+        "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and \
+         user (PGHOST, PGPORT, PGDATABASE and PGUSER)"
     );
 }
 
@@ -439,14 +439,21 @@ fn says_what_is_wrong_and_keeps_the_secret() {
             "service files are not read yet",
         ),
         (
-            "host=h password=hunter2 target_session_attrs=primary",
-            "only any is supported yet",
+            "host=h password=hunter2 target_session_attrs=master",
+            "target_session_attrs must be any, read-write",
+        ),
+        (
+            "host=h password='hunter2' statment_timeout=1",
+            "did you mean statement_timeout?",
+        ),
+        (
+            "host=h password=hun ter2.x=1",
+            "quote a password with spaces",
         ),
         (
             "host=h password=hunter2 gssencmode=require",
             "GSSAPI is not spoken",
         ),
-        ("host=h password=hunter2 client_encoding=latin1", "utf8"),
         (
             "host=h password=hunter2 replication=database",
             "replication session",
@@ -582,4 +589,67 @@ proptest! {
 /// A user, a password and a database: any text that is neither empty nor holds a zero.
 fn login() -> [impl Strategy<Value = String>; 3] {
     ["[^\0]+", "[^\0]+", "[^\0]+"]
+}
+
+#[test]
+fn what_other_drivers_take_is_taken_and_what_has_no_effect_is_said() {
+    let string = |text: &str| dsn(&format!("host=h user=u {text}"));
+    for silent in [
+        "database=d",
+        "dbname=e database=d",
+        "database=e dbname=d",
+        "dbname=d target_session_attrs=any load_balance_hosts=disable sslnegotiation=postgres",
+        "dbname=d client_encoding=UTF8 application_name=a fallback_application_name=b",
+        "dbname=d connect_timeout=10 sslinline=false sslcompression=1 options='-c geqo=off'",
+    ] {
+        let dsn = string(silent);
+        assert_eq!(dsn.database(), "d", "{silent}");
+        assert_eq!(dsn.warnings(), [""; 0], "{silent}");
+    }
+    assert_eq!(dsn("postgres://u@h?database=d").database(), "d");
+    for (word, expected) in [
+        (
+            "target_session_attrs=primary",
+            "target_session_attrs has no effect: the server is watched, primary or standby",
+        ),
+        (
+            "load_balance_hosts=random",
+            "load_balance_hosts has no effect: one server is watched",
+        ),
+        (
+            "sslnegotiation=direct",
+            "sslnegotiation has no effect: TLS is asked for as by sslnegotiation=postgres",
+        ),
+        (
+            "min_protocol_version=3.2",
+            "min_protocol_version has no effect: protocol 3.0 is spoken",
+        ),
+        (
+            "client_encoding=latin1",
+            "client_encoding has no effect: everything is read in UTF-8, as metrics are written",
+        ),
+        (
+            "krbspn=postgres/h",
+            "krbspn has no effect: every statement brings the settings that it needs",
+        ),
+        (
+            "STATEMENT_TIMEOUT=5s timezone=UTC role=x",
+            "STATEMENT_TIMEOUT, timezone, role have no effect: every statement brings the settings that it needs",
+        ),
+    ] {
+        assert_eq!(string(word).warnings(), [expected]);
+        let uri = word.replace('/', "%2F").replace(' ', "&");
+        assert_eq!(dsn(&format!("postgres://u@h?{uri}")).warnings(), [expected]);
+    }
+}
+
+#[test]
+fn every_fault_is_told() {
+    let said = refusal("hots=h port=0 sslmode=full pasword=hunter2");
+    assert_eq!(said.lines().count(), 4, "{said}");
+    let said = complete("", &[("PGPORT", "x"), ("PGSSLMODE", "x")]).unwrap_err();
+    assert_eq!(said.0.len(), 2, "{said}");
+    let said = refusal("sslkey='-----BEGIN PRIVATE KEY----- hunter2' sslinline=true");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }

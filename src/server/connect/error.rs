@@ -229,7 +229,8 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
         }
         Reason::Authentication => format!(
             "the server at {address} does not let role {user:?} log in to database {database:?}: \
-             {message}; check pg_hba.conf on the server, sslmode, and that the role may log in"
+             {message}; {}",
+            login_advice(user, message)
         ),
         Reason::DatabaseMissing => format!(
             "the server at {address} has no database {database:?}; check dbname, which is the \
@@ -255,6 +256,25 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
              {message} (SQLSTATE {})",
             code.code()
         ),
+    }
+}
+
+/// What to do where `pg_hba.conf`, or the role itself, bars the login.
+fn login_advice(user: &str, message: &str) -> String {
+    if message.starts_with("Peer authentication failed") {
+        "by a socket only the operating system's user of the same name may come in (peer in \
+         pg_hba.conf): run the exporter as that user, or connect by TCP with a password, as in \
+         host=127.0.0.1"
+            .to_owned()
+    } else if message.ends_with("does not exist") {
+        format!(
+            "create it with what `matrix-postgres-exporter grants --role {user}` prints, or \
+             correct user"
+        )
+    } else if message.ends_with("is not permitted to log in") {
+        format!("allow it: ALTER ROLE {user:?} LOGIN")
+    } else {
+        "check pg_hba.conf on the server, sslmode, and that the role may log in".to_owned()
     }
 }
 
