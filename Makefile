@@ -46,6 +46,10 @@ test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
+test-long: deps ## Let clients that mean no good stay for a minute each, beside a page of 5 000 tables
+	$(call say,long tests)
+	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
+
 test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
 	$(call say,dashboards)
 	cargo build --locked
@@ -112,4 +116,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: bench build demo test test-quick test-real-quick test-unit test-real test-faults test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

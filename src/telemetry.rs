@@ -1,6 +1,7 @@
 //! Logs, and what the process says of itself.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -136,6 +137,46 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
         .map_err(|_| Error::Level)
 }
 
+/// Why the exporter has refused an HTTP request, or ended a connection before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The connection waited for a request for longest, and another needed its place.
+    MadeRoom,
+    /// Every connection was in use.
+    Connections,
+    /// The headers of a request were not complete in time.
+    SlowHeaders,
+    /// The client took less of its answer than the least rate.
+    SlowReader,
+    /// The client had an old page, and a new one needed the memory.
+    UnreadPage,
+    /// There were as many different scrapes at once as there may be.
+    Scrapes,
+    /// The page could not be made in time.
+    Deadline,
+}
+
+impl Refusal {
+    /// All of them, each with the value of its label.
+    const ALL: [(Self, &str); 7] = [
+        (Self::MadeRoom, "made_room"),
+        (Self::Connections, "connections"),
+        (Self::SlowHeaders, "slow_headers"),
+        (Self::SlowReader, "slow_reader"),
+        (Self::UnreadPage, "unread_page"),
+        (Self::Scrapes, "scrapes"),
+        (Self::Deadline, "deadline"),
+    ];
+
+    /// Counts one more.
+    pub fn count(self) {
+        REFUSALS[self as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+static REFUSALS: [AtomicU64; Refusal::ALL.len()] =
+    [const { AtomicU64::new(0) }; Refusal::ALL.len()];
+
 /// What the exporter costs, and which build it is. Where there is no `/proc`, only the build.
 pub fn process_metrics() -> Snapshot {
     let mut snapshot = Snapshot::default();
@@ -156,6 +197,19 @@ pub fn process_metrics() -> Snapshot {
             value: 1.0,
         },
     );
+    let refused = Metric::new(
+        "pg_exporter_http_refused_total",
+        Kind::Counter,
+        "HTTP requests that the exporter refused and connections that it cut off, with the reason: \
+         made_room (idle or silent, and another came), connections (all in use), slow_headers, \
+         slow_reader, unread_page (old, and a newer one needed the memory), scrapes (too many \
+         different ones at once), deadline (the page was not ready in time)",
+    );
+    for (refusal, reason) in Refusal::ALL {
+        let labels = labels([("reason", reason)]);
+        let value = REFUSALS[refusal as usize].load(Ordering::Relaxed) as f64;
+        snapshot.push(&refused, Sample { labels, value });
+    }
     #[cfg(target_os = "linux")]
     for (name, kind, help, value) in proc::read() {
         let labels = labels([]);

@@ -10,6 +10,7 @@ mod catalogues;
 mod conflicts;
 mod databases;
 mod demo;
+mod door;
 mod frozen;
 mod locks;
 mod migrations;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
-use matrix_postgres_exporter::config::{Collectors, Config, Events, Log, LogFormat, Scrape, Web};
+use matrix_postgres_exporter::config::{
+    Collectors, Config, Events, Log, LogFormat, Scrape, Web, WebLimits,
+};
 use matrix_postgres_exporter::scrape::Scraper;
 use matrix_postgres_exporter::web::{Limits, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +83,22 @@ async fn metrics_are_compressed_on_request() {
     let plain = server.get("/metrics", "").await;
     assert!(!plain.headers.contains_key("content-encoding"));
     assert!(plain.headers["vary"].contains("accept"));
+}
+
+#[tokio::test]
+async fn who_takes_no_coding_that_there_is_gets_a_sentence() {
+    let server = Server::start(exporter(web()), Limits::default()).await;
+    for path in ["/metrics", "/", "/-/healthy"] {
+        for accepted in ["*;q=0", "identity;q=0", "br, *;q=0"] {
+            let answer = server
+                .get(path, &format!("Accept-Encoding: {accepted}\r\n"))
+                .await;
+            assert_eq!(answer.status, 406);
+            assert!(answer.text().starts_with("Refused: Accept-Encoding"));
+        }
+        let answer = server.get(path, "Accept-Encoding: *;q=0, gzip\r\n").await;
+        assert_eq!(answer.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -161,12 +179,32 @@ async fn only_this_host_and_no_other_site_switches_collectors() {
         ),
         (format!("Host: {host}\r\nOrigin: null\r\n"), 403),
         ("Host: site.example\r\n".to_owned(), 403),
+        (format!("Host: x@{host}\r\n"), 403),
+        (format!("Host: {host}\r\nHost: {host}\r\n"), 403),
+        (
+            format!("Host: {host}\r\nX-Forwarded-For: 10.0.0.1\r\n"),
+            403,
+        ),
+        (format!("Host: {host}\r\nForwarded: for=10.0.0.1\r\n"), 403),
+        (format!("Host: {host}\r\nVia: 1.1 proxy\r\n"), 403),
+        (format!("Host: {host}\r\nX-Real-IP: 127.0.0.1\r\n"), 403),
     ] {
         let answer = server
             .send_as_is(&format!("{SWITCH}\r\n{headers}\r\n"))
             .await;
         assert_eq!(answer.status, status, "{headers}");
         assert!(!answer.body.is_empty());
+    }
+
+    for (authority, status) in [(host.to_string(), 200), ("site.example".to_owned(), 403)] {
+        let request = format!(
+            "POST http://{authority}/-/collectors/locks/off HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        );
+        assert_eq!(
+            server.send_as_is(&request).await.status,
+            status,
+            "{authority}"
+        );
     }
 
     let lifecycle = Web {
@@ -314,6 +352,32 @@ async fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_too_slowly_is_cut_off() {
+    let limits = Limits {
+        stall: Duration::from_millis(300),
+        least_rate: 4 << 20,
+        ..Limits::default()
+    };
+    let big = Router::new().route("/", get(async || vec![b'x'; 64 << 20]));
+    let server = Server::start(big, limits).await;
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut part = vec![0; 16 << 10];
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let reading = async {
+        while slow.read(&mut part).await.is_ok_and(|read| read > 0) {
+            ticks.tick().await;
+        }
+    };
+    let start = Instant::now();
+    within_reason(reading).await;
+    // The whole would have taken 80 s.
+    assert!(start.elapsed() >= limits.stall);
+}
+
+#[tokio::test]
 async fn a_large_page_arrives_whole() {
     let limits = Limits {
         stall: Duration::from_millis(500),
@@ -370,6 +434,74 @@ async fn no_more_connections_than_allowed() {
     let (answers, ()) = within_reason(async { tokio::join!(all, open) }).await;
     assert!(answers.into_iter().all(|answer| answer.text() == "done"));
     assert_eq!(most.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room() {
+    let limits = Limits {
+        connections: 3,
+        ..Limits::default()
+    };
+    let server = Server::start(exporter(web()), limits).await;
+    let ask = async |client: &mut TcpStream| {
+        client
+            .write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"healthy\n") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+        }
+    };
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(server.connect().await);
+        ask(clients.last_mut().unwrap()).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(server.get("/-/healthy", "").await.status, 200);
+    expect_end(&mut clients[0]).await;
+    ask(&mut clients[1]).await;
+    ask(&mut clients[2]).await;
+}
+
+#[tokio::test]
+async fn who_finds_all_connections_in_use_is_told_so_and_a_stranger_gets_in() {
+    let begun = Arc::new(Notify::new());
+    let dropped = Arc::new(Notify::new());
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let router = endless(&begun, &dropped).route("/fine", get("fine"));
+    let server = Server::start(router, limits).await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        within_reason(begun.notified()).await;
+        busy.push(client);
+    }
+    let refused = server.get("/fine", "").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert!(refused.text().starts_with("Refused: all connections"));
+
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let mut stranger = within_reason(socket.connect(server.address)).await.unwrap();
+    stranger
+        .write_all(b"GET /fine HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    within_reason(stranger.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(Answer::parse(&answer).text(), "fine");
 }
 
 #[tokio::test]
@@ -494,6 +626,7 @@ fn web() -> Web {
         telemetry_path: "/metrics".to_owned(),
         openmetrics: true,
         lifecycle: false,
+        limits: WebLimits::default(),
     }
 }
 

@@ -41,8 +41,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 /// Everything that can be had within the configured time.
 pub async fn once(scraper: &Scraper, config: &Config) -> Result<Snapshot, Error> {
+    let since = Instant::now();
     let request = Request {
-        deadline: Instant::now() + config.scrape.timeout,
+        since,
+        deadline: since + config.scrape.timeout,
         collect: BTreeSet::new(),
     };
     scraper

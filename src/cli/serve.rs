@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use clap::Command;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -51,12 +52,43 @@ async fn serve(config: &Config, listeners: Vec<TcpListener>) -> Result<(), Error
         info!(reason, "stopping");
         tell_systemd(NotifyState::Stopping);
     };
-    web::serve(listeners, router, web::Limits::default(), stopped).await;
+    let limits = web::Limits {
+        connections: files_for(config.web.limits.connections),
+        ..config.web.limits.into()
+    };
+    web::serve(listeners, router, limits, stopped).await;
     scraper.keep();
     if tokio::time::timeout(CLOSE, scraper.close()).await.is_err() {
         warn!("stopped with connections to the server still open");
     }
     Ok(())
+}
+
+/// Sees to it that there are files for this many connections of clients, and as many for all else;
+/// how many connections there may be then.
+fn files_for(connections: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = 2 * connections as u64;
+    let allowed = limit.maximum.map_or(wanted, |most| most.min(wanted));
+    let mut files = limit.current.unwrap_or(u64::MAX);
+    if files < allowed {
+        let raised = Rlimit {
+            current: Some(allowed),
+            ..limit
+        };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            files = allowed;
+        }
+    }
+    let possible = usize::try_from(files / 2).unwrap_or(usize::MAX);
+    if possible < connections {
+        warn!(
+            files,
+            "web.connections is {possible} and not {connections}: half of the files that may be \
+             open; raise that limit (ulimit -n, LimitNOFILE)"
+        );
+    }
+    connections.min(possible)
 }
 
 /// How long closing connections to a server may take.

@@ -170,6 +170,32 @@ pub struct Web {
     pub openmetrics: bool,
     /// Whether collectors can be switched from other hosts than this one.
     pub lifecycle: bool,
+    /// How much clients may take.
+    pub limits: WebLimits,
+}
+
+/// How much the clients of HTTP may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Scrapes of different collectors at once, beside those of all.
+    pub scrapes: usize,
+    /// Bytes of pages that are kept for slow readers, beside the newest.
+    pub unread: usize,
+    /// Bytes of its answer that a client has to take in a second.
+    pub least_rate: u64,
+}
+
+impl Default for WebLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            scrapes: 16,
+            unread: 32 << 20,
+            least_rate: 64 << 10,
+        }
+    }
 }
 
 /// One PostgreSQL server.
@@ -326,6 +352,7 @@ mod tests {
         assert_eq!(config.web.listen, [":9187"]);
         assert_eq!(config.web.telemetry_path, "/metrics");
         assert!(!config.web.openmetrics);
+        assert_eq!(config.web.limits, WebLimits::default());
         assert_eq!(config.servers.len(), 1);
         assert_eq!(config.servers[0].name, "main");
         assert_eq!(config.servers[0].connections, 3);
@@ -345,7 +372,14 @@ mod tests {
     fn a_file_says_everything() {
         let config = loaded(
             r#"
-web: { listen: [":9999", "[::1]:9187"], telemetry_path: /m, lifecycle: true }
+web:
+  listen: [":9999", "[::1]:9187"]
+  telemetry_path: /m
+  lifecycle: true
+  connections: 100
+  scrapes: 4
+  unread_mib: 8
+  least_kib_per_second: 1
 servers:
   matrix-1:
     dsn: host=/run/postgresql dbname=matrix
@@ -369,6 +403,13 @@ log: { level: debug, format: json }
         assert_eq!(config.web.listen, [":9999", "[::1]:9187"]);
         assert_eq!(config.web.telemetry_path, "/m");
         assert!(config.web.lifecycle && config.web.openmetrics);
+        let limits = WebLimits {
+            connections: 100,
+            scrapes: 4,
+            unread: 8 << 20,
+            least_rate: 1 << 10,
+        };
+        assert_eq!(config.web.limits, limits);
         let server = &config.servers[0];
         assert_eq!(server.name, "matrix-1");
         assert_eq!(server.databases.include, ["synapse*"]);
@@ -485,6 +526,21 @@ FILE:19: events.share: must be a share of the time; write one like 10%
 FILE:19: events.recount: must be longer than zero
 FILE:20: state_dir: /nowhere/at/all cannot be read: No such file or directory (os error 2)"#;
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn what_clients_may_take_has_bounds_of_its_own() {
+        let said = wrong(
+            "web:\n  connections: 1\n  scrapes: 0\n  unread_mib: 5000\n  least_kib_per_second: -1\n",
+            |_| {},
+        );
+        let expected = "\
+FILE:2: web.connections: must be a whole number from 4 to 100000
+FILE:3: web.scrapes: must be a whole number from 1 to 1000
+FILE:4: web.unread_mib: must be a whole number from 1 to 4096
+FILE:5: web.least_kib_per_second: must be a whole number from 1 to 1048576";
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(lines(&said), lines(expected));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
     Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
-    Variable, Web,
+    Variable, Web, WebLimits,
 };
 use crate::bounds;
 use crate::collectors;
@@ -91,12 +91,29 @@ fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
             .unwrap_or_else(|| "/metrics".to_owned()),
         openmetrics,
         lifecycle: section.truth("lifecycle").unwrap_or(false),
+        limits: web_limits(&mut section),
     };
     for key in ["config_file", "tls"] {
         section.refuse(key, NO_TLS);
     }
     section.finish();
     web
+}
+
+fn web_limits(section: &mut Section<'_>) -> WebLimits {
+    let default = WebLimits::default();
+    let unread = section.count("unread_mib", 1..=4096);
+    let least_rate = section.count("least_kib_per_second", 1..=1 << 20);
+    WebLimits {
+        connections: section
+            .count("connections", 4..=100_000)
+            .unwrap_or(default.connections),
+        scrapes: section
+            .count("scrapes", 1..=1_000)
+            .unwrap_or(default.scrapes),
+        unread: unread.map_or(default.unread, |mib| mib << 20),
+        least_rate: least_rate.map_or(default.least_rate, |kib| (kib as u64) << 10),
+    }
 }
 
 /// `host:port`, or `:port` for all addresses.

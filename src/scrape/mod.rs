@@ -1,5 +1,8 @@
 //! One scrape of a set of servers.
 //!
+//! A scrape gathers values by its deadline, then puts them together, which for a large page is
+//! work.
+//!
 //! - `target`: the scrape of one server, in these steps:
 //! - `reach`: whether the server answers, and what it says of itself
 //! - `gather`: what a scrape runs itself, and what it takes from memory
@@ -31,7 +34,7 @@ mod report;
 mod status;
 mod target;
 
-use target::Target;
+use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
 #[derive(Clone)]
@@ -46,6 +49,8 @@ struct Inner {
 /// What one caller wants, and by when.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Values that were read since then will do.
+    pub since: Instant,
     /// When an answer must be ready.
     pub deadline: Instant,
     /// Only these collectors, `collect[]`; empty means every enabled one.
@@ -96,20 +101,31 @@ impl Scraper {
     ///
     /// Fails on a name in `collect` that is no collector.
     pub async fn scrape(&self, request: Request) -> Result<Snapshot, UnknownCollector> {
-        for name in &request.collect {
-            self.known(name)?;
-        }
+        self.check(&request.collect)?;
+        Ok(self.gather(&request).await.assemble())
+    }
+
+    /// What could be had by the deadline, still in parts; names that are no collectors give
+    /// nothing.
+    pub async fn gather(&self, request: &Request) -> Gathering {
         let enabled = self.enabled().clone();
         let scrapes = self
             .0
             .targets
             .iter()
-            .map(|target| target.scrape(&request, &enabled));
-        let mut page = Snapshot::default();
-        for scraped in join_all(scrapes).await {
-            page.append(scraped);
-        }
-        Ok(page)
+            .map(|target| target.scrape(request, &enabled));
+        Gathering(join_all(scrapes).await)
+    }
+
+    /// Whether these are collectors.
+    ///
+    /// # Errors
+    ///
+    /// Fails on the first that is none.
+    pub fn check(&self, collect: &BTreeSet<String>) -> Result<(), UnknownCollector> {
+        collect
+            .iter()
+            .try_for_each(|name| self.known(name).map(drop))
     }
 
     /// What is known, without asking any server.
@@ -161,6 +177,35 @@ impl Scraper {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What scrapes have gathered, server by server.
+pub struct Gathering(Vec<Scraped>);
+
+impl Gathering {
+    /// What was not there in time: server, collector and database. Of two that have gathered values
+    /// since the same moment and miss the same, one may stand for the other.
+    pub fn missing(&self) -> Missing {
+        let servers = self.0.iter().enumerate();
+        servers
+            .flat_map(|(server, scraped)| {
+                let missing = scraped.missing();
+                missing.map(move |(collector, database)| (server, collector, database))
+            })
+            .collect()
+    }
+
+    /// Puts it together: work that grows with the page.
+    pub fn assemble(self) -> Snapshot {
+        let mut page = Snapshot::default();
+        for scraped in self.0 {
+            page.append(scraped.assemble());
+        }
+        page
+    }
+}
+
+/// What was not there in time: server, collector (or why there is none) and database.
+pub type Missing = BTreeSet<(usize, &'static str, Option<String>)>;
 
 /// What is known of every server, for a person.
 #[derive(Clone, Debug)]

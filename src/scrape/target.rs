@@ -120,8 +120,8 @@ impl Target {
         self: &Arc<Self>,
         request: &Request,
         enabled: &BTreeSet<&'static str>,
-    ) -> Snapshot {
-        let started = Instant::now();
+    ) -> Scraped {
+        let started = request.since;
         let _active = Active::new(self, request.deadline);
         {
             let mut memory = self.memory();
@@ -160,9 +160,17 @@ impl Target {
         let disabled = wanted
             .iter()
             .map(|plan| plan.collector.name)
-            .filter(|name| !enabled.contains(name));
-        self.assemble(&facts, gathered, disabled, started)
+            .filter(|name| !enabled.contains(name))
+            .collect();
+        Scraped {
+            target: self.clone(),
+            facts,
+            gathered,
+            disabled,
+            started,
+        }
     }
+
     /// The longest deadline of the scrapes that go on.
     pub fn longest_deadline(&self, own: Instant) -> Instant {
         lock(&self.active).iter().copied().fold(own, Instant::max)
@@ -216,6 +224,33 @@ impl Target {
 
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
+    }
+}
+
+/// What a scrape has gathered from one server.
+pub struct Scraped {
+    target: Arc<Target>,
+    facts: Result<Arc<Facts>, Down>,
+    gathered: Vec<Gathered>,
+    disabled: Vec<&'static str>,
+    started: Instant,
+}
+
+impl Scraped {
+    /// What was not there in time: collector and database, or why the server is down.
+    pub fn missing(&self) -> impl Iterator<Item = (&'static str, Option<String>)> {
+        let late = |one: &&Gathered| matches!(one.outcome, Outcome::Missing(Reason::Deadline));
+        let late = self.gathered.iter().filter(late);
+        let late = late.map(|one| (one.collector, one.database.clone()));
+        let down = self.facts.as_ref().err();
+        late.chain(down.map(|down| (down.reason, None)))
+    }
+
+    /// Puts it together.
+    pub fn assemble(self) -> Snapshot {
+        let disabled = self.disabled.into_iter();
+        self.target
+            .assemble(&self.facts, self.gathered, disabled, self.started)
     }
 }
 

@@ -6,84 +6,95 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
+use super::door::{Phase, Seat};
 use super::server::Limits;
+use crate::telemetry::Refusal;
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when the client oversteps a limit.
 pub(super) struct Connection {
     stream: TcpStream,
+    seat: Arc<Seat>,
     limits: Limits,
-    answering: Answering,
-    /// Whether a request has begun; its headers then have until `since` plus their limit.
-    begun: bool,
-    /// When the request began, or when anything last moved.
-    since: Instant,
     reading: Pin<Box<Sleep>>,
-    /// Runs while the client takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
+    writing: Option<Window>,
+    /// Bytes that the client, or the system for it, has taken.
+    taken: u64,
+}
+
+/// The time in which a client has to take the bytes of as much time at the least rate.
+struct Window {
+    end: Pin<Box<Sleep>>,
+    taken_before: u64,
 }
 
 impl Connection {
     /// A connection whose client is to send its first request.
-    pub(super) fn new(stream: TcpStream, limits: Limits) -> Self {
+    pub(super) fn new(stream: TcpStream, seat: Arc<Seat>, limits: Limits) -> Self {
         Self {
             stream,
+            seat,
             limits,
-            answering: Answering::default(),
-            begun: true,
-            since: Instant::now(),
             reading: Box::pin(sleep(limits.headers)),
-            stalled: None,
+            writing: None,
+            taken: 0,
         }
-    }
-
-    /// To be told when a request is complete, and when its answer is.
-    pub(super) fn answering(&self) -> Answering {
-        self.answering.clone()
     }
 
     /// Ready when the client has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context) -> Poll<io::Error> {
-        if self.answering.now() {
+        let state = self.seat.state();
+        let Phase::Waiting { begun } = state.phase else {
             // It is we who are expected to speak.
-            self.begun = false;
-            self.since = Instant::now();
             return Poll::Pending;
-        }
-        let limit = match self.begun {
+        };
+        let limit = match begun {
             true => self.limits.headers,
             false => self.limits.idle,
         };
-        let deadline = self.since + limit;
+        let deadline = state.since + limit;
         if self.reading.deadline() != deadline {
             self.reading.as_mut().reset(deadline);
         }
         ready!(self.reading.as_mut().poll(cx));
+        if begun {
+            Refusal::SlowHeaders.count();
+        }
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
-    /// Passes on what a write came to, unless nothing has moved for too long.
+    /// Passes on what a write came to, unless the client takes too little.
     fn after_write(
         &mut self,
         cx: &mut Context,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.begun = false;
-            self.since = Instant::now();
-            self.stalled = None;
-            return written;
+        if let Poll::Ready(written) = written {
+            self.seat.enter(Phase::Sending);
+            self.taken += *written.as_ref().unwrap_or(&0) as u64;
+            return Poll::Ready(written);
         }
-        let limit = self.limits.stall;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let (limit, taken) = (self.limits.stall, self.taken);
+        let least = (self.limits.least_rate as f64 * limit.as_secs_f64()) as u64;
+        loop {
+            let window = self.writing.get_or_insert_with(|| Window {
+                end: Box::pin(sleep(limit)),
+                taken_before: taken,
+            });
+            ready!(window.end.as_mut().poll(cx));
+            if taken - window.taken_before < least.max(1) {
+                Refusal::SlowReader.count();
+                // What the system still holds for the client is not sent either.
+                let _ = self.stream.set_zero_linger();
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.writing = None;
+        }
     }
 }
 
@@ -95,12 +106,13 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            if buffer.filled().len() > before && !self.begun {
-                self.begun = true;
-                self.since = Instant::now();
+            let idle = self.seat.state().phase == Phase::Waiting { begun: false };
+            if idle && buffer.filled().len() > before {
+                self.seat.enter(Phase::Waiting { begun: true });
             }
             return Poll::Ready(read);
         }
+        self.seat.has_nothing();
         self.poll_silence(cx).map(Err)
     }
 }
@@ -128,8 +140,16 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 
+    /// hyper calls this when everything is written that it has.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.seat.state().phase == Phase::Sending {
+            self.seat.enter(Phase::Waiting { begun: false });
+            self.writing = None;
+            // From now on it is the client who is expected to speak.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
@@ -137,27 +157,11 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Whether an answer is being prepared: for that long the client has nothing to say.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Answering(Arc<AtomicBool>);
-
-impl Answering {
-    /// A request is complete; its answer is, when the guard is dropped.
-    pub(super) fn start(&self) -> AnsweringGuard {
-        self.0.store(true, Ordering::Relaxed);
-        AnsweringGuard(self.clone())
-    }
-
-    fn now(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Held while an answer is being prepared.
-pub(super) struct AnsweringGuard(Answering);
-
-impl Drop for AnsweringGuard {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Relaxed);
+        // Cut off with an answer on its way: the system would go on sending it.
+        if self.seat.state().phase == Phase::Sending {
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }

@@ -1,45 +1,90 @@
 //! The page that Prometheus reads.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
+use axum::http::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
+};
 use axum::response::{IntoResponse, Response};
 
 use super::App;
-use crate::exposition::{Format, render};
-use crate::scrape::{Request, UnknownCollector};
-use crate::snapshot::Snapshot;
-use crate::telemetry::process_metrics;
+use super::coding::Coding;
+use super::door::Seat;
+use super::pages::{Refused, Wanted};
+use crate::exposition::Format;
+use crate::telemetry::Refusal;
 
-/// Answers 200 with what could be had in time; only a collector that does not exist is an error.
+/// Answers 200 with what could be had in time, and 503 where it is the exporter that cannot keep
+/// up; a collector that does not exist is the client's error.
 pub(super) async fn metrics(
     State(app): State<App>,
     Query(query): Query<Vec<(String, String)>>,
+    seat: Option<Extension<Arc<Seat>>>,
     headers: HeaderMap,
 ) -> Response {
-    let request = Request {
+    let collect: BTreeSet<_> = query
+        .into_iter()
+        .filter(|(key, _)| key == "collect[]")
+        .map(|(_, name)| name)
+        .collect();
+    if let Err(unknown) = app.scraper.check(&collect) {
+        return (StatusCode::BAD_REQUEST, format!("{unknown}\n")).into_response();
+    }
+    let wanted = Wanted {
+        collect,
+        format: format(&headers, app.web.openmetrics),
+        coding: Coding::negotiate(&headers).unwrap_or(Coding::Identity),
         deadline: Instant::now() + patience(&headers, app.timeout),
-        collect: query
-            .into_iter()
-            .filter(|(key, _)| key == "collect[]")
-            .map(|(_, name)| name)
-            .collect(),
     };
-    let format = format(&headers, app.web.openmetrics);
-    answer(app.scraper.scrape(request).await, format)
+    let (format, coding) = (wanted.format, wanted.coding);
+    let seat = seat.as_ref().map(|Extension(seat)| seat);
+    let page = match app.pages.page(wanted, seat).await {
+        Ok(page) => page,
+        Err(refused) => return refused.into_response(),
+    };
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        ),
+        (VARY, HeaderValue::from_static("accept, accept-encoding")),
+    ];
+    let page = Body::from(Bytes::from_owner(page));
+    let mut response = (headers, page).into_response();
+    if coding == Coding::Gzip {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(CONTENT_ENCODING, gzip);
+    }
+    response
 }
 
-fn answer(scraped: Result<Snapshot, UnknownCollector>, format: Format) -> Response {
-    let vary = [(VARY, HeaderValue::from_static("accept"))];
-    match scraped {
-        Ok(mut snapshot) => {
-            snapshot.append(process_metrics());
-            let page = render(snapshot, format);
-            (vary, [(CONTENT_TYPE, format.content_type())], page).into_response()
-        }
-        Err(unknown) => (StatusCode::BAD_REQUEST, format!("{unknown}\n")).into_response(),
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (refusal, sentence) = match self {
+            Self::Scrapes => (
+                Refusal::Scrapes,
+                "Refused: as many different scrapes (collect[]) are in progress as there may be \
+                 (web.scrapes); one without collect[] is always answered.\n",
+            ),
+            Self::Deadline => (
+                Refusal::Deadline,
+                "The exporter has too much to do: the page was not ready in time. This says \
+                 nothing of the server.\n",
+            ),
+            Self::Failed => {
+                let sentence = "The page could not be made; the exporter's log says why.\n";
+                return (StatusCode::INTERNAL_SERVER_ERROR, sentence).into_response();
+            }
+        };
+        refusal.count();
+        let later = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+        (StatusCode::SERVICE_UNAVAILABLE, later, sentence).into_response()
     }
 }
 
@@ -107,24 +152,5 @@ mod tests {
         assert_eq!(format(&headers, true), Format::OpenMetrics);
         assert_eq!(format(&headers, false), Format::Text);
         assert_eq!(format(&HeaderMap::new(), true), Format::Text);
-    }
-
-    #[tokio::test]
-    async fn an_unknown_collector_is_a_bad_request() {
-        let response = answer(Err(UnknownCollector("lokcs".to_owned())), Format::Text);
-        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-        let body = axum::body::to_bytes(response.into_body(), 1_000).await;
-        let sentence = String::from_utf8(body.unwrap().to_vec()).unwrap();
-        assert!(sentence.contains("no collector \"lokcs\""), "{sentence}");
-    }
-
-    #[test]
-    fn the_process_is_on_every_page() {
-        let response = answer(Ok(Snapshot::default()), Format::OpenMetrics);
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(
-            response.headers()[CONTENT_TYPE],
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        );
     }
 }

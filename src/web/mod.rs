@@ -3,14 +3,25 @@
 //! - `metrics`: the page that Prometheus reads
 //! - `landing`: the page that a person reads
 //! - `switch`: collectors off and on, for the incident
-//! - `server`: connections, and how long a client may take
+//! - `coding`: whether an answer is compressed
+//! - `pages`: pages, each made once for all who want the same
+//! - `share`: how many may do something at once
+//! - `shelf`: the memory of the pages that somebody reads
+//! - `server`: connections, and how it all ends
+//! - `door`: who gets a connection when there are none left
+//! - `connection`: how long a client may take
 //!
 //! Nothing here knows SQL.
 
+mod coding;
 mod connection;
+mod door;
 mod landing;
 mod metrics;
+mod pages;
 mod server;
+mod share;
+mod shelf;
 mod switch;
 
 use std::sync::Arc;
@@ -19,6 +30,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{get, post};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -27,6 +39,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::config;
 use crate::scrape::{self, Scraper};
+use pages::Pages;
 
 pub use server::{Limits, serve};
 
@@ -34,6 +47,7 @@ pub use server::{Limits, serve};
 /// `/`, where it takes the landing page's place. `timeout` is the longest that a scrape may take.
 pub fn router(scraper: Scraper, web: &config::Web, timeout: Duration) -> Router {
     let app = App {
+        pages: Pages::new(scraper.clone(), web.limits),
         scraper,
         web: Arc::new(web.clone()),
         timeout,
@@ -60,6 +74,7 @@ fn guard(router: Router) -> Router {
     router
         .layer(CsrfLayer::new().with_rejection_response(switch::foreign))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(middleware::from_fn(coding::choose))
         .layer(CatchPanicLayer::new())
 }
 
@@ -67,6 +82,7 @@ fn guard(router: Router) -> Router {
 #[derive(Clone)]
 struct App {
     scraper: Scraper,
+    pages: Pages,
     web: Arc<config::Web>,
     timeout: Duration,
 }

@@ -1,5 +1,6 @@
-//! One HTTP request, one connection.
+//! HTTP requests, one to a connection or many.
 
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,6 +75,67 @@ pub async fn send(
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     response(&answer).unwrap_or_else(|| panic!("no answer to {request}: {answer:?}"))
+}
+
+/// A client that keeps its connection, and makes another where it was closed between two requests,
+/// as Prometheus does.
+pub struct Client {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+}
+
+impl Client {
+    /// A client without a connection yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            stream: None,
+        }
+    }
+
+    /// GETs a path.
+    pub async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
+        let mut request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        request += "\r\n";
+        if let Some(mut stream) = self.stream.take()
+            && let Ok(response) = ask(&mut stream, &request).await
+        {
+            self.stream = Some(stream);
+            return Ok(response);
+        }
+        let mut stream = TcpStream::connect(self.address).await?;
+        let response = ask(&mut stream, &request).await?;
+        self.stream = Some(stream);
+        Ok(response)
+    }
+}
+
+/// Sends a request, and reads as much as its answer has.
+async fn ask(stream: &mut TcpStream, request: &str) -> io::Result<Response> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(64 << 10);
+    loop {
+        if stream.read_buf(&mut answer).await? == 0 {
+            let length = answer.len();
+            return Err(io::Error::other(format!("cut off after {length} bytes")));
+        }
+        if let Some((head, body)) = split(&answer, b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let whole = match length {
+                Some(length) => body.len() >= length.parse().unwrap(),
+                None => body.ends_with(b"0\r\n\r\n"),
+            };
+            if whole {
+                return response(&answer).ok_or_else(|| io::Error::other("no HTTP"));
+            }
+        }
+    }
 }
 
 fn response(answer: &[u8]) -> Option<Response> {

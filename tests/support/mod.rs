@@ -9,9 +9,10 @@
 //! - [`exporter`]: the program itself
 //! - [`answers`]: what the exporter says, beside what the server says
 //! - [`exposition`]: a strict reader of the pages that are served
+//! - [`crowd`]: clients that mean no good, and a scraper among them
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`hostile`]: a server that speaks the protocol as badly as a test wants
-//! - [`http`]: one request
+//! - [`http`]: requests over HTTP, one or many
 //! - [`process`]: programs that end with the test, scratch folders, waiting
 //! - [`slow`]: a collector that takes as long as a test wants
 //! - [`synapse`]: a real Synapse with traffic
@@ -28,6 +29,7 @@ pub mod alertmanager;
 pub mod answers;
 pub mod attack;
 pub mod certificates;
+pub mod crowd;
 pub mod exporter;
 pub mod exposition;
 pub mod hostile;

@@ -1,0 +1,291 @@
+//! Clients that would keep others out: idle, silent, slow, deaf, or many.
+//!
+//! Each stays for `DOOR_SECONDS` (10), and a scraper comes every second meanwhile. With
+//! `DOOR_TABLES` the large page is that of so many tables; else it is one whose labels are long.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use matrix_postgres_exporter::collectors;
+use rustix::process::Pid;
+
+use super::support::crowd::{
+    Crowd, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
+};
+use super::support::exporter::Exporter;
+use super::support::http::Client;
+use super::support::postgres::Postgres;
+use super::support::process::wait_for;
+
+/// How long Prometheus waits for a page by default; longer only where the machine is so busy that
+/// the exporter alone would need a good part of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TIMES_ALONE: u32 = 20;
+
+/// What clients may cost beyond the page.
+const ALLOWED: u64 = 64 << 20;
+
+/// The exporter is as patient as the scraper.
+const PATIENT: &str = "scrape: { timeout: 5m }";
+
+/// The large page.
+const LARGE: usize = 20 << 20;
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_idle_clients_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+    let crowd = Crowd::new(2_000, move |_| send_and_wait(address, request));
+    door.withstands(crowd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_silent_clients_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(2_000, move |_| send_and_wait(address, b""));
+    door.withstands(crowd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_clients_that_drip_their_headers_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(500, move |_| drip(address));
+    door.withstands(crowd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_a_large_page_cost_little() {
+    let door = Door::large().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(256, move |_| read_slowly(address, 0));
+    door.withstands(crowd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_read_a_large_page_slowly_cost_little() {
+    let door = Door::large().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(40, move |_| read_slowly(address, 1_500));
+    door.withstands(crowd).await;
+}
+
+/// Each asks for something else. Who cannot be served is told so at once, and nobody is told that
+/// the server is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
+    let door = Door::large().await;
+    let address = door.exporter.address();
+    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
+    let tally = Arc::new(Mutex::new(BTreeMap::<u16, (usize, Duration)>::new()));
+    let counts = tally.clone();
+    let crowd = Crowd::new(500, move |client| {
+        let (one, other) = (
+            names[client % names.len()],
+            names[client / names.len() % names.len()],
+        );
+        let path = format!("/metrics?collect[]=stat_user_tables&collect[]={one}&collect[]={other}");
+        let counts = counts.clone();
+        async move {
+            let start = Instant::now();
+            let answer = Client::new(address).get(&path, &[]).await;
+            let took = start.elapsed();
+            // Who reads too slowly may be cut off.
+            let status = answer.as_ref().map_or(0, |answer| answer.status);
+            if let Ok(answer) = answer {
+                let mut lines = answer.text().lines();
+                match status {
+                    200 => assert!(lines.any(|line| line.starts_with("pg_up"))),
+                    503 => assert!(answer.header("retry-after").is_some()),
+                    _ => panic!("{status}: {}", answer.text()),
+                }
+                assert!(!lines.any(|line| line.starts_with("pg_exporter_down_reason")));
+            }
+            let mut counts = counts.lock().unwrap();
+            let (count, longest) = counts.entry(status).or_default();
+            *count += 1;
+            *longest = (*longest).max(took);
+        }
+    });
+    door.withstands(crowd).await;
+    let tally = tally.lock().unwrap();
+    println!("answers by status, and the longest: {tally:?}");
+    let late = tally.values().find(|(_, longest)| *longest > door.patience);
+    assert_eq!(late, None);
+    assert!(tally.contains_key(&200), "{tally:?}");
+}
+
+/// An exporter with a page, and what it costs at rest.
+struct Door {
+    _server: Postgres,
+    exporter: Exporter,
+    page: usize,
+    patience: Duration,
+    rest: Cost,
+}
+
+impl Door {
+    async fn small() -> Self {
+        let server = Postgres::start(18).await;
+        let dsn = server.tcp_dsn("postgres", "postgres");
+        let exporter = Exporter::configured(&dsn, PATIENT).await;
+        Self::at(server, exporter).await
+    }
+
+    async fn large() -> Self {
+        let server = Postgres::start(18).await;
+        let dsn = server.tcp_dsn("postgres", "postgres");
+        let exporter = match from_environment("DOOR_TABLES") {
+            Some(tables) => {
+                for block in 0..tables.div_ceil(500) {
+                    let (first, last) = (block * 500, tables.min((block + 1) * 500));
+                    let create = format!(
+                        "DO $$BEGIN FOR n IN {first} .. {last} - 1 LOOP
+                           EXECUTE format('CREATE TABLE table_number_%s (n int PRIMARY KEY)', n);
+                         END LOOP; END$$"
+                    );
+                    server.sql("postgres", &create).await;
+                }
+                Exporter::configured(&dsn, "collectors: { stat_user_tables: { limit: 5000 } }")
+                    .await
+            }
+            None => {
+                let exporter = Exporter::watch(&dsn, &[]).await;
+                let page = exporter.get("/metrics").await;
+                let series = page.text().lines().filter(|line| !line.starts_with('#'));
+                let long = "x".repeat(LARGE / series.count());
+                let labels = format!(
+                    "servers: {{ main: {{ labels: {{ long: {long} }} }} }}
+{PATIENT}"
+                );
+                Exporter::configured(&dsn, &labels).await
+            }
+        };
+        Self::at(server, exporter).await
+    }
+
+    async fn at(server: Postgres, exporter: Exporter) -> Self {
+        open_many_files();
+        // Until what is read behind the scrapes is there, and memory is what it will be.
+        let (mut page, mut settled) = (0_usize, false);
+        let mut alone = Duration::ZERO;
+        while !settled {
+            let start = Instant::now();
+            let gzip = [("Accept-Encoding", "gzip")];
+            exporter.get_with_headers("/metrics", &gzip).await;
+            let answer = exporter.get("/metrics").await;
+            let grown = answer.body.len().abs_diff(page) > page / 100;
+            settled = !grown && !answer.text().lines().any(is_read_behind);
+            page = answer.body.len();
+            alone = start.elapsed();
+        }
+        let rest = Cost::of(exporter.pid());
+        Self {
+            _server: server,
+            exporter,
+            page,
+            patience: PATIENCE.max(alone * TIMES_ALONE),
+            rest,
+        }
+    }
+
+    /// A scraper is served all the time, memory stays within its bound, and when the crowd has
+    /// left, all is as it was.
+    async fn withstands(&self, crowd: Crowd) {
+        let duration = Duration::from_secs(from_environment("DOOR_SECONDS").unwrap_or(10));
+        let pid = self.exporter.pid();
+        forget_peak(pid);
+        let address = self.exporter.address();
+        let scrapes =
+            scrape_each_second(address, "/metrics", self.patience, self.page, duration).await;
+        let peak = Cost::of(pid);
+        crowd.leave().await;
+        let page = self.page as u64;
+        println!(
+            "page {:.1} MiB; patience {:?}; at rest {:?}; peak {:?}; {scrapes:?}",
+            page as f64 / MIB as f64,
+            self.patience,
+            self.rest,
+            peak
+        );
+        assert!(
+            peak.peak < self.rest.resident + page + ALLOWED,
+            "{peak:?} of {:?}",
+            self.rest
+        );
+        wait_for("descriptors and memory are back", async || {
+            let now = Cost::of(pid);
+            now.files <= self.rest.files + 2
+                && now.resident < self.rest.resident + page / 2 + 16 * MIB
+        })
+        .await;
+        println!("afterwards {:?}", Cost::of(pid));
+    }
+}
+
+/// Whether a line says that something is being read for the first time.
+fn is_read_behind(line: &str) -> bool {
+    line.starts_with("pg_exporter_collector_skipped{")
+        && line[..line.len().min(200)].contains("reason=\"deadline\"")
+}
+
+/// What a process costs.
+#[derive(Clone, Copy)]
+struct Cost {
+    resident: u64,
+    peak: u64,
+    files: usize,
+}
+
+impl Cost {
+    fn of(pid: Pid) -> Self {
+        let pid = pid.as_raw_nonzero();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap();
+            let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+            kilobytes << 10
+        };
+        Self {
+            resident: field("VmRSS:"),
+            peak: field("VmHWM:"),
+            files: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |bytes| bytes as f64 / MIB as f64;
+        write!(
+            f,
+            "{:.1} MiB now, {:.1} MiB at most, {} files",
+            mib(self.resident),
+            mib(self.peak),
+            self.files
+        )
+    }
+}
+
+/// The most memory that is told from now on is that from now on.
+fn forget_peak(pid: Pid) {
+    fs::write(format!("/proc/{}/clear_refs", pid.as_raw_nonzero()), "5").unwrap();
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
+    )
+}
