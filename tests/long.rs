@@ -290,8 +290,8 @@ async fn read(client: &Client, query: &Query, major: u32) -> Option<(u64, String
         }
     }
     let sql = query.covers(Version(major * 10_000))?;
-    let sql = sql.replace("{schema_name}", "'public'");
-    let mut sql = sql.replace("{schema}", "public");
+    let sql = sql.fill(Some("public"), |_| Ok(None)).unwrap();
+    let mut sql = sql.as_str().to_owned();
     for (limit, less) in SMALLER {
         sql = sql.replace(limit, less);
     }

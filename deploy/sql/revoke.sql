@@ -202,13 +202,6 @@ BEGIN
   ELSIF needed IS NOT NULL THEN
     RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. Name these too and run this again.',
       E'matrix_postgres_exporter_owner', needed;
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
-                 WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
-    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      E'matrix_postgres_exporter_owner',
-      (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
-         FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
-        WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
   ELSE
     DROP ROLE "matrix_postgres_exporter_owner";
   END IF;
@@ -237,13 +230,6 @@ BEGIN
   ELSIF needed IS NOT NULL THEN
     RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. Name these too and run this again.',
       E'exporter', needed;
-  ELSIF EXISTS (SELECT FROM pg_catalog.pg_shdepend
-                 WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = role_oid) THEN
-    RAISE WARNING 'Role % still owns or may do something in databases (%), so it stays. Name these too and run this again.',
-      E'exporter',
-      (SELECT string_agg(DISTINCT coalesce(b.datname, 'shared'), ', ')
-         FROM pg_catalog.pg_shdepend d LEFT JOIN pg_catalog.pg_database b ON b.oid = d.dbid
-        WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = role_oid);
   ELSE
     DROP ROLE "exporter";
   END IF;
