@@ -253,14 +253,14 @@ async fn where_the_role_may_create_is_told() {
             "database \"postgres\" (public)",
             "and 40 more)",
         ];
-        let (well, check) = check(&dsn);
+        let check = check(&dsn);
         let landing = exporter.get("/").await.text().replace("&quot;", "\"");
         for sentence in says {
             assert!(check.contains(sentence), "{sentence}: {check}");
             assert!(landing.contains(sentence), "{sentence}: {landing}");
         }
         assert!(!check.contains("tidy\" ("), "{check}");
-        assert!(well, "it works all the same: {check}");
+        assert!(check.starts_with("Configuration: OK."), "{check}");
 
         grant(&server, "exporter", &["matrix"], &[]).await;
         wait_for("the closed schemas are not told", || async {
@@ -400,8 +400,7 @@ async fn told(exporter: &Exporter) -> BTreeSet<(String, String)> {
 }
 
 /// Whether `check` finds everything well, and what it says.
-fn check(dsn: &str) -> (bool, String) {
+fn check(dsn: &str) -> String {
     let output = exporter_command(&["check", "--dsn", dsn]).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    (output.status.success(), said)
+    String::from_utf8(output.stdout).unwrap()
 }

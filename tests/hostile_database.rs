@@ -647,7 +647,7 @@ async fn what_is_planted_later_does_not_run_either() {
             let database = plant.database;
             // It is looked at once, and read in every scrape.
             let yaml = format!(
-                "{{ servers: {{ main: {{ databases: {{ include: {database}, interval: 1h }} }} }},
+                "{{ servers: {{ main: {{ databases: {{ include: [{database}], interval: 1h }} }} }},
                     collectors: {{ synapse_rooms: {{ ttl: 0s }} }} }}"
             );
             let mut exporters = Vec::new();

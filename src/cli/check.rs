@@ -245,7 +245,7 @@ fn explain(reason: &str) -> (bool, &'static str) {
         ),
         "setting_off" => (
             false,
-            "the server does not keep it, since one of its settings is off: track_activities, \
+            "wholly or in part, since the server has a setting off that it needs: track_activities, \
              track_counts, track_io_timing or archive_mode",
         ),
         "no_privilege" => (
