@@ -22,9 +22,9 @@ from panels import (
 )
 
 # What sends to bridges stands still where there is none.
-READERS = """(synapse_db_consumer_behind{db} unless on (job, instance, server, datname, consumer)
+READERS = """(synapse_db_consumer_behind{db} unless on (job, instance, datname, consumer)
                (synapse_db_consumer_behind{db, consumer="appservice"}
-                  unless on (job, instance, server, datname) synapse_db_appservice_users{db}))"""
+                  unless on (job, instance, datname) synapse_db_appservice_users{db}))"""
 
 
 def synapse() -> dashboard.Dashboard:
