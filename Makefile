@@ -4,8 +4,6 @@ install := tests/support/install
 synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
 newest := $(lastword $(sort $(synapses)))
 debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
-# The tests on real servers wait more than they work.
-threads = $(shell echo $$((2 * $$(nproc))))
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help
@@ -35,7 +33,7 @@ test-unit: ## Run what needs nothing but Rust
 
 test-real: deps ## Run the tests on real servers
 	$(call say,tests on real servers)
-	cargo test --locked --test real -- --test-threads=$(threads)
+	cargo test --locked --test real
 
 # A choice that needs neither Synapse nor every version.
 quick := budget:: cli:: connect:: down:: limits:: names:: refused:: turns:: waiting::

@@ -162,7 +162,7 @@ async fn floods_in_place_of_an_answer() {
     .await;
     suffers("protocol", "beside one answer", async |mut peer| {
         peer.log_in().await?;
-        peer.answer_until("server_version_num").await?;
+        peer.answer_until("pg_catalog.version()").await?;
         for number in 0.. {
             peer.send(b'S', format!("name{number}\0value\0").as_bytes())
                 .await?;
@@ -176,10 +176,17 @@ async fn floods_in_place_of_an_answer() {
         async |mut peer| {
             peer.log_in().await?;
             peer.answer_until("datallowconn").await?;
-            let columns = ["datname", "oid", "datallowconn", "may_connect"];
+            let columns = [
+                "datname",
+                "oid",
+                "datallowconn",
+                "invalid",
+                "limited",
+                "may_connect",
+            ];
             peer.send(b'T', &description(&columns)).await?;
             let name = "x".repeat(100_000);
-            peer.flood(&message(b'D', &cells(&[&name, "5", "t", "t"])))
+            peer.flood(&message(b'D', &cells(&[&name, "5", "t", "f", "f", "t"])))
                 .await
         },
     )
@@ -189,7 +196,7 @@ async fn floods_in_place_of_an_answer() {
         "announced a message of 1073741824 bytes",
         async |mut peer| {
             peer.log_in().await?;
-            peer.answer_until("server_version_num").await?;
+            peer.answer_until("pg_catalog.version()").await?;
             peer.send(b'T', &description(&["version"])).await?;
             peer.send_raw(&announcement(b'D', 1 << 30)).await?;
             peer.flood(&[b'x'; 1024]).await
@@ -198,7 +205,7 @@ async fn floods_in_place_of_an_answer() {
     .await;
     suffers("protocol", "announced a message of", async |mut peer| {
         peer.log_in().await?;
-        peer.answer_until("server_version_num").await?;
+        peer.answer_until("pg_catalog.version()").await?;
         peer.send(b'T', &description(&vec!["a".repeat(60); 65_535]))
             .await?;
         peer.listen().await
@@ -206,14 +213,14 @@ async fn floods_in_place_of_an_answer() {
     .await;
     suffers("protocol", "a result of 10000 columns", async |mut peer| {
         peer.log_in().await?;
-        peer.answer_until("server_version_num").await?;
+        peer.answer_until("pg_catalog.version()").await?;
         peer.flood(&message(b'T', &description(&vec!["a"; 10_000])))
             .await
     })
     .await;
     suffers("protocol", "more than 100 results", async |mut peer| {
         peer.log_in().await?;
-        peer.answer_until("server_version_num").await?;
+        peer.answer_until("pg_catalog.version()").await?;
         peer.flood(&message(b'T', &description(&vec!["a"; 1_664])))
             .await
     })
@@ -228,7 +235,7 @@ async fn floods_in_place_of_an_answer() {
     suffers("error", "…", async |mut peer| {
         peer.log_in().await?;
         loop {
-            peer.answer_until("server_version_num").await?;
+            peer.answer_until("pg_catalog.version()").await?;
             peer.send(b'E', &error("XX000", &"long ".repeat(200_000)))
                 .await?;
             peer.ready().await?;
@@ -252,7 +259,7 @@ async fn answers_that_are_none() {
     suffers("protocol", "without the one row", async |mut peer| {
         peer.log_in().await?;
         loop {
-            peer.answer_until("server_version_num").await?;
+            peer.answer_until("pg_catalog.version()").await?;
             peer.send(b'C', b"SELECT 0\0").await?;
             peer.ready().await?;
         }
@@ -271,7 +278,7 @@ async fn answers_that_are_none() {
             async move {
                 peer.log_in().await?;
                 loop {
-                    peer.answer_until("server_version_num").await?;
+                    peer.answer_until("pg_catalog.version()").await?;
                     peer.send(b'T', &description(&columns)).await?;
                     peer.send(b'D', &cells).await?;
                     peer.send(b'C', b"SELECT 1\0").await?;
@@ -299,7 +306,7 @@ async fn answers_that_are_none() {
 async fn floods_after_a_scrape() {
     suffers("timeout", "did not answer", async |mut peer| {
         peer.log_in().await?;
-        peer.answer_until("server_version_num").await?;
+        peer.answer_until("pg_catalog.version()").await?;
         // Until the statement is to be cancelled, or the connection closed.
         tokio::time::sleep(TIMEOUT - Duration::from_millis(400)).await;
         peer.flood(&message(b'D', &cells(&["x".repeat(500)]))).await
@@ -352,8 +359,8 @@ async fn long_and_strange_texts() {
         let long = "\x1b[31m\u{9b}name ".repeat(20_000);
         loop {
             let sql = peer.query().await?;
-            if sql.contains("server_version_num") {
-                let columns = ["v", "t", "r", "s", "i", "c", "l", "u", "p"];
+            if sql.contains("pg_catalog.version()") {
+                let columns = ["v", "t", "r", "s", "i", "c", "l", "u", "p", "w", "a"];
                 let row = [
                     "180001",
                     &long,
@@ -364,22 +371,32 @@ async fn long_and_strange_texts() {
                     "1",
                     &long,
                     "t",
+                    "",
+                    "f",
                 ];
                 peer.result(&columns, &row).await?;
+                peer.send(b'C', b"SELECT 0\0").await?;
                 peer.send(b'C', b"SELECT 0\0").await?;
                 peer.send(b'C', b"SELECT 0\0").await?;
                 peer.ready().await?;
             } else if sql.contains("datallowconn") {
                 peer.send(
                     b'T',
-                    &description(&["datname", "oid", "datallowconn", "may_connect"]),
+                    &description(&[
+                        "datname",
+                        "oid",
+                        "datallowconn",
+                        "invalid",
+                        "limited",
+                        "may_connect",
+                    ]),
                 )
                 .await?;
                 for number in 0..3_000 {
                     let name = format!("\x1b]0;{number}\u{7}{}", "d".repeat(300));
                     peer.send(
                         b'D',
-                        &cells(&[name.as_str(), &number.to_string(), "f", "f"]),
+                        &cells(&[name.as_str(), &number.to_string(), "f", "f", "f", "f"]),
                     )
                     .await?;
                 }

@@ -255,8 +255,14 @@ async fn watch(server: &Postgres) -> Exporter {
     let off: Vec<_> = others
         .map(|other| format!("--no-collector.{}", other.name))
         .collect();
-    let off: Vec<_> = off.iter().map(String::as_str).collect();
-    Exporter::watch(&server.dsn("synapse", "exporter"), &off).await
+    // One for each database, and one for what is read in the background.
+    let connections = "--connections=6";
+    let flags: Vec<_> = off
+        .iter()
+        .map(String::as_str)
+        .chain([connections])
+        .collect();
+    Exporter::watch(&server.dsn("synapse", "exporter"), &flags).await
 }
 
 /// A page with everything that is read or counted behind the scrapes.

@@ -45,6 +45,16 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
     .with(grants::columns())
     .with(
         "
+    ), foreign_code AS MATERIALIZED (
+        SELECT d.classid, d.objid, d.refclassid, d.refobjid
+          FROM pg_catalog.pg_depend d
+         WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                                'pg_catalog.pg_operator'::pg_catalog.regclass,
+                                'pg_catalog.pg_type'::pg_catalog.regclass)
+           AND d.refobjid >= 16384
+           AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass,
+                             'pg_catalog.pg_constraint'::pg_catalog.regclass,
+                             'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
     ), found AS MATERIALIZED (
         SELECT c.oid, c.relname,
                ",
@@ -71,7 +81,7 @@ static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
 
 /// Why a relation `c` is not read, as words that follow its name; NULL for an ordinary table or a
 /// sequence. What the planner or a scan would evaluate is of the server's own: the first oid that
-/// is not is 16384.
+/// is not is 16384. `foreign_code` is read once for all tables: it is nearly always empty.
 const NOT_PLAIN: &str = "CASE
                WHEN c.relkind NOT IN ('r', 'S') THEN
                    CASE c.relkind WHEN 'v' THEN 'it is a view'
@@ -106,11 +116,7 @@ const NOT_PLAIN: &str = "CASE
                              UNION ALL
                             SELECT 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, e.oid
                               FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid) AS p
-                      JOIN pg_catalog.pg_depend d
-                        ON d.classid = p.classid AND d.objid = p.objid AND d.refobjid >= 16384
-                       AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
-                                            'pg_catalog.pg_operator'::pg_catalog.regclass,
-                                            'pg_catalog.pg_type'::pg_catalog.regclass)
+                      JOIN foreign_code d ON d.classid = p.classid AND d.objid = p.objid
                      CROSS JOIN LATERAL
                            pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS o
                      CROSS JOIN LATERAL

@@ -155,16 +155,16 @@ impl Peer {
 
     /// Answers as a server does what every scrape asks first, and with no rows what comes then.
     pub async fn answer(&mut self, sql: &str) -> io::Result<()> {
-        if sql.contains("pg_postmaster_start_time())\0") {
+        if sql.contains("server_version_num')\0") {
             self.result(
-                &["system_identifier", "start"],
-                &["7000000000000000001", "1.5"],
+                &["system_identifier", "start", "version"],
+                &["7000000000000000001", "1.5", "180001"],
             )
             .await?;
         } else if sql.contains("server_version_num") {
             let columns = [
                 "version", "text", "standby", "start", "system", "cluster", "timeline", "role",
-                "super",
+                "super", "powers", "archiver",
             ];
             let row = [
                 "180001",
@@ -176,13 +176,24 @@ impl Peer {
                 "1",
                 "exporter",
                 "f",
+                "",
+                "f",
             ];
             self.result(&columns, &row).await?;
-            self.send(b'C', b"SELECT 0\0").await?;
-            self.send(b'C', b"SELECT 0\0").await?;
+            for _ in ["privileges", "settings that are off", "functions"] {
+                self.send(b'C', b"SELECT 0\0").await?;
+            }
         } else if sql.contains("datallowconn") {
-            let columns = ["datname", "oid", "datallowconn", "may_connect"];
-            self.result(&columns, &["postgres", "5", "t", "t"]).await?;
+            let columns = [
+                "datname",
+                "oid",
+                "datallowconn",
+                "invalid",
+                "limited",
+                "may_connect",
+            ];
+            let row = ["postgres", "5", "t", "f", "f", "t"];
+            self.result(&columns, &row).await?;
         } else {
             self.send(b'C', b"SELECT 0\0").await?;
         }
