@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 
 use super::support::exporter::Exporter;
@@ -63,27 +61,6 @@ async fn the_application_keeps_its_session(major: u32, synapse: &str) {
     rows(&locker, "ROLLBACK").await;
     application.is_as_before().await;
 
-    // A statement that the server ends, and one that the exporter has cancelled.
-    let slow = "ALTER TABLE schema_compat_version RENAME TO really; \
-                CREATE VIEW public.schema_compat_version AS SELECT compat_version FROM really, pg_sleep(60)";
-    rows(&application.client, slow).await;
-    let page = exporter.get("/metrics?collect[]=synapse_schema").await;
-    assert!(skipped(&page.page(), "statement_timeout"));
-    application.is_as_before().await;
-
-    let request = "GET /metrics?collect[]=synapse_schema HTTP/1.1\r\nHost: exporter\r\n\r\n";
-    let mut client = TcpStream::connect(exporter.address()).await.unwrap();
-    client.write_all(request.as_bytes()).await.unwrap();
-    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    let sleeps = async |count| server.value("postgres", sleeping).await.as_deref() == Some(count);
-    wait_for("the statement runs", || sleeps("1")).await;
-    drop(client);
-    wait_for("the statement is cancelled", || sleeps("0")).await;
-    assert!(
-        server
-            .log()
-            .contains("canceling statement due to user request")
-    );
     application.is_fit().await;
     let page = exporter.scrape().await;
     assert_eq!(page.value("pg_up", &[]), Some(1.0));
