@@ -16,6 +16,9 @@ use serde_json::Value;
 #[path = "alerts/expression.rs"]
 mod expression;
 
+#[path = "alerts/matrix.rs"]
+mod matrix;
+
 use expression::{Metric, Reader};
 
 /// What Prometheus adds to every series of a target: `namespace` in Kubernetes, and `server` where
@@ -29,10 +32,25 @@ const FOREIGN: [(&str, &[&str]); 3] = [
     ("kube_cronjob_created", &["cronjob"]),
 ];
 
+/// Records that read their own past, with a metric that has their labels.
+const REMEMBERED: [(&str, &str); 2] = [
+    ("instance:pg_server:info", "pg_server_info"),
+    (
+        "pg_cluster:pg_writable:first_timestamp_seconds",
+        "pg_server_info",
+    ),
+];
+
 #[test]
 fn rules_read_what_exists_and_hold_to_the_habits() {
     let mut problems = Vec::new();
     let mut metrics = catalogue();
+    for (record, like) in REMEMBERED {
+        metrics.insert(
+            record.to_owned(),
+            Metric::gauge(metrics[like].labels.clone()),
+        );
+    }
     for rule in rules() {
         let mut reader = Reader::new(&metrics);
         let labels = reader.read(&rule.expr);
@@ -156,6 +174,23 @@ fn every_alert_is_seen_to_fire_and_to_be_silent() {
             "{} is never seen silent",
             variant.0
         );
+    }
+}
+
+/// What happens in each cell is played in `promtool.rs`.
+#[test]
+fn the_table_of_outages_has_every_row_once() {
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let played: BTreeSet<_> = matrix::scenarios().iter().map(|row| row.name).collect();
+    assert_eq!(played.len(), matrix::scenarios().len());
+    let table = matrix::table(&readme);
+    assert_eq!(
+        table.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        played
+    );
+    let alerts: BTreeSet<_> = rules().into_iter().filter_map(|rule| rule.alert).collect();
+    for (_, alert) in table.values().flatten().flatten() {
+        assert!(alerts.contains(alert), "{alert}");
     }
 }
 

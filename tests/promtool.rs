@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::support::alertmanager::amtool;
-use super::support::process::run;
+use super::support::process::{run, scratch};
 use super::support::prometheus::promtool;
+
+#[path = "alerts/matrix.rs"]
+mod matrix;
 
 #[test]
 fn the_rules_are_valid() {
@@ -24,10 +27,54 @@ fn the_rules_fire_and_are_silent_as_the_tests_say() {
     run(promtool().args(["test", "rules"]).args(tests));
 }
 
+/// All rules together, so that none of them fires where it should not.
+#[test]
+fn outages_page_as_the_table_says() {
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let table = matrix::table(&readme);
+    let mut rules = files("");
+    rules.retain(|file| file.to_str().unwrap().ends_with(".rules.yml"));
+    let groups: Vec<_> = rules.iter().flat_map(|file| groups(file)).collect();
+    let (recording, others): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .partition(|group| group == "postgres.recording");
+    let order = [recording, others].concat();
+    let head = format!(
+        "rule_files: {rules:?}\ngroup_eval_order: {order:?}\nevaluation_interval: 1m\ntests:\n"
+    );
+    let dir = scratch();
+    let rows = matrix::scenarios();
+    for (place, layout) in matrix::LAYOUTS.into_iter().enumerate() {
+        let expected: Vec<_> = rows
+            .iter()
+            .map(|row| (row, &table[row.name][place]))
+            .collect();
+        let case = matrix::case(layout, &expected);
+        fs::write(
+            dir.path().join(format!("{place}.yml")),
+            head.clone() + &case,
+        )
+        .unwrap();
+    }
+    let cases = fs::read_dir(dir.path()).unwrap();
+    run(promtool()
+        .args(["test", "rules"])
+        .args(cases.map(|file| file.unwrap().path())));
+}
+
 #[test]
 fn the_example_for_alertmanager_is_valid() {
     let example = folder().join("alertmanager.example.yml");
     run(amtool().arg("check-config").arg(example));
+}
+
+/// The names of a file's groups.
+fn groups(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let names = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  - name: "));
+    names.map(str::to_owned).collect()
 }
 
 fn files(within: &str) -> Vec<PathBuf> {
