@@ -1,5 +1,6 @@
 //! What Prometheus' and Alertmanager's own tools say of `alerts/`. What we say is in `alerts.rs`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,12 @@ fn the_rules_fire_and_are_silent_as_the_tests_say() {
 fn outages_page_as_the_table_says() {
     let readme = fs::read_to_string(folder().join("README.md")).unwrap();
     let table = matrix::table(&readme);
+    let rows = matrix::scenarios();
+    let names: Vec<_> = rows.iter().map(|row| row.name).collect();
+    assert_eq!(
+        table.keys().cloned().collect::<BTreeSet<_>>(),
+        names.iter().map(|name| (*name).to_owned()).collect()
+    );
     let mut rules = files("");
     rules.retain(|file| file.to_str().unwrap().ends_with(".rules.yml"));
     let groups: Vec<_> = rules.iter().flat_map(|file| groups(file)).collect();
@@ -43,7 +50,6 @@ fn outages_page_as_the_table_says() {
         "rule_files: {rules:?}\ngroup_eval_order: {order:?}\nevaluation_interval: 1m\ntests:\n"
     );
     let dir = scratch();
-    let rows = matrix::scenarios();
     for (place, layout) in matrix::LAYOUTS.into_iter().enumerate() {
         let expected: Vec<_> = rows
             .iter()

@@ -82,8 +82,12 @@ impl<'a> Reader<'a> {
 
     fn selector(&mut self, selector: &VectorSelector, function: &str) -> BTreeSet<String> {
         let name = selector.name.clone().unwrap_or_default();
+        // What users record, with or without a namespace; without a name, all of it.
         if name.starts_with("threshold:") {
-            return BTreeSet::new();
+            return BTreeSet::from(["namespace".to_owned()]);
+        }
+        if name.is_empty() {
+            return BTreeSet::from(["namespace", "__name__"].map(str::to_owned));
         }
         let metrics = self.metrics;
         // Settings are one metric each, and the catalogue cannot know them all.
@@ -125,6 +129,13 @@ impl<'a> Reader<'a> {
         match call.func.name {
             "scalar" | "time" => None,
             "vector" => Some(BTreeSet::new()),
+            "label_replace" => {
+                let mut labels = labels.unwrap_or_default();
+                if let Some(Expr::StringLiteral(label)) = call.args.args.get(1).map(|arg| &**arg) {
+                    labels.insert(label.val.clone());
+                }
+                Some(labels)
+            }
             _ => labels,
         }
     }
@@ -192,15 +203,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `threshold:NAME or on () vector(DEFAULT)`.
+    /// `min by () (threshold:NAME{...}) or vector(DEFAULT)`.
     fn threshold(&mut self, binary: &BinaryExpr) {
-        let (Expr::VectorSelector(selector), Expr::Call(default)) = (&*binary.lhs, &*binary.rhs)
-        else {
+        let (Expr::Aggregate(own), Expr::Call(default)) = (&*binary.lhs, &*binary.rhs) else {
             return;
         };
-        let name = selector.name.clone().unwrap_or_default();
         let value = default.args.args.first().map(|argument| &**argument);
-        if let (true, Some(Expr::NumberLiteral(value))) = (name.starts_with("threshold:"), value) {
+        if let (Expr::VectorSelector(own), Some(Expr::NumberLiteral(value))) = (&*own.expr, value) {
+            let name = own.name.clone().unwrap_or_default();
             self.thresholds.insert(name, value.val);
         }
     }
