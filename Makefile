@@ -16,6 +16,9 @@ build: ## Build the program: target/release/matrix-postgres-exporter
 dashboards: ## Write dashboards/*.json anew from dashboards/src
 	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py
 
+alerts: ## Copy the rules with addresses in them: URL=https://HOST/PATH [GRAFANA=https://HOST] [INTO=FOLDER]
+	@alerts/addresses.sh "$(URL)" "$(GRAFANA)" "$(INTO)"
+
 demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
 	@deploy/demo/run.sh
 
@@ -66,7 +69,7 @@ dashboards-preview: deps ## Draw the dashboards from live data into dashboards/p
 test-alerts: deps ## Run those of the tests that are on alerts
 	$(call say,tests of alerts)
 	cargo test --locked --test alerts
-	cargo test --locked --test real promtool::
+	cargo test --locked --test real -- promtool:: routes:: runbooks::
 	cargo test --locked --test faults pages::
 
 test-deploy: deps deps-deploy ## Check what is in deploy/
@@ -116,4 +119,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: alerts bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::support::alertmanager::amtool;
 use super::support::process::{run, scratch};
@@ -66,6 +67,37 @@ fn outages_page_as_the_table_says() {
     run(promtool()
         .args(["test", "rules"])
         .args(cases.map(|file| file.unwrap().path())));
+}
+
+#[test]
+fn the_rules_can_have_addresses() {
+    let dir = scratch();
+    let url = "https://git.example.org/exporter";
+    run(Command::new(folder().join("addresses.sh"))
+        .args([url, "https://grafana.example.org"])
+        .arg(dir.path()));
+    let written: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    for file in &written {
+        let text = fs::read_to_string(file).unwrap();
+        let runbooks = text.matches("runbook_url: ").count();
+        assert_eq!(
+            text.matches(&format!("runbook_url: {url}/alerts/runbooks/"))
+                .count(),
+            runbooks
+        );
+        assert_eq!(
+            text.matches("dashboard_url: \"https://grafana.example.org/d/")
+                .count(),
+            runbooks
+        );
+    }
+    let rules = written
+        .iter()
+        .filter(|file| file.to_str().unwrap().ends_with(".rules.yml"));
+    run(promtool().args(["check", "rules"]).args(rules));
 }
 
 #[test]

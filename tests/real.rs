@@ -37,6 +37,8 @@ mod refused;
 mod replication;
 mod restarts;
 mod rights;
+mod routes;
+mod runbooks;
 mod schema;
 mod settings;
 mod split;

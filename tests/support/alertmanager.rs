@@ -74,6 +74,9 @@ pub struct Alert {
     /// The path that it was sent to.
     #[serde(skip)]
     pub to: String,
+    /// The group of the message: another one is news to whoever is paged.
+    #[serde(skip)]
+    pub group: String,
     /// `firing` or `resolved`.
     pub status: String,
     /// Its labels.
@@ -122,13 +125,16 @@ async fn receive(
     body: Bytes,
 ) {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Message {
+        group_key: String,
         alerts: Vec<Alert>,
     }
     let message: Message = serde_json::from_slice(&body).unwrap();
     let sent = message.alerts.into_iter();
     let sent = sent.map(|alert| Alert {
         to: to.clone(),
+        group: message.group_key.clone(),
         ..alert
     });
     alerts.lock().unwrap().extend(sent);
