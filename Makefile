@@ -16,7 +16,7 @@ build: ## Build the program: target/release/matrix-postgres-exporter
 dashboards: ## Write dashboards/*.json anew from dashboards/src
 	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py
 
-alerts: ## Copy the rules with addresses in them: URL=https://HOST/PATH [GRAFANA=https://HOST] [INTO=FOLDER]
+alerts: ## Copy rules and dashboards with addresses in them: URL=https://HOST/PATH [GRAFANA=https://HOST] [INTO=FOLDER]
 	@alerts/addresses.sh "$(URL)" "$(GRAFANA)" "$(INTO)"
 
 demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
@@ -68,7 +68,7 @@ dashboards-preview: deps ## Draw the dashboards from live data into dashboards/p
 
 test-alerts: deps ## Run those of the tests that are on alerts
 	$(call say,tests of alerts)
-	cargo test --locked --test alerts
+	cargo test --locked --test alerts --test questions
 	cargo test --locked --test real -- promtool:: routes:: runbooks::
 	cargo test --locked --test faults pages::
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copies the rules with addresses in place of paths: addresses.sh URL GRAFANA FOLDER. URL is where this
+# Copies the rules and the dashboards with addresses in place of paths: addresses.sh URL GRAFANA FOLDER. URL is where this
 # repository can be read, such as https://git.example.org/matrix-postgres-exporter/blob/main; GRAFANA, which may
 # be empty, is where the dashboards were imported. `make alerts` calls it.
 set -eu
@@ -22,5 +22,8 @@ $(with_dashboard Synapse matrix-postgres-synapse 'var-instance={{ $labels.instan
 $script"
   fi
   sed "$script" "$file" >"$into/${file##*/}"
+done
+for file in "$here"/../dashboards/*.json; do
+  sed "s|https://git.example.org/matrix-postgres-exporter/blob/main|${url%/}|" "$file" >"$into/${file##*/}"
 done
 echo "==> $into"

@@ -170,9 +170,9 @@ impl Watched {
     }
 }
 
-/// A cluster of its own: copies of one would be one to the rules.
+/// A cluster of its own, as copies of one would be one to the rules, and with safe settings.
 fn server() -> Builder<'static> {
-    Postgres::builder(18).fresh()
+    Postgres::builder(18).fresh().setting("fsync", "on")
 }
 
 /// A server with the database of a Synapse that runs, and has done its background updates.

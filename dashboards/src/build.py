@@ -8,10 +8,11 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from instance import instance
+from people import people_and_content
 from synapse import synapse
 
 FOLDER = Path(__file__).resolve().parents[1]
-BOARDS = {"instance.json": instance, "synapse.json": synapse}
+BOARDS = {"instance.json": instance, "people.json": people_and_content, "synapse.json": synapse}
 
 
 def main():
@@ -39,7 +40,7 @@ def render(board) -> str:
         panel.get("options", {}).pop("footer", None)
     for variable in model["templating"]["list"]:
         for key in ("auto", "auto_min", "auto_count"):
-            variable.pop(key)
+            variable.pop(key, None)
     return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -5,15 +5,19 @@ from grafana_foundation_sdk.builders import dashboard
 from panels import (
     BLUE,
     GREEN,
+    GREY,
     INSTANCE,
     KEEP,
+    LIMITS,
     ORANGE,
     RED,
     SYNAPSE,
+    alerts,
     bars,
     begin,
     choice,
     graph,
+    limit_of,
     rows,
     stat,
     table,
@@ -26,8 +30,8 @@ def instance() -> dashboard.Dashboard:
     board = begin(
         "PostgreSQL instance",
         INSTANCE,
-        """One PostgreSQL server, as matrix-postgres-exporter sees it. From top to bottom: is it
-        well, what do its sessions do, how much work is that; and folded below, why.""",
+        """One PostgreSQL server: firing alerts, health, sessions, throughput; details in the folded
+        rows.""",
     ).with_variable(
         choice(
             "datname",
@@ -38,13 +42,13 @@ def instance() -> dashboard.Dashboard:
     )
     return rows(
         board,
-        {"Is it well?": now(), "What do sessions do?": sessions(), "How much work is it?": work()},
+        {"Health": [alerts(), *now()], "Sessions": sessions(), "Throughput": work()},
         {
-            "WAL, checkpoints and archive": wal(),
-            "Standbys and slots": replication(),
-            "Databases and tables": tables(),
-            "Locks and errors": errors(),
-            "Can this page be trusted? The exporter itself": exporter(),
+            "WAL, checkpoints, archiving": wal(),
+            "Replication: standbys and slots": replication(),
+            "Databases, tables, vacuum": tables(),
+            "Locks, deadlocks, errors": errors(),
+            "Exporter: what it sees and what it costs": exporter(),
         },
     )
 
@@ -53,30 +57,33 @@ def now() -> list:
     """One number each, for the whole server."""
     return [
         stat(
-            "PostgreSQL is",
-            """Whether the server answered the last scrape. Down: the exporter runs but cannot use
-            the server; the last row says why. No data: Prometheus does not reach the
-            exporter.""",
-            "pg_up{here}",
+            "Status",
+            """Whether the server answered the last scrape. Down: the exporter runs but cannot use the
+            server, with the reason. What the other tiles show is not known meanwhile. No data:
+            Prometheus does not reach the exporter.""",
+            """label_replace(pg_up{here} == 1, "reason", "answers", "reason", "")
+               or 0 * pg_exporter_down_reason{here}""",
+            label="{{reason}}",
+            both=True,
             says={1: ("up", GREEN), 0: ("down", RED)},
             none="not scraped",
             runbook="PostgresServerDown",
         ),
         stat(
-            "It is a",
-            """A primary takes writes, a standby repeats them. Both are well; a change that nobody
-            planned is not, and is marked red in the graphs.""",
+            "Role",
+            """A primary takes writes, a standby repeats them. An unplanned change is a failover; it is
+            marked red in the graphs.""",
             "pg_replication_is_replica{here}",
             says={0: ("primary", GREEN), 1: ("standby", BLUE)},
         ),
         stat(
-            "Its version is",
+            "Version",
             "The server's version. Minor updates fix data loss and security: stay on the newest.",
             "pg_static{here}",
             label="{{short_version}}",
         ),
         stat(
-            "It has run for",
+            "Uptime",
             """Time since the server was started. Orange for the first ten minutes: if nobody
             restarted it, its log and the kernel's (out of memory?) say who did.""",
             "time() - pg_postmaster_start_time_seconds{here}",
@@ -91,7 +98,11 @@ def now() -> list:
             Lower cp_max of Synapse's workers before raising max_connections.""",
             USED,
             "percentunit",
-            steps=((None, GREEN), (0.8, ORANGE), (0.95, RED)),
+            steps=(
+                (None, GREEN),
+                (LIMITS["pg_connections_used:warning_ratio"], ORANGE),
+                (LIMITS["pg_connections_used:critical_ratio"], RED),
+            ),
             decimals=0,
             runbook="PostgresConnectionsSaturated",
         ),
@@ -119,7 +130,7 @@ def now() -> list:
             archiving fails or is too slow: backups end where it stopped, and the disk fills. Empty
             where nothing is archived.""",
             "pg_wal_archive_ready_files{here}",
-            steps=((None, GREEN), (8, ORANGE), (32, RED)),
+            steps=((None, GREEN), (LIMITS["pg_archive_ready:files"], ORANGE)),
             runbook="PostgresArchivingBacklog",
         ),
         stat(
@@ -127,14 +138,17 @@ def now() -> list:
             """Transactions that blocked each other until PostgreSQL ended one of them. Synapse
             repeats what was ended, so a few do no harm; many cost speed.""",
             "sum(increase(pg_stat_database_deadlocks{here}[1h]))",
-            steps=((None, GREEN), (5, ORANGE), (50, RED)),
+            steps=((None, GREEN), (LIMITS["pg_deadlocks:count"], ORANGE)),
             decimals=0,
+            runbook="PostgresDeadlocks",
         ),
         stat(
-            "Slowest standby lacks",
-            """WAL that the slowest standby has yet to replay. Some megabytes are usual; what grows
-            is a standby that cannot keep up, and what it lacks is lost if this server is.""",
-            "max(pg_stat_replication_pg_wal_lsn_diff{here})",
+            "Replication lag (WAL)",
+            """WAL that the slowest physical standby has yet to replay; subscribers are in the row on
+            replication. Some megabytes are usual; what grows is a standby that cannot keep up, and what
+            it has not got is lost if this server is.""",
+            """max(pg_stat_replication_pg_wal_lsn_diff{here} unless on (job, instance, slot_name)
+                   pg_replication_slots_slot_is_active{here, slot_type="logical"})""",
             "bytes",
             steps=((None, GREEN), (64 << 20, ORANGE), (1 << 30, RED)),
             none="no standby seen",
@@ -145,8 +159,9 @@ def now() -> list:
             reads holds back ever more, until the disk is full: drop it, or mend its reader.""",
             "max(pg_replication_slots_pg_wal_lsn_diff{here})",
             "bytes",
-            steps=((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
+            steps=((None, GREEN), (3 << 30, ORANGE), (10 << 30, RED)),
             none="no slots seen",
+            runbook="PostgresReplicationSlotRetainingWAL",
         ),
         stat(
             "Not seen by exporter",
@@ -165,7 +180,7 @@ def sessions() -> list:
     """Who is connected, and what they do and wait for."""
     return [
         graph(
-            "What are the sessions doing?",
+            "Sessions by state",
             """Client sessions by state. Idle ones are Synapse's pool and cost little. Those idle in
             a transaction hold locks and dead rows for nothing: seconds are usual, minutes are not.
             The dashed line is where the server refuses clients; it ignores the chosen database.""",
@@ -173,10 +188,11 @@ def sessions() -> list:
             (ALLOWED, "most that are allowed"),
             stack=True,
             limit="most that are allowed",
+            colors=STATES,
             runbook="PostgresConnectionsSaturated",
         ),
         graph(
-            "What do busy sessions wait for?",
+            "Active sessions by wait event type",
             """Sessions that execute a statement, by what they wait for. On CPU is work. Lock is
             somebody else's transaction, IO the disk, LWLock contention inside the server, Client
             the network or Synapse itself.""",
@@ -187,6 +203,7 @@ def sessions() -> list:
                 "{{wait_event_type}}",
             ),
             stack=True,
+            colors=WAITS,
         ),
         graph(
             "Who is connected?",
@@ -200,19 +217,40 @@ def sessions() -> list:
             stack=True,
             none="nobody",
         ),
+        table(
+            "Connections by role, with its limit",
+            """Sessions of each role that has a CONNECTION LIMIT. At the limit new ones are refused: make the
+            pool of the application smaller, or raise the limit.""",
+            {"rolname": "Role"},
+            (
+                "Connections",
+                """sum by (rolname) (label_replace(
+                     sum by (usename) (pg_stat_activity_count{here, backend_type="client backend"}),
+                     "rolname", "$1", "usename", "(.+)"))
+                   and on (rolname) (pg_roles_connection_limit{here} > 0)""",
+                "short",
+            ),
+            ("Limit", "max by (rolname) (pg_roles_connection_limit{here} > 0)", "short"),
+            width=12,
+            none="no role has a limit",
+            runbook="PostgresRoleConnectionsSaturated",
+        ),
         graph(
-            "How long has the longest one lasted?",
+            "Longest query, transaction, idle in transaction",
             """The longest running query, the oldest open transaction, and the longest that a
             session has idled inside one. A line that rises like a ramp is stuck, or is a dump or an
-            index build. The dashed line is five minutes.""",
+            index build. The dashed line is where the alert on sessions
+            idle in a transaction fires.""",
             ("max(pg_activity_longest_query_seconds{db})", "query"),
             ("max(pg_activity_longest_transaction_seconds{db})", "transaction"),
             (
                 "max(pg_activity_longest_idle_in_transaction_seconds{db})",
                 "idle in a transaction",
             ),
+            (limit_of("pg_idle_in_transaction:age_seconds"), "limit"),
             unit="s",
-            steps=((None, "transparent"), (300, ORANGE)),
+            limit="limit",
+            runbook="PostgresIdleInTransaction",
         ),
     ]
 
@@ -254,7 +292,7 @@ def work() -> list:
             unit="count:rows/s",
         ),
         graph(
-            "Does the cache hold what is read?",
+            "Cache hit ratio",
             """Share of blocks that were found in shared_buffers. A database that is used sits
             above 95 %. Low after a restart is usual; low for good, with much read from disk, asks
             for more shared_buffers.""",
@@ -350,11 +388,12 @@ def wal() -> list:
             runbook="PostgresArchivingFailing",
         ),
         graph(
-            "Do WAL files pile up before the archive?",
+            "WAL archiving backlog: files that wait",
             """Finished WAL files that wait. Zero or one is usual; a ramp means that archiving has
             stopped, at the dashed line it is time to act.""",
             ("pg_wal_archive_ready_files{here}", "files that wait"),
-            steps=((None, "transparent"), (32, ORANGE)),
+            (limit_of("pg_archive_ready:files"), "limit"),
+            limit="limit",
             runbook="PostgresArchivingBacklog",
         ),
     ]
@@ -364,7 +403,7 @@ def replication() -> list:
     """Those who read this server's WAL, and whose WAL it reads."""
     return [
         graph(
-            "How far behind are standbys?",
+            "Replication lag: standbys and subscribers, WAL",
             """WAL that each receiver has yet to replay, seen from this server. Peaks while much is
             written are usual, a ramp is a standby that cannot keep up.""",
             (
@@ -376,12 +415,15 @@ def replication() -> list:
             none="no standby seen",
         ),
         graph(
-            "How late is this standby?",
+            "Replication lag: this standby, seconds",
             """Seconds that this server is behind its primary; 0 on a primary. Queries that Synapse
             sends here see the past by that much.""",
             ("pg_replication_lag_seconds{here}", "behind"),
+            (limit_of("pg_replication_lag:warning_seconds"), "ticket"),
+            (limit_of("pg_replication_lag:critical_seconds"), "page"),
             unit="s",
-            steps=((None, "transparent"), (60, ORANGE)),
+            limit=("ticket", "page"),
+            runbook="PostgresStandbyLagging",
         ),
         graph(
             "How much WAL do slots hold back?",
@@ -434,7 +476,8 @@ def tables() -> list:
         ),
         table(
             "What does each database do?",
-            "Where Synapse lives, the name leads to the dashboard of its database.",
+            """Size and load of each database. A rate that is far above the usual says which application to
+            look at; click the name of a database for the dashboard of the Synapse in it.""",
             {"datname": "Database"},
             (
                 "Size",
@@ -476,8 +519,11 @@ def tables() -> list:
                 "percentunit",
                 ((None, GREEN), (0.2, ORANGE), (0.33, RED)),
             ),
+            ("Vacuumed ago", largest(ago("vacuum")), "s"),
+            ("Analyzed ago", largest(ago("analyze")), "s"),
             sort="Size",
             height=11,
+            runbook="PostgresTableDeadRows",
         ),
         graph(
             "Which tables are read row by row?",
@@ -489,6 +535,20 @@ def tables() -> list:
             ),
             unit="count:rows/s",
             many=True,
+        ),
+        graph(
+            "Index usage ratio",
+            """Share of the scans of user tables that used an index, by database. Near 100 % is usual for
+            Synapse. A fall is a missing index, or statistics that are out of date; the panel on tables read
+            row by row says where.""",
+            (
+                """sum by (datname) (rate(pg_stat_user_tables_idx_scan{db}[$__rate_interval]))
+                   / (sum by (datname) (rate(pg_stat_user_tables_idx_scan{db}[$__rate_interval])
+                                        + rate(pg_stat_user_tables_seq_scan{db}[$__rate_interval])) > 0)""",
+                "{{datname}}",
+            ),
+            unit="percentunit",
+            highest=1,
         ),
         graph(
             "How far are running vacuums?",
@@ -615,6 +675,14 @@ def exporter() -> list:
 
 
 # Two more states are never seen in practice.
+# The same color for a state wherever it is drawn.
+STATES = {
+    "active": GREEN,
+    "idle": GREY,
+    "idle in transaction": ORANGE,
+    "idle in transaction (aborted)": RED,
+}
+WAITS = {"nothing: on CPU": GREEN, "IO": ORANGE, "Lock": RED, "LWLock": "purple", "Client": BLUE}
 SESSIONS = """sum by (state)
   (pg_activity_sessions{db, state!~"disabled|fastpath function call"})"""
 # What clients may open: what is reserved is not theirs. reserved_connections came with 16.
@@ -643,6 +711,13 @@ def top_tables(count: int, *counters: str) -> str:
     shown = " + ".join(by_table(f"rate({counter}{{db}}[$__rate_interval])") for counter in counters)
     ranked = " + ".join(by_table(f"increase({counter}{{db}}[$__range] @ end())") for counter in counters)
     return top(count, shown, ranked)
+
+
+def ago(what: str) -> str:
+    """Seconds since a table was vacuumed or analyzed, by whomever; never is no value."""
+    by_hand = by_table(f"pg_stat_user_tables_last_{what}{{db}} > 0")
+    by_itself = by_table(f"pg_stat_user_tables_last_auto{what}{{db}} > 0")
+    return f"time() - ({by_hand} > {by_itself} or {by_itself} or {by_hand})"
 
 
 # Of small tables it says nothing: their rows die and go all the time.

@@ -18,10 +18,13 @@ SMALL = "the tables have less than ten thousand rows"
 
 # Targets that give nothing here, by dashboard, panel and letter, and why.
 MAY_BE_EMPTY = {
+    **{(board, "Firing alerts", "A"): "no rules are loaded here" for board in ("instance", "people", "synapse")},
+    ("instance", "Connections by role, with its limit", "A"): "no role has a limit here",
+    ("instance", "Connections by role, with its limit", "B"): "no role has a limit here",
     ("instance", "How far are running vacuums?", "A"): "small tables are done before a scrape",
     ("instance", "Why is it down?", "A"): "here it is up",
     ("instance", "WAL files to archive", "A"): "nothing is archived here",
-    ("instance", "Do WAL files pile up before the archive?", "A"): "nothing is archived here",
+    ("instance", "WAL archiving backlog: files that wait", "A"): "nothing is archived here",
     ("instance", "Who writes changed blocks?", "C"): "counted up to PostgreSQL 16 only",
     ("instance", "Which tables are largest, and are they kept clean?", "D"): SMALL,
     ("synapse", "Which tables are largest, and which grow?", "E"): SMALL,

@@ -5,6 +5,7 @@ Expressions are PromQL with two short forms, so that a panel says only what it i
 """
 
 import re
+from pathlib import Path
 
 from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometheus, timeseries
 from grafana_foundation_sdk.builders import stat as stat_panel
@@ -16,6 +17,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEdito
 TAG = "matrix-postgres"
 INSTANCE = "matrix-postgres-instance"
 SYNAPSE = "matrix-postgres-synapse"
+PEOPLE = "matrix-postgres-people"
 
 DATASOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HERE = 'job="$job", instance="$instance"'
@@ -23,12 +25,28 @@ DB = f'{HERE}, datname=~"$datname"'
 
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
 
+# The thresholds of the alerts, with their defaults; tiles take their colors from them.
+LIMITS = {
+    name: float(value)
+    for name, value in re.findall(
+        r'record: "threshold:([^"]+)", expr: "([^"]+)"',
+        (Path(__file__).parents[2] / "alerts/thresholds.example.yml").read_text(),
+    )
+}
+# Where this repository can be read, for the links to runbooks; `make alerts` puts in the address.
+REPOSITORY = "https://git.example.org/matrix-postgres-exporter/blob/main"
+
 
 def promql(short: str) -> str:
     """An expression without the short forms, on one line."""
     written_out = {"here": HERE, "db": DB}
     one_line = re.sub(r"\s+", " ", short.strip())
     return re.sub(r"\{(here|db)\b", lambda form: "{" + written_out[form[1]], one_line)
+
+
+def limit_of(name: str) -> str:
+    """The threshold that the alerts use on this server: a rule's, or its default."""
+    return f"max(limit:{name} and on (namespace) pg_up{{here}}) or vector({LIMITS[name]:g})"
 
 
 def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
@@ -44,24 +62,27 @@ def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .refresh("1m")
         .time("now-6h", "now")
         .link(links_by_tag("Databases under Matrix", TAG))
-        .link(links_by_tag("Synapse itself", "matrix"))
+        .link(links_by_tag("Synapse itself", "matrix", variables=False))
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .with_variable(choice("job", "Job", "label_values(pg_up, job)"))
         .with_variable(choice("instance", "Instance", 'label_values(pg_up{job="$job"}, instance)'))
+        .with_variable(dashboard.ConstantVariable("repository").label("Repository").value(REPOSITORY))
+        .annotation(firing())
         .annotation(mark("The server was restarted", "pg_postmaster_start_time_seconds", ORANGE))
         .annotation(mark("The server changed its role", "pg_replication_is_replica", RED))
     )
 
 
-def links_by_tag(title: str, tag: str) -> dashboard.DashboardLink:
-    """A menu of the dashboards with that tag, which keeps the time and what was chosen."""
+def links_by_tag(title: str, tag: str, variables: bool = True) -> dashboard.DashboardLink:
+    """A menu of the dashboards with that tag, which keeps the time, and what was chosen here. Dashboards
+    of others have variables of the same names that mean something else."""
     return (
         dashboard.DashboardLink(title)
         .type(d.DashboardLinkType.DASHBOARDS)
         .icon("external link")
         .tags([tag])
         .as_dropdown(True)
-        .include_vars(True)
+        .include_vars(variables)
         .keep_time(True)
     )
 
@@ -81,6 +102,43 @@ def choice(name: str, label: str, query: str, several: bool = False) -> dashboar
     if several:
         variable.all_value(".+").current(d.VariableOption(text="All", value="$__all"))
     return variable
+
+
+# Alerts on this server, and those on its cluster, which have no instance.
+FIRING = """ALERTS{alertstate="firing", job="$job", instance="$instance"}
+  or ALERTS{alertstate="firing", instance="", system_identifier!=""}
+     and on (namespace, system_identifier) pg_server_info{here}"""
+
+
+def firing() -> dashboard.AnnotationQuery:
+    """Alerts on this server, in all graphs."""
+    return (
+        dashboard.AnnotationQuery()
+        .name("Firing alerts")
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color(RED)
+        .expr(promql('ALERTS{alertstate="firing", job="$job", instance="$instance"}'))
+    )
+
+
+def alerts():
+    """What fires, each alert with a link to its runbook: the first thing on every dashboard."""
+    return table(
+        "Firing alerts",
+        """Alerts on this server and its cluster that fire now. The name leads to the runbook: what it
+        means, what to look at, what to do.""",
+        {
+            "severity": "Severity",
+            "alertname": "Alert",
+            "datname": "Database",
+            "cluster_name": "Cluster",
+        },
+        only=f"group by (severity, alertname, datname, cluster_name) ({FIRING})",
+        go={"Alert": "${repository}/alerts/runbooks/${__value.raw}.md"},
+        none="no alert fires",
+        height=4,
+    )
 
 
 def mark(name: str, metric: str, color: str) -> dashboard.AnnotationQuery:
@@ -104,11 +162,12 @@ def stat(
     steps=((None, GREEN),),
     says: dict | None = None,
     label: str = "",
+    both: bool = False,
     decimals: int | None = None,
     **common_to_all,
 ):
     """One number. `steps` are the values from which a color holds; `says` maps values to words;
-    `label` is shown instead of the value. It is the value of this moment, or none: an old one would
+    `label` is shown instead of the value, or with `both` beside it. It is the value of this moment, or none: an old one would
     look well while the server is down."""
     panel = (
         _begin(stat_panel.Panel(), title, about, 4, 4, **common_to_all)
@@ -122,7 +181,7 @@ def stat(
         .with_target(_target(expr, label, instant=True))
     )
     if label:
-        panel.text_mode(c.BigValueTextMode.NAME)
+        panel.text_mode(c.BigValueTextMode.VALUE_AND_NAME if both else c.BigValueTextMode.NAME)
     if decimals is not None:
         panel.decimals(decimals)
     if says:
@@ -136,21 +195,23 @@ def graph(
     *lines: tuple[str, str],
     unit: str = "short",
     stack: bool = False,
-    limit: str | None = None,
+    limit: str | tuple[str, ...] | None = None,
     steps=None,
     many: bool = False,
+    colors: dict[str, str] | None = None,
     soft_min: float | None = None,
     soft_max: float = 1,
     highest: float | None = None,
     **common_to_all,
 ):
-    """Lines over time, each an expression and its legend. `stack` piles them up; `limit` is the
-    legend of the line, if any, that the others should stay below; `steps` are drawn dashed;
-    `many` has a table of the lines, with their last values, instead of a list."""
+    """Lines over time, each an expression and its legend. `stack` piles them up; `limit` are the
+    legends of the lines, if any, that the others should stay below; `steps` are drawn dashed;
+    `many` has a table of the lines, with their last values, instead of a list; `colors` are those of
+    lines that mean the same everywhere."""
     legend = common.VizLegendOptions().show_legend(True)
     if many:
         legend.display_mode(c.LegendDisplayMode.TABLE).placement(c.LegendPlacement.RIGHT)
-        legend.calcs(["lastNotNull"]).width(300)
+        legend.calcs(["lastNotNull"]).width(200)
     else:
         legend.display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM)
     panel = (
@@ -176,8 +237,11 @@ def graph(
         panel.max(highest)
     if steps:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED))
-    if limit:
-        panel.override_by_name(limit, _as_limit())
+    for line in [limit] if isinstance(limit, str) else limit or ():
+        panel.override_by_name(line, _as_limit())
+    for line, color in (colors or {}).items():
+        fixed = {"mode": "fixed", "fixedColor": color}
+        panel.override_by_name(line, [d.DynamicConfigValue(id_val="color", value=fixed)])
     for place, (expr, name) in enumerate(lines):
         panel.with_target(_target(expr, name, chr(ord("A") + place)))
     return panel

@@ -18,7 +18,7 @@ from pathlib import Path
 from bed import Failed, bed
 
 SOURCE = Path(__file__).resolve().parent
-BOARDS = ("instance", "synapse")
+BOARDS = ("instance", "synapse", "people")
 # How long the data is: long enough for lines, short enough to wait for.
 SECONDS = int(os.environ.get("SECONDS_OF_DATA", "240"))
 WIDTH = 1400

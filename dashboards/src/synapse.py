@@ -1,19 +1,22 @@
-"""The dashboard of one Synapse database: does Synapse get on, who uses it, and what does it cost."""
+"""The dashboard of one Synapse database: does it work, and what waits. Who uses it is in people.py."""
 
 from grafana_foundation_sdk.builders import dashboard
 
-from instance import DEAD_SHARE, SESSIONS, TABLE_SIZE, by_table, largest, top_tables
+from instance import DEAD_SHARE, SESSIONS, STATES, TABLE_SIZE, by_table, largest, top_tables
 from panels import (
     BLUE,
     GREEN,
     INSTANCE,
+    LIMITS,
     ORANGE,
     RED,
+    PEOPLE,
     SYNAPSE,
-    bars,
+    alerts,
     begin,
     choice,
     graph,
+    limit_of,
     mark,
     rows,
     stat,
@@ -31,11 +34,11 @@ def synapse() -> dashboard.Dashboard:
     """Complements Synapse's own dashboard, which sees its processes and not its database."""
     board = (
         begin(
-            "Synapse database",
+            "Synapse: is it well",
             SYNAPSE,
-            """One database of Synapse, read from its tables: what Synapse's own metrics cannot
-            say, above all when its workers hang. From top to bottom: is it well, do its streams
-            move, and how much work is it; and folded below, who uses it and which tables grow.""",
+            """One database of Synapse, read from its tables: what Synapse's own metrics cannot say, above
+            all when its workers hang. Firing alerts, health, streams, load; backlogs, federation and
+            tables in the folded rows.""",
         )
         .with_variable(
             choice(
@@ -48,18 +51,13 @@ def synapse() -> dashboard.Dashboard:
     )
     return rows(
         board,
-        {"Is it well?": now(), "Does Synapse get on?": streams(), "How much work is it?": work()},
+        {"Health": [alerts(), *now()], "Streams and background updates": streams(), "Load": work()},
         {
-            "How many events are there?": events(),
-            "Users, devices and rooms": people(),
-            "Who comes, how are they reached, can they encrypt?": care(),
-            "How much do files take?": files(),
-            "Rooms: who may join, and who is in them?": room_kinds(),
-            "Backlogs: what piles up?": backlogs(),
-            "Federation: do we hear others, and they us?": federation(),
-            "Which tables grow?": tables(),
+            "Backlogs": backlogs(),
+            "Federation": federation(),
+            "Tables: size and growth": tables(),
             "Schema and storage": schema(),
-            "Can this page be trusted? The exporter itself": exporter(),
+            "Exporter: what it sees and what it costs": exporter(),
         },
     )
 
@@ -97,13 +95,14 @@ def now() -> list:
             runbook="SynapseSequenceBehindStream",
         ),
         stat(
-            "Slowest reader lacks",
-            """Events that the slowest of Synapse's readers of the event stream has yet to see.
-            Hundreds for a moment are usual; what stays or grows is a reader that hangs.""",
-            f"max({READERS})",
+            "Event stream lag",
+            """Positions that the slowest consumer of the event stream has yet to see. Hundreds for a moment
+            are usual; what stays or grows is a consumer that hangs. push_summary works in steps of half a
+            minute and is left out here.""",
+            f"max({READERS} unless on (consumer) synapse_db_consumer_behind{{db, consumer=\"push_summary\"}})",
             "count:events",
-            steps=((None, GREEN), (1000, ORANGE), (10000, RED)),
-            none="no readers seen",
+            steps=((None, GREEN), (LIMITS["synapse_consumer_behind:positions"], ORANGE)),
+            none="no consumers seen",
             runbook="SynapseConsumerBehind",
         ),
         stat(
@@ -127,26 +126,43 @@ def now() -> list:
             steps=((None, GREEN), (1, ORANGE)),
         ),
         stat(
+            "Active users (1 hour)",
+            """Users who sent a request within the last hour, guests and bridged ones too. Far below the
+            usual for this time of day: people do not get in.""",
+            'sum(synapse_db_users_active{db, within="1h"})',
+            steps=((None, BLUE),),
+            see={"People and content": PEOPLE},
+        ),
+        stat(
             "Users",
-            "Accounts that are not deactivated, guests and bridged ones too.",
+            "Accounts that are not deactivated, guests and bridged ones too; by kind on the page on people.",
             'sum(synapse_db_users{db, deactivated="false"})',
             steps=((None, BLUE),),
         ),
         stat(
-            "Devices in 30 days",
-            "Devices that were seen within 30 days: what people really use.",
-            "sum(synapse_db_devices_active_30d{db})",
-            steps=((None, BLUE),),
-        ),
-        stat(
-            "Rooms with our users",
+            "Rooms with local users",
             """Rooms that somebody of this server is in. Rooms that all have left are still stored;
             deleting them by the admin API gives space back.""",
             "sum(synapse_db_rooms_with_local_users{db})",
             steps=((None, BLUE),),
         ),
         stat(
-            "The database takes",
+            "Messages kept",
+            """Messages in plain text, and encrypted events, which are messages, reactions and edits alike.
+            A fall is a purge or retention at work.""",
+            "sum(synapse_db_events_messages{db}) + sum(synapse_db_events_encrypted{db})",
+            steps=((None, BLUE),),
+        ),
+        stat(
+            "Messages (24 hours)",
+            "The same, of those that arrived within 24 hours, from here and from remote homeservers.",
+            """sum(increase(synapse_db_events_added_total{db, origin="live",
+               kind=~"message|encrypted"}[1d]))""",
+            steps=((None, BLUE),),
+            decimals=0,
+        ),
+        stat(
+            "Database size",
             "Disk space of the database, with indexes and what vacuum has yet to free.",
             "sum(pg_database_size_bytes{db})",
             "bytes",
@@ -154,21 +170,13 @@ def now() -> list:
             see=server,
         ),
         stat(
-            "Its schema is",
-            """Version of the schema. It rises with upgrades of Synapse; each rise is marked in the
-            graphs. Two copies of a database that differ in it are no copies any more.""",
+            "Schema version",
+            """Version of the schema. It rises with upgrades of Synapse; each rise is marked in the graphs.
+            The oldest version to which Synapse can be rolled back is in the row on the schema.""",
             "max(synapse_db_schema_version{db})",
             "none",
             steps=((None, BLUE),),
             runbook="SynapseSchemaDiffers",
-        ),
-        stat(
-            "Can go back to schema",
-            """Oldest schema to which Synapse can be rolled back with this database. A release that
-            needs an older one can only be had by restoring a backup.""",
-            "max(synapse_db_schema_compat_version{db})",
-            "none",
-            steps=((None, BLUE),),
         ),
     ]
 
@@ -194,7 +202,7 @@ def streams() -> list:
             unit="count:/s",
         ),
         graph(
-            "Who is behind the events?",
+            "Event stream lag by consumer",
             """Events that each reader has yet to see: statistics, user directory, bridges
             (appservice), push, and federation senders. Back to zero soon is well. A ramp is a reader
             that hangs: bridges or other servers then miss messages.""",
@@ -202,7 +210,9 @@ def streams() -> list:
                 f"max by (consumer, instance_name) ({READERS})",
                 "{{consumer}} {{instance_name}}",
             ),
+            (limit_of("synapse_consumer_behind:positions"), "limit"),
             unit="count:events",
+            limit="limit",
             runbook="SynapseConsumerBehind",
         ),
         graph(
@@ -219,7 +229,7 @@ def streams() -> list:
             ),
         ),
         graph(
-            "Do background updates get on?",
+            "Background updates left",
             """Updates that are queued or running. It rises at an upgrade and should fall, step by
             step. A flat line for days is an update that hangs or fails: Synapse's log has its name,
             the row on tables too.""",
@@ -241,11 +251,12 @@ def work() -> list:
             unit="count:tx/s",
         ),
         graph(
-            "What do Synapse's connections do?",
+            "Synapse's sessions by state",
             """Sessions in this database by state. Idle is the pool of the workers. Active near the
             sum of all cp_max means that requests wait for a connection.""",
             (SESSIONS, "{{state}}"),
             stack=True,
+            colors=STATES,
             see={"The whole server": INSTANCE},
         ),
         graph(
@@ -274,283 +285,6 @@ def work() -> list:
             ),
             unit="count:rows/s",
             many=True,
-        ),
-    ]
-
-
-def events() -> list:
-    """What people write, and what it adds up to."""
-    return [
-        graph(
-            "How much is written a day?",
-            """Events of the last 24 hours at each moment, from here and from other servers. Encrypted
-            ones are messages, reactions and edits alike. Purges do not lower it.""",
-            (
-                """sum by (kind) (increase(synapse_db_events_added_total{db, origin="live",
-                   kind=~"message|encrypted|state"}[1d]))""",
-                "{{kind}}",
-            ),
-            unit="count:events",
-        ),
-        graph(
-            "How many events are kept?",
-            """All events of the database, by what they are; they overlap. A fall is a purge or
-            retention at work. Steep lines of state are joins and leaves: of a bridge, or of spam.""",
-            ("sum(synapse_db_events{db})", "all"),
-            ("sum(synapse_db_events_messages{db})", "messages"),
-            ("sum(synapse_db_events_encrypted{db})", "encrypted"),
-            ("sum(synapse_db_events_state{db})", "state"),
-            ('sum(synapse_db_events{db, origin="backfill"})', "fetched by backfill"),
-            unit="count:events",
-        ),
-        graph(
-            "Are these numbers exact?",
-            """100 % exact: each number is that of a full count as of a moment within the last 15
-            minutes. Below, see what is missing: events that are not counted yet, or ranges that are
-            to be compared since events were deleted.""",
-            ("min(synapse_db_events_exact{db})", "exact"),
-            ("min(synapse_db_events_counted_ratio{db})", "counted"),
-            (
-                """1 - max(synapse_db_events_dirty_buckets{db}
-                         / (synapse_db_events_buckets{db} > 0) or 0 * synapse_db_events_buckets{db})""",
-                "verified",
-            ),
-            unit="percentunit",
-            runbook="PostgresExporterEventsInexact",
-        ),
-        graph(
-            "How old are these numbers?",
-            """Age of the moment as of which the numbers of events are exact: below a minute on a
-            primary of 15 and newer, some minutes elsewhere or beside a long transaction; missing
-            while they are estimates. And of the range that was verified longest ago: everything is
-            counted again within a day; more than that, and the share of the time is too small.""",
-            ("time() - min(synapse_db_events_as_of_timestamp_seconds{db})", "exact as of"),
-            ("time() - min(synapse_db_events_verified_timestamp_seconds{db})", "oldest range"),
-            unit="s",
-        ),
-    ]
-
-
-def people() -> list:
-    """Who uses it, and how."""
-    return [
-        graph(
-            "Who are the users?",
-            """Accounts by kind. A jump of native ones that nobody expects is a wave of spam
-            registrations; a jump of bridged ones is a bridge that was connected.""",
-            ('sum by (kind) (synapse_db_users{db, deactivated="false"})', "{{kind}}"),
-            ('sum(synapse_db_users{db, deactivated="true"})', "deactivated"),
-            stack=True,
-            width=8,
-        ),
-        bars(
-            "Which accounts are special?",
-            "Accounts with each flag, deactivated ones not counted. Know your admins.",
-            "sum by (flag) (synapse_db_users_flagged{db})",
-            "{{flag}}",
-        ),
-        graph(
-            "How many devices?",
-            """Devices in all, and those seen within 30 days. What is never seen again is never
-            removed either, and each message to an encrypted room is meant for all of them.""",
-            ("sum(synapse_db_devices{db})", "all"),
-            ("sum(synapse_db_devices_active_30d{db})", "seen within 30 days"),
-            width=8,
-        ),
-        graph(
-            "What rooms are there?",
-            """Rooms that the server knows. Those that all users of this server have left only take
-            space here: the admin API deletes them. Without statistics of its rooms, Synapse knows
-            little of this.""",
-            ("sum(synapse_db_rooms{db})", "all"),
-            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
-            ("sum(synapse_db_rooms_encrypted{db})", "encrypted"),
-            ("sum(synapse_db_rooms_published{db})", "in the room directory"),
-            ("sum(synapse_db_rooms_spaces{db})", "spaces"),
-            ("sum(synapse_db_rooms_empty{db})", "left by all users of this server"),
-            width=8,
-        ),
-        bars(
-            "Of which version are the rooms?",
-            "Rooms by room version. Old versions lack fixes of the protocol: upgrade such rooms.",
-            "sum by (room_version) (synapse_db_rooms{db})",
-            "version {{room_version}}",
-        ),
-        bars(
-            "Who is in the rooms?",
-            "Members of the rooms with users of this server, of all servers, each counted once per room.",
-            "sum by (membership) (synapse_db_room_members{db})",
-            "{{membership}}",
-        ),
-        graph(
-            "How much state do rooms have?",
-            """State events of the room that has most: its members, roles and settings. Above a
-            hundred thousand, joins and state resolution take minutes and fill memory.""",
-            ("max(synapse_db_room_state_events_max{db})", "the room with most"),
-            ("sum(synapse_db_room_state_events{db})", "all rooms with users of this server"),
-            width=24,
-        ),
-    ]
-
-
-def care() -> list:
-    """What users need, and what administrators have to look after."""
-    return [
-        graph(
-            "How many people come?",
-            """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
-            30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
-            By the month: what max_mau_value limits, where Synapse counts it.""",
-            ("sum(synapse_db_users_active_yesterday{db})", "yesterday"),
-            ("sum(synapse_db_users_retained_30d{db})", "back after 30 days"),
-            ('sum(synapse_db_users_monthly_active{db, kind="native"})', "by the month"),
-            width=8,
-            runbook="SynapseMonthlyActiveUsersNearLimit",
-        ),
-        graph(
-            "Do notifications arrive?",
-            """Pushers of phones, and those whose last notification was not taken. A few fail for
-            ever, of apps that are gone. A jump is a gateway that is down, or a way out that is
-            closed.""",
-            ('sum(synapse_db_pushers{db, kind="http"})', "phones"),
-            ('sum(synapse_db_pushers_failing{db, kind="http"})', "phones, failing"),
-            ('sum(synapse_db_pushers{db, kind="email"}) or 0 * sum(synapse_db_schema_version{db})', "mail"),
-            width=8,
-            runbook="SynapsePushersFailing",
-        ),
-        graph(
-            "Can others write to our devices?",
-            """Devices that encrypt, by the keys that others need to begin a session. On a fallback
-            key is no harm for a while. Exhausted ones are mostly forgotten devices and rise slowly;
-            a jump means that clients cannot upload keys.""",
-            ("sum(synapse_db_e2e_devices{db})", "all"),
-            ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
-            ("sum(synapse_db_e2e_devices_exhausted{db})", "exhausted"),
-            width=8,
-            runbook="SynapseEncryptionKeysExhausted",
-        ),
-        graph(
-            "How do users care for their keys?",
-            """Users with a backup of their keys, with keys for cross-signing, and with a dehydrated
-            device. Who has none of them loses old messages with the last device.""",
-            ("sum(synapse_db_users_with_key_backup{db})", "key backup"),
-            ("sum(synapse_db_users_cross_signing{db})", "cross-signing"),
-            ("sum(synapse_db_dehydrated_devices{db})", "dehydrated device"),
-            width=8,
-        ),
-        graph(
-            "What was reported?",
-            """Reports of messages, rooms and users that were not deleted. Synapse does not know which
-            are dealt with: look at what is new, and delete what is done.""",
-            ("sum by (kind) (synapse_db_reports{db})", "{{kind}}"),
-            width=8,
-        ),
-        graph(
-            "Who is about to come in?",
-            """Authentications in steps of the last 48 hours, most of them registrations, and
-            registrations by token that were begun. A jump of the first without accounts that follow is
-            a robot that tries.""",
-            ("sum(synapse_db_ui_auth_sessions{db})", "authentications"),
-            ("sum(synapse_db_registration_token_uses_pending{db})", "by token, pending"),
-            ("sum(synapse_db_users_registered_24h{db})", "accounts made within 24 hours"),
-            width=8,
-        ),
-        graph(
-            "How many tokens are there?",
-            """Access tokens, and those whose time is over, which stay until their device logs out or
-            renews them. Many more than devices are logins of bots that never log out.""",
-            ("sum(synapse_db_access_tokens{db})", "access tokens"),
-            ("sum(synapse_db_access_tokens_expired{db})", "expired"),
-            ("sum(synapse_db_refresh_tokens{db})", "refresh tokens"),
-            ("sum(synapse_db_access_tokens_puppeting{db})", "of administrators as somebody else"),
-            width=8,
-        ),
-        graph(
-            "By what else are users known?",
-            "Mail addresses, phone numbers (msisdn), and identities of each provider of single sign-on.",
-            ("sum by (medium) (synapse_db_user_threepids{db})", "{{medium}}"),
-            ("sum by (auth_provider) (synapse_db_user_external_ids{db})", "{{auth_provider}}"),
-            width=8,
-        ),
-        graph(
-            "How many clients use sliding sync?",
-            """Connections that clients may resume, of those who sync that way. Rooms to reckon are left
-            over from an upgrade and go to zero.""",
-            ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
-            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
-            width=8,
-        ),
-    ]
-
-
-def files() -> list:
-    """What people send, and what others' servers have sent."""
-    return [
-        graph(
-            "How much space do files take?",
-            """Files that were uploaded here (local) and copies of others' (remote), without
-            thumbnails. They are on Synapse's disk and not in the database.""",
-            ("sum by (origin) (synapse_db_media_bytes{db})", "{{origin}}"),
-            ("sum by (origin) (synapse_db_media_thumbnail_bytes{db})", "{{origin}} thumbnails"),
-            unit="bytes",
-            stack=True,
-            width=8,
-        ),
-        graph(
-            "How much of it does nobody look at?",
-            """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
-            fetched again: by media_retention in Synapse's configuration, or the admin API.""",
-            ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
-            unit="bytes",
-            stack=True,
-            width=8,
-        ),
-        graph(
-            "How many files are there?",
-            """Files by where they are from, those that administrators have put under quarantine, and
-            uploads that were announced and never came.""",
-            ("sum by (origin) (synapse_db_media_files{db})", "{{origin}}"),
-            ("sum(synapse_db_media_files_quarantined{db})", "quarantined"),
-            ("sum(synapse_db_media_uploads_pending{db})", "announced"),
-            ("sum(synapse_db_url_previews{db})", "previews of web pages"),
-            width=8,
-        ),
-    ]
-
-
-def room_kinds() -> list:
-    """What kind of rooms there are, and who is in them."""
-    return [
-        bars(
-            "Who may join the rooms?",
-            """Rooms by their join rule. Public ones are open to all servers; know why they are many.
-            Other is a rule that Synapse does not know.""",
-            "sum by (join_rule) (synapse_db_rooms_by_join_rule{db})",
-            "{{join_rule}}",
-        ),
-        bars(
-            "Who may read what was written before?",
-            """Rooms by history visibility. world_readable can be read by everybody, without joining:
-            it should be few, and on purpose.""",
-            "sum by (history_visibility) (synapse_db_rooms_by_history_visibility{db})",
-            "{{history_visibility}}",
-        ),
-        bars(
-            "What are our users in the rooms?",
-            """Users of this server by membership as it is now, each counted once per room. Many
-            invites that nobody answers are spam, as a rule.""",
-            "sum by (membership) (synapse_db_local_memberships{db})",
-            "{{membership}}",
-        ),
-        graph(
-            "Which rooms are ours?",
-            """Rooms that a user of this server has made, those that have users of this server, and
-            those that an administrator has blocked. The rest is what others have left behind here.""",
-            ("sum(synapse_db_rooms_created_here{db})", "made here"),
-            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
-            ("sum(synapse_db_rooms_encrypted_with_local_users{db})", "of these, encrypted"),
-            ("sum(synapse_db_rooms_blocked{db})", "blocked"),
-            width=24,
         ),
     ]
 
@@ -604,14 +338,16 @@ def backlogs() -> list:
             runbook="SynapseDelayedEventsOverdue",
         ),
         graph(
-            "How broad are the graphs of rooms?",
+            "Forward extremities",
             """Events that no other event follows, in the room that has most, and rooms that have ten
             or more. One is healthy; above fifty, each event in that room costs CPU and space. In
             rooms without any, or without the state of one, nobody can write.""",
             ("max(synapse_db_forward_extremities_max{db})", "the room with most"),
+            (limit_of("synapse_forward_extremities:events"), "limit"),
             ("sum(synapse_db_rooms_without_forward_extremities{db})", "rooms without any"),
             ("sum(synapse_db_forward_extremities_without_state{db})", "without state"),
             ("sum(synapse_db_rooms_forward_extremities_10{db})", "rooms with ten or more"),
+            limit="limit",
             runbook="SynapseForwardExtremitiesMany",
         ),
         graph(

@@ -1,0 +1,322 @@
+"""The dashboard of the people and the content of one Synapse database."""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from panels import (
+    PEOPLE,
+    alerts,
+    bars,
+    begin,
+    choice,
+    graph,
+    rows,
+)
+
+
+def people_and_content() -> dashboard.Dashboard:
+    """What a homeserver holds; whether it works is on the page of synapse.py."""
+    board = begin(
+        "Synapse: people and content",
+        PEOPLE,
+        """Users, devices, rooms, messages and media of one Synapse database, read from its tables.""",
+    ).with_variable(
+        choice(
+            "datname",
+            "Database",
+            'label_values(synapse_db_schema_version{job="$job", instance="$instance"}, datname)',
+        )
+    )
+    return rows(
+        board,
+        {"Users, devices and rooms": [alerts(), *people()], "Messages and events": events()},
+        {
+            "Sign-ups, presence, encryption, push": care(),
+            "Media": files(),
+            "Rooms by kind and membership": room_kinds(),
+        },
+    )
+
+
+def people() -> list:
+    """Who uses it, and how."""
+    return [
+        graph(
+            "Who are the users?",
+            """Accounts by kind. A jump of native ones that nobody expects is a wave of spam
+            registrations; a jump of bridged ones is a bridge that was connected.""",
+            ('sum by (kind) (synapse_db_users{db, deactivated="false"})', "{{kind}}"),
+            ('sum(synapse_db_users{db, deactivated="true"})', "deactivated"),
+            stack=True,
+            width=8,
+        ),
+        bars(
+            "Which accounts are special?",
+            "Accounts with each flag, deactivated ones not counted. Know your admins.",
+            "sum by (flag) (synapse_db_users_flagged{db})",
+            "{{flag}}",
+        ),
+        graph(
+            "How many devices?",
+            """Devices in all, and those seen within 30 days. What is never seen again is never
+            removed either, and each message to an encrypted room is meant for all of them.""",
+            ("sum(synapse_db_devices{db})", "all"),
+            ("sum(synapse_db_devices_active_30d{db})", "seen within 30 days"),
+            width=8,
+        ),
+        graph(
+            "What rooms are there?",
+            """Rooms that the server knows. Those that all users of this server have left only take
+            space here: the admin API deletes them. Without statistics of its rooms, Synapse knows
+            little of this.""",
+            ("sum(synapse_db_rooms{db})", "all"),
+            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
+            ("sum(synapse_db_rooms_encrypted{db})", "encrypted"),
+            ("sum(synapse_db_rooms_published{db})", "in the room directory"),
+            ("sum(synapse_db_rooms_spaces{db})", "spaces"),
+            ("sum(synapse_db_rooms_empty{db})", "left by all users of this server"),
+            width=8,
+        ),
+        bars(
+            "Of which version are the rooms?",
+            "Rooms by room version. Old versions lack fixes of the protocol: upgrade such rooms.",
+            "sum by (room_version) (synapse_db_rooms{db})",
+            "version {{room_version}}",
+        ),
+        bars(
+            "Who is in the rooms?",
+            "Members of the rooms with users of this server, of all servers, each counted once per room.",
+            "sum by (membership) (synapse_db_room_members{db})",
+            "{{membership}}",
+        ),
+        graph(
+            "How much state do rooms have?",
+            """State events of the room that has most: its members, roles and settings. Above a
+            hundred thousand, joins and state resolution take minutes and fill memory.""",
+            ("max(synapse_db_room_state_events_max{db})", "the room with most"),
+            ("sum(synapse_db_room_state_events{db})", "all rooms with users of this server"),
+            width=24,
+        ),
+    ]
+
+
+def events() -> list:
+    """What people write, and what it adds up to."""
+    return [
+        graph(
+            "How much is written a day?",
+            """Events of the last 24 hours at each moment, from here and from other servers. Encrypted
+            ones are messages, reactions and edits alike. Purges do not lower it.""",
+            (
+                """sum by (kind) (increase(synapse_db_events_added_total{db, origin="live",
+                   kind=~"message|encrypted|state"}[1d]))""",
+                "{{kind}}",
+            ),
+            unit="count:events",
+        ),
+        graph(
+            "How many events are kept?",
+            """All events of the database, by what they are; they overlap. A fall is a purge or
+            retention at work. Steep lines of state are joins and leaves: of a bridge, or of spam.""",
+            ("sum(synapse_db_events{db})", "all"),
+            ("sum(synapse_db_events_messages{db})", "messages"),
+            ("sum(synapse_db_events_encrypted{db})", "encrypted"),
+            ("sum(synapse_db_events_state{db})", "state"),
+            ('sum(synapse_db_events{db, origin="backfill"})', "fetched by backfill"),
+            unit="count:events",
+        ),
+        graph(
+            "Are these numbers exact?",
+            """100 % exact: each number is that of a full count as of a moment within the last 15
+            minutes. Below, see what is missing: events that are not counted yet, or ranges that are
+            to be compared since events were deleted.""",
+            ("min(synapse_db_events_exact{db})", "exact"),
+            ("min(synapse_db_events_counted_ratio{db})", "counted"),
+            (
+                """1 - max(synapse_db_events_dirty_buckets{db}
+                         / (synapse_db_events_buckets{db} > 0) or 0 * synapse_db_events_buckets{db})""",
+                "verified",
+            ),
+            unit="percentunit",
+            runbook="PostgresExporterEventsInexact",
+        ),
+        graph(
+            "How old are these numbers?",
+            """Age of the moment as of which the numbers of events are exact: below a minute on a
+            primary of 15 and newer, some minutes elsewhere or beside a long transaction; missing
+            while they are estimates. And of the range that was verified longest ago: everything is
+            counted again within a day; more than that, and the share of the time is too small.""",
+            ("time() - min(synapse_db_events_as_of_timestamp_seconds{db})", "exact as of"),
+            ("time() - min(synapse_db_events_verified_timestamp_seconds{db})", "oldest range"),
+            unit="s",
+        ),
+    ]
+
+
+def care() -> list:
+    """What users need, and what administrators have to look after."""
+    return [
+        graph(
+            "Users by presence",
+            """Users who are not offline, of this server and of others. None at all where people are online means
+            that presence is switched off in Synapse's configuration.""",
+            ("sum by (presence) (synapse_db_users_present{db})", "{{presence}}"),
+            stack=True,
+            none="presence is off, or nobody is online",
+        ),
+        graph(
+            "How many people come?",
+            """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
+            30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
+            By the month: what max_mau_value limits, where Synapse counts it.""",
+            ("sum(synapse_db_users_active_yesterday{db})", "yesterday"),
+            ("sum(synapse_db_users_retained_30d{db})", "back after 30 days"),
+            ('sum(synapse_db_users_monthly_active{db, kind="native"})', "by the month"),
+            width=8,
+            runbook="SynapseMonthlyActiveUsersNearLimit",
+        ),
+        graph(
+            "Do notifications arrive?",
+            """Pushers of phones, and those whose last notification was not taken. A few fail for
+            ever, of apps that are gone. A jump is a gateway that is down, or a way out that is
+            closed.""",
+            ('sum(synapse_db_pushers{db, kind="http"})', "phones"),
+            ('sum(synapse_db_pushers_failing{db, kind="http"})', "phones, failing"),
+            ('sum(synapse_db_pushers{db, kind="email"}) or 0 * sum(synapse_db_schema_version{db})', "mail"),
+            width=8,
+            runbook="SynapsePushersFailing",
+        ),
+        graph(
+            "Can others write to our devices?",
+            """Devices that encrypt, by the keys that others need to begin a session. On a fallback
+            key is no harm for a while. Exhausted ones are mostly forgotten devices and rise slowly;
+            a jump means that clients cannot upload keys.""",
+            ("sum(synapse_db_e2e_devices{db})", "all"),
+            ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
+            ("sum(synapse_db_e2e_devices_exhausted{db})", "exhausted"),
+            width=8,
+            runbook="SynapseEncryptionKeysExhausted",
+        ),
+        graph(
+            "How do users care for their keys?",
+            """Users with a backup of their keys, with keys for cross-signing, and with a dehydrated
+            device. Who has none of them loses old messages with the last device.""",
+            ("sum(synapse_db_users_with_key_backup{db})", "key backup"),
+            ("sum(synapse_db_users_cross_signing{db})", "cross-signing"),
+            ("sum(synapse_db_dehydrated_devices{db})", "dehydrated device"),
+            width=8,
+        ),
+        graph(
+            "What was reported?",
+            """Reports of messages, rooms and users that were not deleted. Synapse does not know which
+            are dealt with: look at what is new, and delete what is done.""",
+            ("sum by (kind) (synapse_db_reports{db})", "{{kind}}"),
+            width=8,
+        ),
+        graph(
+            "Who is about to come in?",
+            """Authentications in steps of the last 48 hours, most of them registrations, and
+            registrations by token that were begun. A jump of the first without accounts that follow is
+            a robot that tries.""",
+            ("sum(synapse_db_ui_auth_sessions{db})", "authentications"),
+            ("sum(synapse_db_registration_token_uses_pending{db})", "by token, pending"),
+            ("sum(synapse_db_users_registered_24h{db})", "accounts made within 24 hours"),
+            width=8,
+        ),
+        graph(
+            "How many tokens are there?",
+            """Access tokens, and those whose time is over, which stay until their device logs out or
+            renews them. Many more than devices are logins of bots that never log out.""",
+            ("sum(synapse_db_access_tokens{db})", "access tokens"),
+            ("sum(synapse_db_access_tokens_expired{db})", "expired"),
+            ("sum(synapse_db_refresh_tokens{db})", "refresh tokens"),
+            ("sum(synapse_db_access_tokens_puppeting{db})", "of administrators as somebody else"),
+            width=8,
+        ),
+        graph(
+            "By what else are users known?",
+            "Mail addresses, phone numbers (msisdn), and identities of each provider of single sign-on.",
+            ("sum by (medium) (synapse_db_user_threepids{db})", "{{medium}}"),
+            ("sum by (auth_provider) (synapse_db_user_external_ids{db})", "{{auth_provider}}"),
+            width=8,
+        ),
+        graph(
+            "How many clients use sliding sync?",
+            """Connections that clients may resume, of those who sync that way. Rooms to reckon are left
+            over from an upgrade and go to zero.""",
+            ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
+            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
+            width=8,
+        ),
+    ]
+
+
+def files() -> list:
+    """What people send, and what others' servers have sent."""
+    return [
+        graph(
+            "How much space do files take?",
+            """Files that were uploaded here (local) and copies of others' (remote), without
+            thumbnails. They are on Synapse's disk and not in the database.""",
+            ("sum by (origin) (synapse_db_media_bytes{db})", "{{origin}}"),
+            ("sum by (origin) (synapse_db_media_thumbnail_bytes{db})", "{{origin}} thumbnails"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How much of it does nobody look at?",
+            """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
+            fetched again: by media_retention in Synapse's configuration, or the admin API.""",
+            ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
+            unit="bytes",
+            stack=True,
+            width=8,
+        ),
+        graph(
+            "How many files are there?",
+            """Files by where they are from, those that administrators have put under quarantine, and
+            uploads that were announced and never came.""",
+            ("sum by (origin) (synapse_db_media_files{db})", "{{origin}}"),
+            ("sum(synapse_db_media_files_quarantined{db})", "quarantined"),
+            ("sum(synapse_db_media_uploads_pending{db})", "announced"),
+            ("sum(synapse_db_url_previews{db})", "previews of web pages"),
+            width=8,
+        ),
+    ]
+
+
+def room_kinds() -> list:
+    """What kind of rooms there are, and who is in them."""
+    return [
+        bars(
+            "Who may join the rooms?",
+            """Rooms by their join rule. Public ones are open to all servers; know why they are many.
+            Other is a rule that Synapse does not know.""",
+            "sum by (join_rule) (synapse_db_rooms_by_join_rule{db})",
+            "{{join_rule}}",
+        ),
+        bars(
+            "Who may read what was written before?",
+            """Rooms by history visibility. world_readable can be read by everybody, without joining:
+            it should be few, and on purpose.""",
+            "sum by (history_visibility) (synapse_db_rooms_by_history_visibility{db})",
+            "{{history_visibility}}",
+        ),
+        bars(
+            "What are our users in the rooms?",
+            """Users of this server by membership as it is now, each counted once per room. Many
+            invites that nobody answers are spam, as a rule.""",
+            "sum by (membership) (synapse_db_local_memberships{db})",
+            "{{membership}}",
+        ),
+        graph(
+            "Which rooms are ours?",
+            """Rooms that a user of this server has made, those that have users of this server, and
+            those that an administrator has blocked. The rest is what others have left behind here.""",
+            ("sum(synapse_db_rooms_created_here{db})", "made here"),
+            ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
+            ("sum(synapse_db_rooms_encrypted_with_local_users{db})", "of these, encrypted"),
+            ("sum(synapse_db_rooms_blocked{db})", "blocked"),
+            width=24,
+        ),
+    ]
