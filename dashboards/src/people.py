@@ -156,14 +156,6 @@ def care() -> list:
     """What users need, and what administrators have to look after."""
     return [
         graph(
-            "Users by presence",
-            """Users who are not offline, of this server and of others. None at all where people are online means
-            that presence is switched off in Synapse's configuration.""",
-            ("sum by (presence) (synapse_db_users_present{db})", "{{presence}}"),
-            stack=True,
-            none="presence is off, or nobody is online",
-        ),
-        graph(
             "How many people come?",
             """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
             30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
@@ -246,6 +238,15 @@ def care() -> list:
             ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
             ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
             width=8,
+        ),
+        graph(
+            "Users by presence",
+            """Users who are not offline, of this server and of others. None at all where people are online means
+            that presence is switched off in Synapse's configuration.""",
+            ("sum by (presence) (synapse_db_users_present{db})", "{{presence}}"),
+            stack=True,
+            width=24,
+            none="presence is off, or nobody is online",
         ),
     ]
 
