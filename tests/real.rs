@@ -14,6 +14,7 @@ mod checked;
 mod cli;
 mod closed;
 mod connect;
+mod copies;
 mod cost;
 mod creation;
 mod down;
