@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{PATIENCE, Process, User, command, scratch, wait_at_most};
+use super::process::{PATIENCE, Process, User, command, scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -116,13 +116,17 @@ impl Exporter {
 
     /// The same, for what takes longer by its nature.
     pub async fn complete_within(&self, patience: Duration) -> Page {
-        wait_at_most(patience, "everything has been read", || async {
+        let start = Instant::now();
+        loop {
             let page = self.scrape().await;
-            let mut skipped = page.samples("pg_exporter_collector_skipped");
-            !skipped.any(|sample| sample.labels["reason"] == "deadline")
-        })
-        .await;
-        self.scrape().await
+            let skipped = page.skipped();
+            let late: Vec<_> = skipped.iter().filter(|skip| skip.1 == "deadline").collect();
+            if late.is_empty() {
+                return self.scrape().await;
+            }
+            assert!(start.elapsed() < patience, "not read after {patience:?}: {late:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Asks it to end; how it ended, and all it has logged.
