@@ -282,6 +282,9 @@ async fn locales_and_invalid_indexes() {
         let unique = "CREATE UNIQUE INDEX CONCURRENTLY ON events (event_id)";
         let client = server.client("well", "postgres").await;
         client.simple_query(unique).await.unwrap_err();
-        wait_for("the invalid index is seen", async || invalid().await == Some(1.0)).await;
+        wait_for("the invalid index is seen", async || {
+            invalid().await == Some(1.0)
+        })
+        .await;
     }
 }

@@ -124,7 +124,10 @@ impl Exporter {
             if late.is_empty() {
                 return self.scrape().await;
             }
-            assert!(start.elapsed() < patience, "not read after {patience:?}: {late:?}");
+            assert!(
+                start.elapsed() < patience,
+                "not read after {patience:?}: {late:?}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
