@@ -93,9 +93,17 @@ impl Exporter {
         request(self.address, "POST", path, &[]).await
     }
 
-    /// Scrapes; panics unless the page is without fault.
+    /// Scrapes; panics unless the page is without fault. An exporter that a busy machine gives no
+    /// time to make a page says so, and is asked again.
     pub async fn scrape(&self) -> Page {
-        self.get("/metrics").await.page()
+        let start = Instant::now();
+        loop {
+            let answer = self.get("/metrics").await;
+            let busy = answer.status == 503 && answer.text().contains("too much to do");
+            if !busy || start.elapsed() > PATIENCE {
+                return answer.page();
+            }
+        }
     }
 
     /// Scrapes as Prometheus does that gives up after `timeout`; panics when it would have.
