@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(45);
 async fn a_long_count_gives_others_their_turn() {
     let (server, made) = synapse().await;
     large::fill(&server, "synapse", 600).await;
-    let _purge = large::slow_down(&server, "users", 2_000).await;
+    let _purge = large::slow_down(&server, "users", 800).await;
     server.sql("postgres", "CREATE DATABASE other").await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
 

@@ -228,19 +228,20 @@ impl Target {
             if enabled.contains(plan.collector.name) && self.is_due(plan, &key, warm) {
                 let unit = self.unit(key.0, &key.1);
                 let last = unit.cell.latest().map(|(at, _)| at);
-                due.push((plan.in_pieces(), last, plan, unit));
+                due.push((plan.in_pieces(), last, plan, key, unit));
             }
         }
         // What may take long comes last, and there what was not read for longest comes first.
         due.sort_by_key(|(in_pieces, last, ..)| in_pieces.then_some(*last));
         let mut paused = false;
-        for (in_pieces, _, plan, unit) in due {
+        for (in_pieces, _, plan, key, unit) in due {
             paused |= in_pieces && Instant::now() >= until.pause;
             if paused {
                 break;
             }
+            let (application, unit) = (application.as_deref(), &*unit);
             let harvest = self
-                .harvest(client, facts, plan, &unit, application.as_deref(), until)
+                .harvest(client, facts, plan, (&key, unit), application, until)
                 .await;
             let broken = harvest
                 .skipped
