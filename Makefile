@@ -22,6 +22,9 @@ alerts: ## Copy rules and dashboards with addresses in them: URL=https://HOST/PA
 demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
 	@deploy/demo/run.sh
 
+drill: ## Make a fault in the demo and wait for its alert: FAULT=server|connections|archiving|lock|synapse
+	@deploy/demo/run.sh --drill "$(FAULT)"
+
 ##@ Test
 
 test: ## Run every test; installs what they run on into .deps
@@ -119,4 +122,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alerts bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: alerts drill bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

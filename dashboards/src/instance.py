@@ -621,10 +621,11 @@ def exporter() -> list:
         ),
         stat(
             "Why is it down?",
-            """Why the exporter cannot use the server. refused and timeout: it does not run, or is not
-            reachable from here. authentication and tls: the exporter's password or certificates.
-            too_many_connections: raise max_connections or lower cp_max. starting_up: wait, its log
-            says for what.""",
+            """The reason while the server is down. refused: nothing listens. dns: its name is unknown. timeout:
+            host, network or disk. starting_up: it recovers. shutting_down: it is being stopped.
+            too_many_connections: all are taken. authentication: password or pg_hba.conf. tls: certificate.
+            database_missing, no_connect_privilege: the database of the connection. password_file: it cannot be
+            read. protocol: no PostgreSQL, or a broken one. other: see the exporter's log.""",
             "pg_exporter_down_reason{here}",
             label="{{reason}}",
             steps=((None, RED),),

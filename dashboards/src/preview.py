@@ -58,7 +58,7 @@ def common(prometheus, name: str) -> dict:
     return {
         "board": json.loads((SOURCE.parent / f"{name}.json").read_text()),
         "prometheus": prometheus.url,
-        "variables": prometheus.variables(SECONDS, "synapse" if name == "synapse" else ".+"),
+        "variables": prometheus.variables(SECONDS, ".+" if name == "instance" else "synapse"),
         "seconds": SECONDS,
         "width": WIDTH,
     }

@@ -16,12 +16,14 @@ import sys
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support/synapse"))
 
+from drill import FAULTS, Demo, drill  # noqa: E402
 from homeserver import Homeserver, Postgres, opener  # noqa: E402
 from process import Failed, Process, as_nobody, free_port, give_to_nobody  # noqa: E402
 from traffic import PASSWORD, Traffic  # noqa: E402
@@ -50,6 +52,7 @@ def main():
     """Starts one after the other; what has been started ends in reverse."""
     parser = argparse.ArgumentParser(prog="run.sh", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compares the numbers and ends: 0 if they agree")
+    parser.add_argument("--drill", choices=FAULTS, help="makes this fault, waits for its alert, heals it, and ends")
     parser.add_argument("--exporter", type=Path, help="the exporter's program (without this, builds it)")
     arguments = parser.parse_args()
     for end in ENDS:
@@ -62,7 +65,8 @@ def main():
         program = Path(shutil.copy(built, folder / "matrix-postgres-exporter"))
         give_to_nobody(folder)
 
-        server, postgres = start_postgres(running, folder)
+        archive_is_full = folder / "archive-is-full"
+        server, start_server, postgres = start_postgres(running, folder, archive_is_full)
         homeserver, made = start_synapse(running, folder, postgres)
         grant(program, postgres, made["database"])
         exporter, url = start_exporter(running, folder, program)
@@ -70,7 +74,12 @@ def main():
 
         report(homeserver, exporter, url, made)
         say_what_to_look_at(server, watchers)
-        if not arguments.check:
+        if arguments.drill:
+            if not watchers:
+                raise Failed("a drill needs Prometheus and Alertmanager")
+            demo = Demo(server, start_server, postgres, made["database"], archive_is_full)
+            drill(arguments.drill, demo, lambda: ask(f"http://{watchers['alertmanager']}/api/v2/alerts") or [], say)
+        elif not arguments.check:
             say(f"\nCtrl-C ends all of this and removes {folder}, where the logs are.")
             while True:
                 homeserver.process.check()
@@ -90,8 +99,9 @@ def build_exporter() -> Path:
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/matrix-postgres-exporter"
 
 
-def start_postgres(running: ExitStack, folder: Path) -> tuple[Process, Postgres]:
-    """A new server, which listens on a socket in the folder and nowhere else."""
+def start_postgres(running: ExitStack, folder: Path, archive_is_full: Path) -> tuple[Process, Callable, Postgres]:
+    """A new server, which listens on a socket in the folder and nowhere else; and how to start it again. It
+    archives nothing, but fails to while that file is there."""
     programs, libraries = find_postgres()
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": libraries}
     version = subprocess.check_output([programs / "postgres", "--version"], env=environment, text=True)
@@ -105,15 +115,21 @@ def start_postgres(running: ExitStack, folder: Path) -> tuple[Process, Postgres]
         raise Failed(f"initdb failed: {made.stderr.strip()}")
 
     postgres = Postgres(str(folder), 5432)
-    # It will be thrown away: no need to wait for the disk.
-    settings = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off"}
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": folder,
+        "archive_mode": "on",
+        "archive_command": f"test ! -e {archive_is_full}",
+    }
     command = [programs / "postgres", "-D", data, "-p", postgres.port]
     command += [f"--{name}={value}" for name, value in settings.items()]
     # SIGINT is a fast shutdown, SIGTERM would wait for the clients.
-    server = Process("PostgreSQL", command, folder / "postgresql.log", environment, end_with=signal.SIGINT)
-    running.enter_context(server)
-    server.wait_until(postgres.answers)
-    return server, postgres
+    def start() -> Process:
+        server = Process("PostgreSQL", command, folder / "postgresql.log", environment, end_with=signal.SIGINT)
+        running.enter_context(server).wait_until(postgres.answers)
+        return server
+
+    return start(), start, postgres
 
 
 def find_postgres() -> tuple[Path, str]:

@@ -41,9 +41,12 @@ class Process:
         return self
 
     def __exit__(self, *_):
+        self.end(self._end_with)
+
+    def end(self, how: signal.Signals):
         """Asks it to end, then makes it."""
         if self._child.poll() is None:
-            self._child.send_signal(self._end_with)
+            self._child.send_signal(how)
             try:
                 self._child.wait(15)
             except subprocess.TimeoutExpired:
