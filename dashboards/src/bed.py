@@ -36,7 +36,7 @@ def bed(exporter: Path):
         program.chmod(0o755)
         give_to_nobody(folder)
 
-        _, postgres = demo.start_postgres(running, folder)
+        _, _, postgres = demo.start_postgres(running, folder)
         postgres.run("postgres", "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
         postgres.run("postgres", "SELECT pg_reload_conf()")
         own = folder / "synapse"

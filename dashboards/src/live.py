@@ -23,8 +23,6 @@ MAY_BE_EMPTY = {
     ("instance", "Connections by role, with its limit", "B"): "no role has a limit here",
     ("instance", "How far are running vacuums?", "A"): "small tables are done before a scrape",
     ("instance", "Why is it down?", "A"): "here it is up",
-    ("instance", "WAL files to archive", "A"): "nothing is archived here",
-    ("instance", "WAL archiving backlog: files that wait", "A"): "nothing is archived here",
     ("instance", "Who writes changed blocks?", "C"): "counted up to PostgreSQL 16 only",
     ("instance", "Which tables are largest, and are they kept clean?", "D"): SMALL,
     ("synapse", "Which tables are largest, and which grow?", "E"): SMALL,

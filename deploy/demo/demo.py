@@ -30,6 +30,7 @@ from traffic import PASSWORD, Traffic  # noqa: E402
 
 ROLE = "exporter"
 USUAL_PORT = 9187
+ARCHIVE_IS_FULL = "archive-is-full"
 
 # What has to agree: how many were made, and the series that add up to them.
 NUMBERS = {
@@ -65,8 +66,7 @@ def main():
         program = Path(shutil.copy(built, folder / "matrix-postgres-exporter"))
         give_to_nobody(folder)
 
-        archive_is_full = folder / "archive-is-full"
-        server, start_server, postgres = start_postgres(running, folder, archive_is_full)
+        server, start_server, postgres = start_postgres(running, folder)
         homeserver, made = start_synapse(running, folder, postgres)
         grant(program, postgres, made["database"])
         exporter, url = start_exporter(running, folder, program)
@@ -77,7 +77,7 @@ def main():
         if arguments.drill:
             if not watchers:
                 raise Failed("a drill needs Prometheus and Alertmanager")
-            demo = Demo(server, start_server, postgres, made["database"], archive_is_full)
+            demo = Demo(server, start_server, postgres, made["database"], folder / ARCHIVE_IS_FULL)
             drill(arguments.drill, demo, lambda: ask(f"http://{watchers['alertmanager']}/api/v2/alerts") or [], say)
         elif not arguments.check:
             say(f"\nCtrl-C ends all of this and removes {folder}, where the logs are.")
@@ -99,9 +99,9 @@ def build_exporter() -> Path:
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/matrix-postgres-exporter"
 
 
-def start_postgres(running: ExitStack, folder: Path, archive_is_full: Path) -> tuple[Process, Callable, Postgres]:
+def start_postgres(running: ExitStack, folder: Path) -> tuple[Process, Callable, Postgres]:
     """A new server, which listens on a socket in the folder and nowhere else; and how to start it again. It
-    archives nothing, but fails to while that file is there."""
+    archives nothing, and fails to while ARCHIVE_IS_FULL is there."""
     programs, libraries = find_postgres()
     environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": libraries}
     version = subprocess.check_output([programs / "postgres", "--version"], env=environment, text=True)
@@ -119,7 +119,7 @@ def start_postgres(running: ExitStack, folder: Path, archive_is_full: Path) -> t
         "listen_addresses": "",
         "unix_socket_directories": folder,
         "archive_mode": "on",
-        "archive_command": f"test ! -e {archive_is_full}",
+        "archive_command": f"test ! -e {folder / ARCHIVE_IS_FULL}",
     }
     command = [programs / "postgres", "-D", data, "-p", postgres.port]
     command += [f"--{name}={value}" for name, value in settings.items()]
