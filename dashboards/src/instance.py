@@ -250,6 +250,7 @@ def sessions() -> list:
             (limit_of("pg_idle_in_transaction:age_seconds"), "limit"),
             unit="s",
             limit="limit",
+            width=24,
             runbook="PostgresIdleInTransaction",
         ),
     ]

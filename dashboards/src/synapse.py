@@ -106,16 +106,6 @@ def now() -> list:
             runbook="SynapseConsumerBehind",
         ),
         stat(
-            "Oldest open transaction",
-            """In this database. Synapse's own take seconds, index builds and pg_dump hours. As long
-            as it is open, dead rows stay.""",
-            "max(pg_activity_longest_transaction_seconds{db})",
-            "s",
-            steps=((None, GREEN), (300, ORANGE), (3600, RED)),
-            decimals=0,
-            see=server,
-        ),
-        stat(
             "Not seen by exporter",
             """Collectors that could not see everything in this database. What they would show is
             missing on this page, not well. The last row says which, and why. What this version or
