@@ -190,7 +190,7 @@ pub struct WebLimits {
 impl Default for WebLimits {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: 512,
             scrapes: 16,
             unread: 32 << 20,
             least_rate: 64 << 10,
