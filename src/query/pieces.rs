@@ -19,6 +19,7 @@ use tokio_postgres::Client;
 use super::message::Message;
 use super::rows::{Reader, RowSamples, by_metric};
 use super::{Harvest, Pieces, QueryError, Reason, Sql, Statement};
+use crate::bounds::TEXTS;
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 
 /// The placeholder of the condition that gives one piece.
@@ -45,7 +46,18 @@ pub(super) struct Walk {
     after: Option<Vec<String>>,
     /// How many rows the next piece is to have.
     rows: u32,
-    sums: Vec<(Arc<Metric>, BTreeMap<Labels, f64>)>,
+    sums: Vec<Sums>,
+    /// Bytes of their labels.
+    texts: usize,
+}
+
+/// What was counted for one metric.
+#[derive(Debug)]
+struct Sums {
+    metric: Arc<Metric>,
+    by_labels: BTreeMap<Labels, f64>,
+    /// Samples of other labels, beyond the limit.
+    beyond: u64,
 }
 
 impl Default for Walk {
@@ -55,6 +67,7 @@ impl Default for Walk {
             after: None,
             rows: FIRST,
             sums: Vec::new(),
+            texts: 0,
         }
     }
 }
@@ -179,9 +192,16 @@ impl Walk {
     fn add(&mut self, rows: Vec<RowSamples>, reader: &Reader<'_>) {
         let samples = rows.into_iter().flat_map(|row| row.samples);
         for (metric, samples) in by_metric(samples) {
-            let known = self.sums.iter().position(|(of, _)| of.name == metric.name);
+            let known = self
+                .sums
+                .iter()
+                .position(|of| of.metric.name == metric.name);
             let at = known.unwrap_or_else(|| {
-                self.sums.push((metric.clone(), BTreeMap::new()));
+                self.sums.push(Sums {
+                    metric: metric.clone(),
+                    by_labels: BTreeMap::new(),
+                    beyond: 0,
+                });
                 self.sums.len() - 1
             });
             let of_largest = |column: &&super::Column| {
@@ -189,31 +209,36 @@ impl Walk {
             };
             let largest = reader.query.columns.iter().any(|c| of_largest(&c));
             for Sample { labels, value } in samples {
-                let sum = self.sums[at].1.entry(labels);
-                sum.and_modify(|sum| match largest {
-                    true if sum.is_nan() || *sum >= value => (),
-                    true => *sum = value,
-                    false => *sum += value,
-                })
-                .or_insert(value);
+                let Sums {
+                    by_labels, beyond, ..
+                } = &mut self.sums[at];
+                let full = by_labels.len() >= reader.context.limit || self.texts > TEXTS;
+                match by_labels.get_mut(&labels) {
+                    Some(sum) if largest && (sum.is_nan() || *sum >= value) => (),
+                    Some(sum) if largest => *sum = value,
+                    Some(sum) => *sum += value,
+                    None if full => *beyond += 1,
+                    None => {
+                        let texts = labels.iter().map(|(_, value)| value.len());
+                        self.texts += texts.sum::<usize>();
+                        by_labels.insert(labels, value);
+                    }
+                }
             }
         }
     }
 
     /// What was counted.
-    pub fn end(self, limit: usize, harvest: &mut Harvest) -> Snapshot {
+    pub fn end(self, harvest: &mut Harvest) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        let mut beyond = 0;
-        for (metric, sums) in self.sums {
-            let known = sums.into_iter().filter(|(_, value)| !value.is_nan());
-            let sums: BTreeMap<_, _> = known.collect();
-            // Each piece has kept to the limit; together they may not.
-            beyond = beyond.max(sums.len().saturating_sub(limit));
-            let samples = sums.into_iter().take(limit);
-            let samples = samples.map(|(labels, value)| Sample { labels, value });
-            snapshot.extend(&metric, samples.collect());
+        let beyond = self.sums.iter().map(|sums| sums.beyond).max();
+        for sums in self.sums {
+            let known = sums.by_labels.into_iter();
+            let known = known.filter(|(_, value)| !value.is_nan());
+            let samples = known.map(|(labels, value)| Sample { labels, value });
+            snapshot.extend(&sums.metric, samples.collect());
         }
-        harvest.cost.cut += beyond as u64;
+        harvest.cost.cut += beyond.unwrap_or_default();
         snapshot
     }
 }

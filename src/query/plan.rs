@@ -264,7 +264,7 @@ impl QueryPlan {
             if !going_on.await? {
                 return Ok(Ended::Paused(walk));
             }
-            walk.end(context.limit, harvest)
+            walk.end(harvest)
         } else if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
             relations::run(client, statement, reader, kept, harvest).await?
