@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
-use super::support::process::{stat, wait_at_most};
+use super::support::process::{stat, wait_at_most, wait_for};
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,8 +100,12 @@ async fn stop_smart(server: &Postgres, exporter: &Exporter, patience: Duration) 
         .filter(|reason| reasons.contains(reason))
         .collect();
     assert_eq!(reasons, known);
-    let page = exporter.scrape_within(TIMEOUT).await;
-    assert_eq!(page.down_reason(), Some("refused"));
+    // A scrape may still get what a try of just before has found.
+    wait_for("it is refused", async || {
+        let page = exporter.scrape_within(TIMEOUT).await;
+        page.down_reason() == Some("refused")
+    })
+    .await;
     took
 }
 
