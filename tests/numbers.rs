@@ -51,8 +51,7 @@ async fn numbers_of_the_new_synapse_are_right_on_18() {
 /// On a primary and on its standby: of a database as Synapse has made it, of one with further rows,
 /// and of copies of both with another schema.
 async fn numbers_are_right(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, _) = Synapse::start(&server, version).await;
+    let (server, synapse, _) = Synapse::go_on(Postgres::builder(major), version).await;
     let made = synapse.use_everything().await;
     drop(synapse);
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";
@@ -114,8 +113,7 @@ async fn numbers_are_right(major: u32, version: &str) {
 /// A column that is cast has no index. What is aggregated or served is no condition.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_compared_as_bigint_and_never_as_numeric() {
-    let server = Postgres::start(18).await;
-    let (_synapse, _) = Synapse::start(&server, NEW).await;
+    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
     let client = server.client("synapse", "postgres").await;
     // `(creation_ts)::numeric`
     let casts_a_column = |line: &str| {
