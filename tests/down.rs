@@ -66,7 +66,7 @@ async fn a_server_that_goes_is_remembered() {
         assert_eq!(identity[0].labels["cluster_name"], "main");
 
         server.stop_immediate().await;
-        let page = exporter.scrape_within(TIMEOUT).await;
+        let page = exporter.is_down("refused").await;
         assert_down(&page, "refused");
         assert_eq!(page.readings(), BTreeSet::from([REMEMBERED]));
         let remembered: Vec<_> = page.samples(REMEMBERED).cloned().collect();

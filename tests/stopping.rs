@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::support::exporter::Exporter;
 use super::support::postgres::Postgres;
-use super::support::process::{stat, wait_at_most, wait_for};
+use super::support::process::{stat, wait_at_most};
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,12 +100,7 @@ async fn stop_smart(server: &Postgres, exporter: &Exporter, patience: Duration) 
         .filter(|reason| reasons.contains(reason))
         .collect();
     assert_eq!(reasons, known);
-    // A scrape may still get what a try of just before has found.
-    wait_for("it is refused", async || {
-        let page = exporter.scrape_within(TIMEOUT).await;
-        page.down_reason() == Some("refused")
-    })
-    .await;
+    exporter.is_down("refused").await;
     took
 }
 
