@@ -20,6 +20,7 @@ mod creation;
 mod down;
 mod events;
 mod grants;
+mod hanging;
 mod hostile_database;
 mod hostile_server;
 mod labels;
