@@ -79,8 +79,8 @@ async fn owners_who_make_logins_hang_harm_only_themselves() {
         drop(holders);
         for name in theirs {
             wait_for("it lets go", || async {
-                let free = format!("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1");
-                server.value("postgres", &free).await.is_none()
+                let waits = "SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1";
+                server.value("postgres", waits).await.is_none()
             })
             .await;
             server.sql(name, "CREATE TABLE after ()").await;

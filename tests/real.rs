@@ -5,6 +5,7 @@
 
 mod support;
 
+mod amounts;
 mod as_of;
 mod bed;
 mod broken;
