@@ -82,6 +82,20 @@ impl Exporter {
         }
     }
 
+    /// Scrapes until the server is up and everything is seen, which on a busy machine may be a moment
+    /// after its start.
+    pub async fn is_whole(&self) -> Page {
+        let start = Instant::now();
+        loop {
+            let page = self.scrape_within(Duration::from_secs(10)).await;
+            if page.up() && page.failed().is_empty() || start.elapsed() > PATIENCE {
+                page.assert_whole();
+                return page;
+            }
+            pause(start).await;
+        }
+    }
+
     /// Waits until it has logged these words.
     pub async fn has_said(&self, words: &str) {
         let what = format!("the log says {words:?}");
