@@ -9,6 +9,7 @@ mod abandoned;
 mod catalogues;
 mod conflicts;
 mod databases;
+mod demo;
 mod door;
 mod frozen;
 mod locks;

@@ -18,7 +18,6 @@ mod connect;
 mod copies;
 mod cost;
 mod creation;
-mod demo;
 mod down;
 mod events;
 mod grants;
