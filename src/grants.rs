@@ -32,7 +32,7 @@ pub struct Options {
     pub databases: Vec<String>,
     /// Membership in `pg_monitor` instead of the functions. It shows every query text.
     pub pg_monitor: bool,
-    /// Leaves everybody the right to create where they have it.
+    /// Leaves everybody the rights that others come to harm by.
     pub keep_public_create: bool,
     /// Takes everything back.
     pub revoke: bool,
@@ -68,7 +68,8 @@ fn header(options: &Options) -> String {
     let what = match options {
         Options { revoke: true, .. } => format!(
             "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
--- it may do in these databases; who could create in their schemas before, can again. Stop the
+-- it may do in these databases; who could create or make triggers there before, can again, unless the
+-- role of another exporter relies on that. Stop the
 -- exporter first. Name every database that was named then. A role that grants made is dropped; one
 -- that was there before, or owns something, stays, and a warning says so."
         ),
@@ -105,8 +106,9 @@ fn header(options: &Options) -> String {
 "
         }
         _ => {
-            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
--- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
+            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
+-- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
+-- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
 "
         }
     };
@@ -143,7 +145,7 @@ END"
     ));
     sql += &format!(
         "
--- Owns the functions, and remembers for --revoke who could create in schemas.
+-- Owns the functions, and remembers for --revoke what PUBLIC could do.
 {}",
         create_role(OWNER, "NOLOGIN")
     );
@@ -260,8 +262,8 @@ pub fn columns() -> Sql {
     Sql::join(rows, ",")
 }
 
-/// Takes back every privilege that the role has in a database, and gives back who could create
-/// there.
+/// Takes back every privilege that the role has in a database, and gives back what everybody could
+/// do there.
 fn revoke_in_database(role: &str) -> String {
     let role_literal = literal(role);
     let revoke = run(&format!(

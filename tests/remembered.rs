@@ -25,8 +25,14 @@ async fn the_last_of_two_exporters_restores_what_was() {
         let all = ["matrix", "mas", "postgres"];
         let before = acl(&server, &all).await;
         for ((first, its), (last, of_last)) in [
-            (("wide", &["matrix", "mas"][..]), ("narrow", &["matrix"][..])),
-            (("narrow", &["matrix"][..]), ("wide", &["matrix", "mas"][..])),
+            (
+                ("wide", &["matrix", "mas"][..]),
+                ("narrow", &["matrix"][..]),
+            ),
+            (
+                ("narrow", &["matrix"][..]),
+                ("wide", &["matrix", "mas"][..]),
+            ),
         ] {
             Role::Plain.create(&server, first, &[]).await;
             for _ in 0..2 {
@@ -161,7 +167,10 @@ async fn what_was_made_again_is_another() {
         let before = acl(&server, &["gone"]).await;
         let said = try_grant(&server, "exporter", &["matrix", "gone"], &["--revoke"]).await;
         let said = said.unwrap();
-        for sentence in ["restored there: schema app (oid", "restored there: table app.t (oid"] {
+        for sentence in [
+            "restored there: schema app (oid",
+            "restored there: table app.t (oid",
+        ] {
             assert!(said.contains(sentence), "{sentence}: {said}");
         }
         let app = "SELECT coalesce(nspacl::text, '') || coalesce(relacl::text, '')
@@ -169,7 +178,10 @@ async fn what_was_made_again_is_another() {
                     WHERE nspname = 'app'";
         assert_eq!(server.value("matrix", app).await.as_deref(), Some(""));
         let keeper = "SELECT has_schema_privilege('keeper', 'public', 'CREATE')::text";
-        assert_eq!(server.value("matrix", keeper).await.as_deref(), Some("true"));
+        assert_eq!(
+            server.value("matrix", keeper).await.as_deref(),
+            Some("true")
+        );
         assert_eq!(acl(&server, &["gone"]).await, before);
         nothing_is_left(&server).await;
     }
@@ -187,7 +199,10 @@ async fn what_is_damaged_is_told_and_nothing_is_done() {
     );
     let whole = server.value("matrix", &read).await.unwrap();
     let changes = server
-        .value("matrix", &format!("SELECT ('{whole}'::jsonb -> 'changes')::text"))
+        .value(
+            "matrix",
+            &format!("SELECT ('{whole}'::jsonb -> 'changes')::text"),
+        )
         .await
         .unwrap();
     let before = acl(&server, &["matrix"]).await;
@@ -206,7 +221,10 @@ async fn what_is_damaged_is_told_and_nothing_is_done() {
         (SETTING, whole.replace("\"public\"", "{}")),
         (SETTING, whole.replace("\"schema\"", "\"shema\"")),
         (SETTING, whole.replace("\"CREATE\"", "\"ALL\"")),
-        (SETTING, whole.replace("\"CREATE\"", "\"CREATE ON SCHEMA public TO PUBLIC; --\"")),
+        (
+            SETTING,
+            whole.replace("\"CREATE\"", "\"CREATE ON SCHEMA public TO PUBLIC; --\""),
+        ),
         (SETTING, whole.replace("2200", "\"abc\"")),
         (SETTING, whole.replace("2200", "99999999999")),
         (SETTING, whole.replace("\"roles\"", "\"rolls\"")),
@@ -225,7 +243,10 @@ async fn what_is_damaged_is_told_and_nothing_is_done() {
             let said = try_grant(&server, "exporter", &["matrix"], flags).await;
             let said = said.expect_err(&value);
             assert!(said.contains(name), "{value}: {said}");
-            assert!(said.contains("has to restore cannot be read"), "{value}: {said}");
+            assert!(
+                said.contains("has to restore cannot be read"),
+                "{value}: {said}"
+            );
             assert_eq!(acl(&server, &["matrix"]).await, before, "{value}");
         }
         let undo = format!("ALTER ROLE {OWNER} IN DATABASE matrix RESET {name}");
@@ -260,13 +281,24 @@ async fn in_another_cluster_names_count() {
     grant(&server, "exporter", &["matrix"], &[]).await;
     create_as(&server, "synapse").await;
     let said = try_grant(&server, "exporter", &["matrix"], &["--revoke"]).await;
-    assert_eq!(said.as_deref().unwrap_or_default().matches("not found").count(), 0, "{said:?}");
-    let open = "SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace, aclexplode(nspacl) a
+    assert_eq!(
+        said.as_deref()
+            .unwrap_or_default()
+            .matches("not found")
+            .count(),
+        0,
+        "{said:?}"
+    );
+    let open =
+        "SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace, aclexplode(nspacl) a
                  WHERE a.grantee = 0 AND a.privilege_type = 'CREATE'";
     let open = server.value("matrix", open).await;
     assert_eq!(open.as_deref(), Some("app public"), "{said:?} {remembered}");
     let trigger = "SELECT has_table_privilege('public', 'events', 'TRIGGER')::text";
-    assert_eq!(server.value("matrix", trigger).await.as_deref(), Some("true"));
+    assert_eq!(
+        server.value("matrix", trigger).await.as_deref(),
+        Some("true")
+    );
 }
 
 /// Nothing remembers anything, and no role of ours is there.

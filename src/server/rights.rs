@@ -152,34 +152,40 @@ impl Rights {
         let mut rights = Self::default();
         let reset = |rights: &mut Self| *rights = Self::default();
         message
-            .send_any_text(client, &["schema", "name"], &mut rights, reset, |rights, cells| {
-                let position = |column: &'static str| {
-                    let position = cells.position(column);
-                    position.ok_or(QueryError::MissingColumn(column))
-                };
-                let truth = |column| cells.truth(position(column)?);
-                rights.owner = truth("owner")?;
-                rights.writable = truth("writable")?;
-                rights.readable = truth("readable")?;
-                let text = |column| cells.text(position(column)?);
-                let listed = match text("kind")?.as_deref() {
-                    Some("create") => &mut rights.create,
-                    Some("write") => &mut rights.write,
-                    Some(_) => &mut rights.call,
-                    None => return Ok(()),
-                };
-                if listed.named.len() < NAMED {
-                    let name = |column| {
-                        let name = text(column)?.unwrap_or_default();
-                        Ok::<String, QueryError>(cut(&name, LABEL).into())
+            .send_any_text(
+                client,
+                &["schema", "name"],
+                &mut rights,
+                reset,
+                |rights, cells| {
+                    let position = |column: &'static str| {
+                        let position = cells.position(column);
+                        position.ok_or(QueryError::MissingColumn(column))
                     };
-                    listed.named.push([name("schema")?, name("name")?]);
-                }
-                let total = cells.number(position("total")?, "total")?;
-                let total = total.unwrap_or_default() as usize;
-                listed.more = total.saturating_sub(listed.named.len());
-                Ok(())
-            })
+                    let truth = |column| cells.truth(position(column)?);
+                    rights.owner = truth("owner")?;
+                    rights.writable = truth("writable")?;
+                    rights.readable = truth("readable")?;
+                    let text = |column| cells.text(position(column)?);
+                    let listed = match text("kind")?.as_deref() {
+                        Some("create") => &mut rights.create,
+                        Some("write") => &mut rights.write,
+                        Some(_) => &mut rights.call,
+                        None => return Ok(()),
+                    };
+                    if listed.named.len() < NAMED {
+                        let name = |column| {
+                            let name = text(column)?.unwrap_or_default();
+                            Ok::<String, QueryError>(cut(&name, LABEL).into())
+                        };
+                        listed.named.push([name("schema")?, name("name")?]);
+                    }
+                    let total = cells.number(position("total")?, "total")?;
+                    let total = total.unwrap_or_default() as usize;
+                    listed.more = total.saturating_sub(listed.named.len());
+                    Ok(())
+                },
+            )
             .await?;
         Ok(rights)
     }

@@ -77,7 +77,8 @@ pub async fn run_script(server: &Postgres, script: &str) -> Result<String, Strin
         let (client, mut connection) = tokio_postgres::connect(&dsn, NoTls).await.unwrap();
         let notices = async {
             let mut said = String::new();
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
+            {
                 if let AsyncMessage::Notice(notice) = message {
                     said += &format!("{}: {}\n", notice.severity(), notice.message());
                 }
