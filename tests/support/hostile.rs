@@ -74,13 +74,14 @@ impl Drop for Hostile {
 }
 
 /// The columns in which the databases of a server are told.
-pub const DATABASES: [&str; 6] = [
+pub const DATABASES: [&str; 7] = [
     "datname",
     "oid",
     "datallowconn",
     "invalid",
     "limited",
     "may_connect",
+    "owner",
 ];
 
 /// The password in the DSN.
@@ -194,7 +195,7 @@ impl Peer {
                 self.send(b'C', b"SELECT 0\0").await?;
             }
         } else if sql.contains("datallowconn") {
-            let row = ["postgres", "5", "t", "f", "f", "t"];
+            let row = ["postgres", "5", "t", "f", "f", "t", "10"];
             self.result(&DATABASES, &row).await?;
         } else {
             self.send(b'C', b"SELECT 0\0").await?;
