@@ -352,7 +352,7 @@ BEGIN
     UNION ALL
     SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
+             FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
       FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
               FROM (WITH mine AS MATERIALIZED (
@@ -392,7 +392,7 @@ BEGIN
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
+             FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
       FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
               FROM (WITH mine AS MATERIALIZED (
@@ -1011,7 +1011,7 @@ BEGIN
     UNION ALL
     SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
+             FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
       FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
               FROM (WITH mine AS MATERIALIZED (
@@ -1051,7 +1051,7 @@ BEGIN
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
+             FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
       FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
               FROM (WITH mine AS MATERIALIZED (

@@ -114,18 +114,10 @@ BEGIN
       FROM ({creatable}) AS c
     UNION ALL
     SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
-           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
-           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
-      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
-              FROM ({writable}) AS w) AS c
+           {tables}
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
-           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
-           FILTER (WHERE c.number <= 10)
-           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
-      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
-              FROM ({callable}) AS w) AS c
+           {functions}
   LOOP
     CONTINUE WHEN found.places IS NULL;
     places := found.places;
@@ -141,7 +133,19 @@ BEGIN
 END",
         literal = literal(role),
         creatable = creatable(expression.clone()).as_str(),
-        writable = writable(expression.clone()).as_str(),
-        callable = callable(expression).as_str(),
+        tables = first_ten(&writable(expression.clone())),
+        functions = first_ten(&callable(expression)),
     ))
+}
+
+/// The rest of a SELECT: the names of what another one finds, and how many more there are.
+fn first_ten(found: &Sql) -> String {
+    format!(
+        "string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
+             FILTER (WHERE c.number <= 10)
+           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
+      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
+              FROM ({}) AS w) AS c",
+        found.as_str()
+    )
 }
