@@ -15,7 +15,7 @@ use super::support::roles::Role;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take, on a busy machine, until all has been asked once.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What a Synapse is known by, and what the tests read of it.
 const SYNAPSE: &str = "
@@ -34,19 +34,21 @@ const SYNAPSE: &str = "
 /// Of the places where the role may create.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights() {
-    bears("pg_options_to_table", 100_000, 0).await;
+    bears("pg_options_to_table", 21_000, 0).await;
 }
 
 /// Of the tables and columns that an application has.
 #[tokio::test(flavor = "multi_thread")]
 async fn columns() {
-    bears("foreign_code AS MATERIALIZED", 200, 3).await;
+    bears("foreign_code AS MATERIALIZED", 40, 3).await;
 }
 
 /// Of the transactions that go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions() {
-    bears("l.virtualxid = l.virtualtransaction", 100_000, 0).await;
+    let page = bears("l.virtualxid = l.virtualtransaction", 21_000, 0).await;
+    let skip = ("synapse_events", "protocol", "synapse");
+    assert!(page.skipped().contains(&skip), "{:?}", page.skipped());
 }
 
 /// The owner of a database has as many room versions as he likes, each of 2 kB, in a table that is
@@ -58,7 +60,7 @@ async fn labels_of_a_count_in_pieces() {
     server.sql("synapse", SYNAPSE).await;
     let rooms = "INSERT INTO rooms
                  SELECT lpad(i::text, 8, '0'), md5(i::text) || repeat('x', 1960)
-                   FROM generate_series(1, 100000) AS i";
+                   FROM generate_series(1, 50000) AS i";
     server.sql("synapse", rooms).await;
     server.sql("synapse", "ANALYZE rooms").await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
@@ -77,7 +79,7 @@ async fn labels_of_a_count_in_pieces() {
 }
 
 /// A scrape through a forger ends in time, whatever it says, and leaves little behind.
-async fn bears(words: &'static str, times: u64, cell: usize) {
+async fn bears(words: &'static str, times: u64, cell: usize) -> Page {
     let server = Postgres::start(18).await;
     server.sql("postgres", "CREATE DATABASE synapse").await;
     server.sql("synapse", SYNAPSE).await;
@@ -102,8 +104,9 @@ async fn bears(words: &'static str, times: u64, cell: usize) {
         settled(&exporter.scrape_within(TIMEOUT).await)
     })
     .await;
-    exporter.scrape_within(TIMEOUT).await;
+    let page = exporter.scrape_within(TIMEOUT).await;
     assert!(forger.forged() > times, "{}", forger.forged());
     rests(&exporter).await;
     is_small(&exporter, before).await;
+    page
 }

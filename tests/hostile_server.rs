@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::support::certificates::Certificates;
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::footprint::{is_small, memory, rests};
@@ -344,6 +345,56 @@ async fn floods_in_the_answer_to_a_collector() {
     let page = scrape(&exporter).await;
     assert!(page.up());
     assert!(page.skipped().contains(&("stat_archiver", "protocol", "")));
+    rests(&exporter).await;
+    is_small(&exporter, before).await;
+}
+
+/// Encryption makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_under_tls() {
+    let certificates = Certificates::new(&[]);
+    let tls = certificates.acceptor();
+    let acceptor = tls.clone();
+    suffers("protocol", "before the session began", move |peer: Peer| {
+        let tls = acceptor.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.send(b'R', &[0; 4]).await?;
+            peer.flood(&message(b'N', &error("00000", "and then")))
+                .await
+        }
+    })
+    .await;
+    let acceptor = tls.clone();
+    let says = "announced a message of 1073741824 bytes";
+    suffers("protocol", says, move |peer: Peer| {
+        let tls = acceptor.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.let_in().await?;
+            peer.answer_until("datallowconn").await?;
+            peer.send_raw(&announcement(b'D', 1024 * MIB as u32))
+                .await?;
+            peer.flood(&[0; 1024]).await
+        }
+    })
+    .await;
+    let server = Hostile::start(move |peer: Peer| {
+        let tls = tls.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.let_in().await?;
+            peer.answer_until("datallowconn").await?;
+            peer.answer("datallowconn").await?;
+            // While nothing is asked.
+            peer.flood(&message(b'N', &error("00000", "and then")))
+                .await
+        }
+    })
+    .await;
+    let exporter = Exporter::watch(&server.dsn(), &[]).await;
+    let before = memory(&exporter, "VmRSS");
+    scrape(&exporter).await;
     rests(&exporter).await;
     is_small(&exporter, before).await;
 }

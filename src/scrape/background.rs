@@ -316,3 +316,30 @@ impl Target {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_take_turns() {
+        let owner = |name: &str| match name.starts_with('m') {
+            true => Owner::Role(16_384),
+            false => Owner::Superuser(name.to_owned()),
+        };
+        let mut queue = Queue {
+            databases: ["m1", "m2", "m3", "good"].map(str::to_owned).into(),
+            ..Queue::default()
+        };
+        let mut seen = Vec::new();
+        while let Some(next) = queue.next(owner) {
+            queue.ended(next.clone(), owner(&next), false);
+            // The one comes back as soon as it can.
+            if seen.len() < 4 && next == "good" {
+                queue.databases.push_back(next.clone());
+            }
+            seen.push(next);
+        }
+        assert_eq!(seen, ["m1", "good", "m2", "good", "m3", "good"]);
+    }
+}

@@ -76,7 +76,7 @@ impl Forgery {
             at += 4;
             length = cell.max(0) as usize;
         }
-        let text = format!("{number:0>500}");
+        let text = format!("{number:0>2900}");
         let head = [&body[..at - 4], &(text.len() as u32).to_be_bytes()].concat();
         [&head, text.as_bytes(), &body[at + length..]].concat()
     }
