@@ -25,9 +25,7 @@ async fn pieces_add_up_on_18() {
 }
 
 async fn pieces_add_up(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, _) = Synapse::start(&server, version).await;
-    drop(synapse);
+    let (server, _) = Synapse::leave(Postgres::builder(major), version).await;
     large::fill(&server, "synapse", 20_000).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
 
@@ -76,9 +74,7 @@ async fn pieces_add_up(major: u32, version: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     const TOKENS: &str = "synapse_tokens";
-    let server = Postgres::start(18).await;
-    let (synapse, _) = Synapse::start(&server, NEW).await;
-    drop(synapse);
+    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
     large::fill(&server, "synapse", 500).await;
     let _purge = large::slow_down(&server, "access_tokens", 700).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;

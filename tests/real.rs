@@ -18,6 +18,7 @@ mod connect;
 mod copies;
 mod cost;
 mod creation;
+mod demo;
 mod down;
 mod events;
 mod grants;

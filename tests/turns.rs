@@ -115,9 +115,7 @@ async fn what_takes_long_is_counted_less_often() {
 
 /// A Synapse with traffic that is over, and a role for the exporter.
 async fn synapse() -> (Postgres, Made) {
-    let server = Postgres::start(18).await;
-    let (synapse, made) = Synapse::start(&server, NEW).await;
-    drop(synapse);
+    let (server, made) = Synapse::leave(Postgres::builder(18), NEW).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     (server, made)
 }
