@@ -48,3 +48,4 @@ mod tracked;
 mod turns;
 mod values;
 mod waiting;
+mod walks;

@@ -1,15 +1,16 @@
 //! A definition made ready, and its run on one database.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::harvest::Answer;
-use super::pieces::Walk;
+use super::pages::Pace;
 use super::relations;
 use super::rows::{QueryPlan, Reader, snapshot_of};
+use super::walk::{Route, Walk};
 use super::{
     Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Scope, Skip, Tables,
 };
@@ -34,6 +35,8 @@ pub struct Plan {
 pub struct Holds {
     /// Queries that rest, since asking again would bring the same refusal.
     resting: HashMap<usize, (Skip, Instant)>,
+    /// How fast the table of a query was read.
+    paces: HashMap<usize, Pace>,
     paused: Option<Paused>,
 }
 
@@ -69,10 +72,10 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
-    /// Whether any of its queries runs in pieces.
-    pub fn in_pieces(&self) -> bool {
+    /// Whether any of its queries walks through a table.
+    pub fn walks(&self) -> bool {
         let mut queries = self.collector.queries.iter();
-        queries.any(|query| query.pieces.is_some())
+        queries.any(|query| query.walk.is_some())
     }
 
     /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
@@ -142,7 +145,8 @@ impl Plan {
                 continue;
             }
             let walk = left.take_if(|(of, _)| *of == index).map(|(_, walk)| walk);
-            let run = plan.run(client, query, context, previous, walk, &mut harvest);
+            let pace = holds.paces.entry(index).or_default();
+            let run = plan.run(client, query, context, previous, walk, pace, &mut harvest);
             let error = match run.await {
                 Ok(Ended::Answered(answer)) => {
                     harvest.take(index, answer, context);
@@ -233,6 +237,7 @@ impl QueryPlan {
         context: &Context<'_>,
         previous: Option<&Harvest>,
         walk: Option<Walk>,
+        pace: &mut Pace,
         harvest: &mut Harvest,
     ) -> Result<Ended, QueryError> {
         if let Some(reason) = context.lacks(query.role, query.setting) {
@@ -256,30 +261,42 @@ impl QueryPlan {
             plan: self,
             context,
         };
-        let mut at = Instant::now();
-        let snapshot = if let Some(pieces) = query.pieces {
-            let mut walk = walk.unwrap_or_default();
-            at = walk.begun;
-            let going_on = walk.go_on(client, statement, pieces, &reader, harvest);
-            if !going_on.await? {
+        let answer = |snapshot| Answer {
+            at: Instant::now(),
+            snapshot,
+            walked: None,
+        };
+        if let Some(covered) = query.covered
+            && !harvest.covers(covered, previous)
+        {
+            return Ok(Ended::Answered(answer(Snapshot::default())));
+        }
+        if let Some(walk_of) = &query.walk {
+            let mut walk = walk.unwrap_or_else(|| Walk::begin(walk_of));
+            let route = Route {
+                client,
+                statement,
+                reader: &reader,
+            };
+            let walked = walk.go_on(&route, pace, harvest).await?;
+            let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
-            }
-            walk.end(context.limit, harvest)
-        } else if statement.has(relations::PLACEHOLDER) {
+            };
+            harvest.leave_out(reader.columns_left_out(), query);
+            return Ok(Ended::Answered(answer));
+        }
+        let began = answer(Snapshot::default());
+        let snapshot = if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
             relations::run(client, statement, reader, kept, harvest).await?
         } else {
-            let sql = context.fill(statement, None)?;
+            let sql = context.fill(statement, &[])?;
             let rows = reader.read(client, &sql, &mut harvest.cost).await?;
             let unknown = rows.iter().filter_map(|row| row.unknown);
-            let unknown = unknown.chain(reader.columns_left_out());
-            for reason in unknown.collect::<BTreeSet<_>>() {
-                let message = format!("not all of {} is known here", query.prefix);
-                harvest.skipped.push(Skip { reason, message });
-            }
+            harvest.leave_out(unknown.chain(reader.columns_left_out()), query);
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)
         };
-        Ok(Ended::Answered(Answer { at, snapshot }))
+        Ok(Ended::Answered(Answer { snapshot, ..began }))
     }
 }

@@ -66,8 +66,8 @@ pub(super) async fn run(
         .map(|chunk| (chunk.to_vec(), RETRIES))
         .collect();
     while let Some((mut chunk, retries)) = chunks.pop() {
-        let part = (PLACEHOLDER, &oid_array(&chunk));
-        let sql = reader.context.fill(statement, Some(part))?;
+        let part = (PLACEHOLDER, oid_array(&chunk));
+        let sql = reader.context.fill(statement, &[part])?;
         match reader.read(client, &sql, &mut harvest.cost).await {
             Ok(rows) => {
                 let at = Instant::now();

@@ -15,6 +15,8 @@ use crate::text::cut;
 #[derive(Debug)]
 pub(super) struct QueryPlan {
     pub labels: Vec<Arc<str>>,
+    /// For each column, its label that is no column, if it has one.
+    pub own_labels: Vec<Option<(Arc<str>, Arc<str>)>>,
     /// For each column, its metric, if it has one.
     pub metrics: Vec<Option<Arc<Metric>>>,
 }
@@ -43,7 +45,15 @@ impl QueryPlan {
             .iter()
             .map(|column| column.name.into())
             .collect();
-        Self { labels, metrics }
+        let own_labels = query.columns.iter().map(|column| {
+            let (name, value) = column.label?;
+            Some((name.into(), value.into()))
+        });
+        Self {
+            labels,
+            own_labels: own_labels.collect(),
+            metrics,
+        }
     }
 }
 
@@ -83,6 +93,18 @@ impl Reader<'_> {
         sql: &Sql,
         cost: &mut Cost,
     ) -> Result<Vec<RowSamples>, QueryError> {
+        self.read_and(client, sql, cost, |_| Ok(())).await
+    }
+
+    /// The same, and hands each row to `also`, for what it holds beside; a statement that is asked
+    /// again begins again there too.
+    pub async fn read_and(
+        &self,
+        client: &Client,
+        sql: &Sql,
+        cost: &mut Cost,
+        mut also: impl FnMut(Cells<'_>) -> Result<(), QueryError>,
+    ) -> Result<Vec<RowSamples>, QueryError> {
         cost.statements += 1;
         let message = Message {
             sql,
@@ -107,7 +129,10 @@ impl Reader<'_> {
                 &text_columns,
                 &mut reading,
                 |reading| *reading = Reading::default(),
-                |reading, cells| self.row(reading, cells),
+                |reading, cells| {
+                    also(cells)?;
+                    self.row(reading, cells)
+                },
             )
             .await?;
         cost.rows += reading.rows.len() as u64 + reading.cut;
@@ -140,7 +165,7 @@ impl Reader<'_> {
             .iter()
             .enumerate()
             .filter(|(_, column)| column.versions.contains(self.context.version))
-            .filter(|(_, column)| self.context.lacks(column.role, column.setting).is_none())
+            .filter(|(_, column)| self.context.lacks_value(column).is_none())
             .map(|(index, column)| (index, column.kind))
     }
 
@@ -148,7 +173,7 @@ impl Reader<'_> {
     pub fn columns_left_out(&self) -> impl Iterator<Item = Reason> {
         let columns = self.query.columns.iter();
         let columns = columns.filter(|column| column.versions.contains(self.context.version));
-        columns.filter_map(|column| self.context.lacks(column.role, column.setting))
+        columns.filter_map(|column| self.context.lacks_value(column))
     }
 
     fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
@@ -197,11 +222,12 @@ impl Reader<'_> {
             let Some(value) = cells.number(*position, column.name)? else {
                 continue;
             };
-            let labels = match column.labels {
-                None => all.clone(),
-                Some(names) => pairs
+            let labels = match (column.labels, &self.plan.own_labels[*index]) {
+                (None, None) => all.clone(),
+                (some, own) => pairs
                     .iter()
-                    .filter(|(name, _)| names.contains(&&**name))
+                    .filter(|(name, _)| some.is_none_or(|names| names.contains(&&**name)))
+                    .chain(own)
                     .cloned()
                     .collect(),
             };

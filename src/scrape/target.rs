@@ -11,7 +11,7 @@ use super::gather::{Gathered, Outcome};
 use super::memory::{Down, Memory, Outdated};
 use crate::config;
 use crate::events::Count;
-use crate::query::{Harvest, Holds, Plan, Reason};
+use crate::query::{CacheShare, Harvest, Holds, Plan, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
@@ -33,6 +33,8 @@ pub struct Target {
     /// The deadlines of the scrapes that go on.
     pub active: Mutex<Vec<Instant>>,
     pub background: Background,
+    /// How fast walks may fill the server's cache.
+    pub cache: CacheShare,
 }
 
 /// One collector on one database; none for the server as a whole.
@@ -93,6 +95,7 @@ impl Target {
             }),
             active: Mutex::default(),
             background: Background::new(),
+            cache: CacheShare::default(),
             own_database,
             plans,
             config: config.clone(),
