@@ -131,7 +131,7 @@ impl Keys {
         let sql = measured(self.statement(route)?);
         let width = self.key.columns().count();
         let (mut count, mut end, mut charged) = (0.0, Vec::new(), 0.0);
-        let read = reader.read_and(route.client, &sql, &mut harvest.cost, |cells| {
+        let read = reader.read_and(&sql, &mut harvest.cost, |cells| {
             let place = |name| cells.position(name).ok_or(QueryError::MissingColumn(name));
             charged = filled(cells)?.unwrap_or_default();
             count = cells.number(place(COUNT)?, COUNT)?.unwrap_or_default();
@@ -238,7 +238,7 @@ impl Keys {
         let mut next = None;
         harvest.cost.statements += 1;
         message
-            .send(route.client, |_, cells| {
+            .send(route.reader.client, |_, cells| {
                 next = cells.raw(0)?.map(str::to_owned);
                 harvest.cost.rows += 1;
                 Ok(())

@@ -212,7 +212,7 @@ impl Pages {
         let started = Instant::now();
         let share = pages as f64 / start.shared_buffers.max(1) as f64;
         let mut charged = share;
-        let read = reader.read_and(route.client, &sql, &mut harvest.cost, |cells| {
+        let read = reader.read_and(&sql, &mut harvest.cost, |cells| {
             charged = filled(cells)?.map_or(share, |filled| filled.min(share));
             Ok(())
         });
@@ -337,7 +337,7 @@ impl Pages {
         let mut found = None;
         harvest.cost.statements += 1;
         message
-            .send(route.client, |_, cells| {
+            .send(route.reader.client, |_, cells| {
                 let number = |name| {
                     let place = cells
                         .position(name)

@@ -11,9 +11,7 @@ use super::pages::Pace;
 use super::relations;
 use super::rows::{QueryPlan, Reader, snapshot_of};
 use super::walk::{Route, Walk};
-use super::{
-    Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Scope, Skip, Tables,
-};
+use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Scope, Skip, Tables};
 use crate::snapshot::{Sample, Snapshot};
 
 /// How long a run that was interrupted may wait to be gone on with.
@@ -146,7 +144,13 @@ impl Plan {
             }
             let walk = left.take_if(|(of, _)| *of == index).map(|(_, walk)| walk);
             let pace = holds.paces.entry(index).or_default();
-            let run = plan.run(client, query, context, previous, walk, pace, &mut harvest);
+            let reader = Reader {
+                client,
+                query,
+                plan,
+                context,
+            };
+            let run = reader.run(previous, walk, pace, &mut harvest);
             let error = match run.await {
                 Ok(Ended::Answered(answer)) => {
                     harvest.take(index, answer, context);
@@ -229,17 +233,16 @@ impl Holds {
     }
 }
 
-impl QueryPlan {
+impl Reader<'_> {
+    /// Asks the query.
     async fn run(
         &self,
-        client: &Client,
-        query: &Query,
-        context: &Context<'_>,
         previous: Option<&Harvest>,
         walk: Option<Walk>,
         pace: &mut Pace,
         harvest: &mut Harvest,
     ) -> Result<Ended, QueryError> {
+        let Self { query, context, .. } = *self;
         if let Some(reason) = context.lacks(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
@@ -256,11 +259,6 @@ impl QueryPlan {
         if let Some(tables) = context.tables {
             tables.check(query)?;
         }
-        let reader = Reader {
-            query,
-            plan: self,
-            context,
-        };
         let answer = |snapshot| Answer {
             at: Instant::now(),
             snapshot,
@@ -274,26 +272,25 @@ impl QueryPlan {
         if let Some(walk_of) = &query.walk {
             let mut walk = walk.unwrap_or_else(|| Walk::begin(walk_of));
             let route = Route {
-                client,
                 statement,
-                reader: &reader,
+                reader: self,
             };
             let walked = walk.go_on(&route, pace, harvest).await?;
             let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
             };
-            harvest.leave_out(reader.columns_left_out(), query);
+            harvest.leave_out(self.columns_left_out(), query);
             return Ok(Ended::Answered(answer));
         }
         let began = answer(Snapshot::default());
         let snapshot = if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
-            relations::run(client, statement, reader, kept, harvest).await?
+            relations::run(statement, self, kept, harvest).await?
         } else {
             let sql = context.fill(statement, &[])?;
-            let rows = reader.read(client, &sql, &mut harvest.cost).await?;
+            let rows = self.read(&sql, &mut harvest.cost).await?;
             let unknown = rows.iter().filter_map(|row| row.unknown);
-            harvest.leave_out(unknown.chain(reader.columns_left_out()), query);
+            harvest.leave_out(unknown.chain(self.columns_left_out()), query);
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)
         };

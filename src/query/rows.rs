@@ -69,6 +69,7 @@ pub(super) struct RowSamples {
 
 /// Reads the rows of one query, in one message or in several.
 pub(super) struct Reader<'a> {
+    pub client: &'a Client,
     pub query: &'a Query,
     pub plan: &'a QueryPlan,
     pub context: &'a Context<'a>,
@@ -87,20 +88,14 @@ struct Columns {
 
 impl Reader<'_> {
     /// Sends one statement and reads its rows.
-    pub async fn read(
-        &self,
-        client: &Client,
-        sql: &Sql,
-        cost: &mut Cost,
-    ) -> Result<Vec<RowSamples>, QueryError> {
-        self.read_and(client, sql, cost, |_| Ok(())).await
+    pub async fn read(&self, sql: &Sql, cost: &mut Cost) -> Result<Vec<RowSamples>, QueryError> {
+        self.read_and(sql, cost, |_| Ok(())).await
     }
 
     /// The same, and hands each row to `also`, for what it holds beside; a statement that is asked
     /// again begins again there too.
     pub async fn read_and(
         &self,
-        client: &Client,
         sql: &Sql,
         cost: &mut Cost,
         mut also: impl FnMut(Cells<'_>) -> Result<(), QueryError>,
@@ -125,7 +120,7 @@ impl Reader<'_> {
         let mut reading = Reading::default();
         message
             .send_any_text(
-                client,
+                self.client,
                 &text_columns,
                 &mut reading,
                 |reading| *reading = Reading::default(),

@@ -11,8 +11,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
-
 use super::harvest::Answer;
 use super::keys::Keys;
 use super::pages::{Pace, Pages};
@@ -35,7 +33,6 @@ pub(super) enum Walk {
 
 /// What of a walk stays the same.
 pub(super) struct Route<'a> {
-    pub client: &'a Client,
     pub statement: &'a Statement,
     pub reader: &'a Reader<'a>,
 }
