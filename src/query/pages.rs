@@ -51,6 +51,16 @@ impl Pace {
         pages.map_or(FIRST, |pages| (pages as u64).max(1))
     }
 
+    /// Whether all of a table are too many pages for one statement; where there is no other way, that
+    /// is tried as long as nothing speaks against it.
+    fn is_too_large(&self, pages: u64, timeout: Duration, ranges: bool) -> bool {
+        let was = self
+            .too_large_until
+            .is_some_and(|until| Instant::now() < until);
+        let is = self.pages_per_second.is_some() && pages > self.pages_in(timeout);
+        was || !ranges && is
+    }
+
     fn note(&mut self, pages: u64, took: Duration) {
         let took = took.max(Duration::from_millis(1));
         self.pages_per_second = Some(pages.max(1) as f64 / took.as_secs_f64());
@@ -143,27 +153,23 @@ impl Pages {
             return self.judge(route, start, harvest).await;
         }
         let timeout = route.timeout();
-        let known_too_large = pace
-            .too_large_until
-            .is_some_and(|until| Instant::now() < until)
-            || pace.pages_per_second.is_some() && start.pages > pace.pages_in(timeout);
-        if !ranges && known_too_large {
+        let too_large = pace.is_too_large(start.pages, timeout, ranges);
+        if !ranges && too_large {
             return Ok(Some(self.too_large(start, harvest)));
         }
         // The first piece may have shown that one statement does for all.
-        if self.pieces <= 1 && (!ranges || start.pages <= pace.pages_in(timeout / 2)) {
+        let fits = !ranges || !too_large && start.pages <= pace.pages_in(timeout / 2);
+        if self.pieces <= 1 && fits {
             self.tally = Tally::default();
             let read = self.read(route, start, None, pace, harvest).await;
             match read {
                 Ok(()) => return Ok(Some(self.answer(route, false, harvest))),
                 Err(error) if error.reason() != Reason::StatementTimeout => return Err(error),
-                Err(_) if ranges => {
-                    (self.next, self.pieces) = (0, 0);
-                    return Ok(None);
-                }
+                // The next step finds that it is too large.
                 Err(_) => {
                     pace.too_large_until = Some(Instant::now() + TOO_LARGE);
-                    return Ok(Some(self.too_large(start, harvest)));
+                    (self.next, self.pieces) = (0, 0);
+                    return Ok(None);
                 }
             }
         }
