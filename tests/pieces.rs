@@ -77,12 +77,12 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     drop(synapse);
     large::fill(&server, "synapse", 500).await;
     let count = server.value("synapse", large::ACTIVE).await.unwrap();
-    let _purge = large::slow_down(&server, 4_000).await;
+    let _purge = large::slow_down(&server, 1_000).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
 
     let writer = Writer::start(&server).await;
     let dsn = server.dsn("synapse", "exporter");
-    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 250ms }").await;
+    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
     let month = [("within", "30d")];
     wait_for("the active users are counted", || async {
         let page = exporter.scrape().await;

@@ -108,7 +108,7 @@ async fn what_could_not_be_counted_is_tried_again_soon() {
 async fn what_takes_long_is_counted_less_often() {
     let (server, _) = synapse().await;
     large::fill(&server, "synapse", 100).await;
-    let _purge = large::slow_down(&server, 2_000).await;
+    let _purge = large::slow_down(&server, 1_000).await;
     let yaml = "collectors: { synapse_activity: { ttl: 1s } }";
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     exporter.complete_within(2 * SOON).await;
@@ -120,7 +120,9 @@ async fn what_takes_long_is_counted_less_often() {
 
 /// A Synapse with traffic that is over, and a role for the exporter.
 async fn synapse() -> (Postgres, Made) {
-    let server = Postgres::start(18).await;
+    // So large that what is read is found in the cache.
+    let server = Postgres::builder(18).setting("shared_buffers", "512MB");
+    let server = server.start().await;
     let (synapse, made) = Synapse::start(&server, NEW).await;
     drop(synapse);
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
