@@ -132,6 +132,20 @@ impl Snapshot {
         self.families.values()
     }
 
+    /// About how many bytes the samples have on the page.
+    pub fn page_bytes(&self) -> usize {
+        let families = self.families.values().map(|family| {
+            let name = family.metric.name.len();
+            let samples = family.samples.iter().map(|sample| {
+                let pairs = sample.labels.iter();
+                let labels = pairs.map(|(name, value)| name.len() + value.len() + r#"="","#.len());
+                name + labels.sum::<usize>() + VALUE
+            });
+            samples.sum::<usize>()
+        });
+        families.sum()
+    }
+
     /// The number of samples in all families.
     pub fn series(&self) -> usize {
         self.families
@@ -140,6 +154,9 @@ impl Snapshot {
             .sum()
     }
 }
+
+/// Bytes of a value on the page, its line's end and more included.
+const VALUE: usize = 12;
 
 /// A metric and its samples.
 #[derive(Clone, Debug)]

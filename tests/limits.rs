@@ -3,6 +3,7 @@
 use super::support::exporter::Exporter;
 use super::support::exposition::{Page, Sample};
 use super::support::postgres::Postgres;
+use super::support::process::wait_for;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_beyond_the_limit_are_cut_and_counted() {
@@ -70,6 +71,49 @@ async fn the_limit_holds_for_all_chunks_of_a_statement() {
     let collector = [("collector", "table_size")];
     let cut = page.value("pg_exporter_collector_rows_cut_total", &collector);
     assert_eq!(cut, Some(200.0));
+}
+
+/// One database with many tables leaves the others their part of the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_takes_no_more_than_its_part_of_the_page() {
+    let server = Postgres::start(18).await;
+    for (name, count) in [("crowd", 400), ("small", 5)] {
+        server
+            .sql("postgres", &format!("CREATE DATABASE {name}"))
+            .await;
+        server.sql(name, &tables(count)).await;
+    }
+    let exporter = Exporter::configured(
+        &server.dsn("postgres", "postgres"),
+        "servers: { main: { page_mib: 1, databases: { interval: 1s } } }",
+    )
+    .await;
+    let page = exporter.complete().await;
+    let scans = |name: &str| {
+        let samples = page.samples("pg_stat_user_tables_seq_scan");
+        samples.filter(|one| one.labels["datname"] == name).count()
+    };
+    assert_eq!((scans("crowd"), scans("small")), (0, 5));
+    let crowd = skipped(&page, "stat_user_tables", "series_limit", "crowd");
+    assert_eq!(crowd, Some(1.0));
+    assert_eq!(page.value("pg_up", &[]), Some(1.0));
+    // What takes little room is served there, too.
+    let size = page.value("pg_database_size_bytes", &[("datname", "crowd")]);
+    assert!(size.is_some_and(|bytes| bytes > 1e6), "{size:?}");
+
+    let drop = "DO $$ BEGIN FOR i IN 11..400 LOOP
+                EXECUTE 'DROP TABLE ' || (SELECT relname FROM pg_stat_user_tables LIMIT 1);
+                END LOOP; END $$";
+    server.sql("crowd", drop).await;
+    wait_for("what fits is served", async || {
+        let page = exporter.scrape().await;
+        let samples = page.samples("pg_stat_user_tables_seq_scan");
+        samples
+            .filter(|one| one.labels["datname"] == "crowd")
+            .count()
+            == 10
+    })
+    .await;
 }
 
 /// A name that is not UTF-8, and one that is spelled as the first is shown.

@@ -258,11 +258,17 @@ async fn locales_and_invalid_indexes() {
             // As after an upgrade of the library.
             let older = "UPDATE pg_database SET datcollversion = '1.1' WHERE datname = 'icu'";
             server.sql("postgres", older).await;
-            assert_eq!(changed(&exporter.scrape().await), Some(1.0));
+            let becomes = async |known| {
+                wait_for("the change of the library is seen", async || {
+                    changed(&exporter.scrape().await) == Some(known)
+                })
+                .await;
+            };
+            becomes(1.0).await;
             server
                 .sql("postgres", "ALTER DATABASE icu REFRESH COLLATION VERSION")
                 .await;
-            assert_eq!(changed(&exporter.scrape().await), Some(0.0));
+            becomes(0.0).await;
         }
 
         let invalid = async || {
@@ -276,6 +282,9 @@ async fn locales_and_invalid_indexes() {
         let unique = "CREATE UNIQUE INDEX CONCURRENTLY ON events (event_id)";
         let client = server.client("well", "postgres").await;
         client.simple_query(unique).await.unwrap_err();
-        assert_eq!(invalid().await, Some(1.0));
+        wait_for("the invalid index is seen", async || {
+            invalid().await == Some(1.0)
+        })
+        .await;
     }
 }

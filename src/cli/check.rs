@@ -273,7 +273,8 @@ fn explain(reason: &str) -> (bool, &'static str) {
         ),
         "series_limit" => (
             true,
-            "there are more rows than collectors.NAME.limit allows; those beyond it are dropped",
+            "there are more rows than collectors.NAME.limit allows, or servers.NAME.page_mib; those \
+             beyond it are not served",
         ),
         _ => (true, "the log says more"),
     }

@@ -207,6 +207,8 @@ pub struct Server {
     pub dsn: Dsn,
     /// Connections to it at most, in all.
     pub connections: usize,
+    /// Bytes of its part of the page at most.
+    pub page: usize,
     /// Which of its databases are visited, and how often.
     pub databases: Databases,
     /// Overrides `cluster_name` in `pg_server_info`.
@@ -387,6 +389,7 @@ servers:
     password_file: /run/secrets/password
     databases: { include: ["synapse*"], exclude: [scratch_*], interval: 1m30s }
     connections: 5
+    page_mib: 8
     cluster: blue
     labels: { team: chat }
 scrape: { timeout: 500ms, statement_cap: 2s }
@@ -415,7 +418,7 @@ log: { level: debug, format: json }
         assert_eq!(server.databases.include, ["synapse*"]);
         assert_eq!(server.databases.exclude, ["scratch_*"]);
         assert_eq!(server.databases.interval, Duration::from_secs(90));
-        assert_eq!(server.connections, 5);
+        assert_eq!((server.connections, server.page), (5, 8 << 20));
         assert_eq!(server.cluster.as_deref(), Some("blue"));
         assert_eq!(server.labels["team"], "chat");
         assert_eq!(config.scrape.timeout, Duration::from_millis(500));

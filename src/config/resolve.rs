@@ -173,6 +173,7 @@ fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Opt
     let connections = section
         .count("connections", 2..=bounds::CONNECTIONS)
         .unwrap_or(3);
+    let page = section.count("page_mib", 1..=4096).unwrap_or(32) << 20;
     let databases = databases(section.section("databases"));
     let cluster = section.text("cluster");
     let labels = labels(section.section("labels"));
@@ -181,6 +182,7 @@ fn server(mut section: Section<'_>, name: String, variable: Variable<'_>) -> Opt
         name,
         dsn: dsn?,
         connections,
+        page,
         databases,
         cluster,
         labels,

@@ -65,6 +65,7 @@ const ELSEWHERE: &[&str] = &[
     "servers.NAME.password",
     "servers.NAME.password_file",
     "servers.NAME.connections",
+    "servers.NAME.page_mib",
     "servers.NAME.databases",
     "servers.NAME.databases.include",
     "servers.NAME.databases.exclude",

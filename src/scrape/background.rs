@@ -228,19 +228,20 @@ impl Target {
             if enabled.contains(plan.collector.name) && self.is_due(plan, &key, warm) {
                 let unit = self.unit(key.0, &key.1);
                 let last = unit.cell.latest().map(|(at, _)| at);
-                due.push((plan.walks(), last, plan, unit));
+                due.push((plan.walks(), last, plan, key, unit));
             }
         }
         // What may take long comes last, and there what was not read for longest comes first.
         due.sort_by_key(|(walks, last, ..)| walks.then_some(*last));
         let mut paused = false;
-        for (walks, _, plan, unit) in due {
+        for (walks, _, plan, key, unit) in due {
             paused |= walks && Instant::now() >= until.pause;
             if paused {
                 break;
             }
+            let (application, unit) = (application.as_deref(), &*unit);
             let harvest = self
-                .harvest(client, facts, plan, &unit, application.as_deref(), until)
+                .harvest(client, facts, plan, (&key, unit), application, until)
                 .await;
             let broken = harvest
                 .skipped

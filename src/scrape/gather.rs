@@ -224,7 +224,11 @@ impl Target {
         deadline: Instant,
     ) -> BoxFuture<'static, Harvest> {
         async move {
-            let place = database.unwrap_or_else(|| self.memory().home.clone());
+            let key = (plan.collector.name, database);
+            let place = match &key.1 {
+                Some(database) => database.clone(),
+                None => self.memory().home.clone(),
+            };
             let work = async {
                 let leased = self.connections.lease_of(&facts, &place, Purpose::Scrape);
                 let mut lease = match leased.await {
@@ -240,7 +244,7 @@ impl Target {
                 let application = application.as_deref();
                 lease
                     .run(async |client| {
-                        self.harvest(client, &facts, &plan, &unit, application, until)
+                        self.harvest(client, &facts, &plan, (&key, &unit), application, until)
                             .await
                     })
                     .await
@@ -263,7 +267,7 @@ impl Target {
         client: &tokio_postgres::Client,
         facts: &Facts,
         plan: &Plan,
-        unit: &Unit,
+        (key, unit): (&Key, &Unit),
         application: Option<&Application>,
         until: Until,
     ) -> Harvest {
@@ -288,7 +292,7 @@ impl Target {
             cache: &self.cache,
         };
         let mut holds = std::mem::take(&mut *lock(&unit.holds));
-        let harvest = match &unit.count {
+        let mut harvest = match &unit.count {
             Some(count) => {
                 let system = &facts.system_identifier;
                 count
@@ -301,6 +305,18 @@ impl Target {
             }
         };
         *lock(&unit.holds) = holds;
+        if !lock(&self.room).take(key, harvest.snapshot.page_bytes()) {
+            let sentence = format!(
+                "there is no room for its {} series: a server has {} MiB of the page, and a \
+                 database half of what the others leave; servers.{}.page_mib raises it",
+                harvest.snapshot.series(),
+                self.config.page >> 20,
+                self.config.name
+            );
+            let (cost, spent) = (harvest.cost, harvest.spent);
+            harvest = Harvest::skipped(Reason::SeriesLimit, sentence);
+            (harvest.cost, harvest.spent) = (cost, spent);
+        }
         for skip in &harvest.skipped {
             tracing::debug!(collector = name, reason = %skip.reason, "{}", skip.message);
         }

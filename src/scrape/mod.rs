@@ -11,6 +11,7 @@
 //! - `status`: what is known, for a person
 //! - `memory`: what is remembered from scrape to scrape
 //! - `cell`: a value that concurrent scrapes share
+//! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ mod memory;
 pub mod own;
 mod reach;
 mod report;
+mod room;
 mod status;
 mod target;
 

@@ -9,6 +9,7 @@ use super::background::Background;
 use super::cell::Cell;
 use super::gather::{Gathered, Outcome};
 use super::memory::{Down, Memory, Outdated};
+use super::room::Room;
 use crate::config;
 use crate::events::Count;
 use crate::query::{CacheShare, Harvest, Holds, Plan, Reason};
@@ -30,6 +31,7 @@ pub struct Target {
     pub facts: Arc<Cell<Result<Arc<Facts>, Down>>>,
     pub units: Mutex<BTreeMap<Key, Arc<Unit>>>,
     pub memory: Mutex<Memory>,
+    pub room: Mutex<Room>,
     /// The deadlines of the scrapes that go on.
     pub active: Mutex<Vec<Instant>>,
     pub background: Background,
@@ -93,6 +95,7 @@ impl Target {
                 scrapes: 0,
                 asked: None,
             }),
+            room: Mutex::new(Room::new(config.page)),
             active: Mutex::default(),
             background: Background::new(),
             cache: CacheShare::default(),
@@ -214,10 +217,14 @@ impl Target {
     pub fn forget(&self, outdated: &Outdated) {
         let mut units = self.units();
         let gone = match outdated {
-            Outdated::Everything => return units.clear(),
+            Outdated::Everything => {
+                lock(&self.room).give_back(None);
+                return units.clear();
+            }
             Outdated::Databases(gone) if gone.is_empty() => return,
             Outdated::Databases(gone) => gone,
         };
+        lock(&self.room).give_back(Some(gone));
         units.retain(|(_, database), _| !database.as_ref().is_some_and(|name| gone.contains(name)));
         for unit in units.values() {
             unit.cell

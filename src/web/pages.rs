@@ -86,7 +86,7 @@ impl Pages {
         let moment = self.0.join(&wanted.collect, peer)?;
         // By the deadline the page has to be made, too.
         let left = wanted.deadline.saturating_duration_since(Instant::now());
-        let making = self.0.time_to_make().min(left / 2);
+        let making = (2 * self.0.time_to_make()).max(left / 20).min(left / 2);
         let all = wanted.collect.is_empty();
         let request = Request {
             since: moment.began,

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{PATIENCE, Process, User, command, scratch, wait_at_most};
+use super::process::{PATIENCE, Process, User, command, scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -93,9 +93,17 @@ impl Exporter {
         request(self.address, "POST", path, &[]).await
     }
 
-    /// Scrapes; panics unless the page is without fault.
+    /// Scrapes; panics unless the page is without fault. An exporter that a busy machine gives no
+    /// time to make a page says so, and is asked again.
     pub async fn scrape(&self) -> Page {
-        self.get("/metrics").await.page()
+        let start = Instant::now();
+        loop {
+            let answer = self.get("/metrics").await;
+            let busy = answer.status == 503 && answer.text().contains("too much to do");
+            if !busy || start.elapsed() > PATIENCE {
+                return answer.page();
+            }
+        }
     }
 
     /// Scrapes as Prometheus does that gives up after `timeout`; panics when it would have.
@@ -116,13 +124,20 @@ impl Exporter {
 
     /// The same, for what takes longer by its nature.
     pub async fn complete_within(&self, patience: Duration) -> Page {
-        wait_at_most(patience, "everything has been read", || async {
+        let start = Instant::now();
+        loop {
             let page = self.scrape().await;
-            let mut skipped = page.samples("pg_exporter_collector_skipped");
-            !skipped.any(|sample| sample.labels["reason"] == "deadline")
-        })
-        .await;
-        self.scrape().await
+            let skipped = page.skipped();
+            let late: Vec<_> = skipped.iter().filter(|skip| skip.1 == "deadline").collect();
+            if late.is_empty() {
+                return self.scrape().await;
+            }
+            assert!(
+                start.elapsed() < patience,
+                "not read after {patience:?}: {late:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Asks it to end; how it ended, and all it has logged.

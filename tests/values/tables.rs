@@ -9,6 +9,7 @@ use crate::support::postgres::{MAJORS, Postgres, rows};
 async fn tables_and_databases() {
     for major in MAJORS {
         let server = Postgres::builder(major)
+            .setting("track_io_timing", "on")
             .setting("autovacuum", "off")
             .start()
             .await;

@@ -29,7 +29,7 @@ fn sessions() -> Query {
                                     a.usename = current_user AND a.application_name
                                     = current_setting('application_name'))))
                                 OVER (PARTITION BY d.datname) AS disabled,
-                            count(a.pid) FILTER (WHERE s.state LIKE 'idle in transaction%'
+                            count(a.pid) FILTER (WHERE s.state = 'idle in transaction'
                                                    AND a.xact_start IS NULL) AS ageless
                        FROM pg_catalog.pg_database AS d
                       CROSS JOIN (VALUES ('active'), ('idle'), ('idle in transaction'),
@@ -52,7 +52,8 @@ fn sessions() -> Query {
 }
 
 /// Each database has a row per threshold; what does not depend on it is the same in all of them.
-/// Where a session is not tracked, or has begun its transaction so, there is none.
+/// Where a session is not tracked, or has begun its transaction so, there is none. A transaction
+/// that has failed has no beginning in the view, and is known as idle only.
 fn durations() -> Query {
     Query::new("pg_activity")
         .merge(Merge::Max)
@@ -72,9 +73,9 @@ fn durations() -> Query {
                LEFT JOIN (SELECT p.datname, p.state = 'disabled' AND NOT (
                                      p.usename = current_user AND p.application_name
                                      = current_setting('application_name'))
-                                 OR p.state LIKE 'idle in transaction%' AND p.xact_start IS NULL
+                                 OR p.state = 'idle in transaction' AND p.xact_start IS NULL
                                      AS unknown,
-                                                                 clock_timestamp() - p.xact_start AS open,
+                                 clock_timestamp() - p.xact_start AS open,
                                  CASE WHEN p.state = 'active'
                                       THEN clock_timestamp() - p.query_start END AS running,
                                  CASE WHEN p.state LIKE 'idle in transaction%'
@@ -101,7 +102,7 @@ fn durations() -> Query {
         .with_labels(&["datname"])
         .gauge(
             "longest_idle_in_transaction_seconds",
-            "How long the laziest session has idled in an open transaction",
+            "How long the session that has idled longest in an open transaction has done so",
         )
         .with_labels(&["datname"])
         .gauge(
