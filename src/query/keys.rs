@@ -195,24 +195,16 @@ impl Keys {
         Ok(sql.with(" ORDER BY ").with(self.key.columns))
     }
 
-    /// What comes after these values of the key. How many rows that is, the planner knows of a
-    /// single column only.
+    /// What comes after these values of the key. Nothing beside it says the same of the first column:
+    /// the scan of an index could begin there, at the first row of a value that has many.
     fn beyond(&self, values: &[String]) -> Sql {
-        let columns = || self.key.columns().take(values.len());
-        let literals = || values.iter().map(|value| Sql::literal(value));
-        let beyond = Sql::from("(")
-            .with(Sql::join(columns(), ", "))
+        let columns = self.key.columns().take(values.len());
+        let literals = values.iter().map(|value| Sql::literal(value));
+        Sql::from("(")
+            .with(Sql::join(columns, ", "))
             .with(") > (")
-            .with(Sql::join(literals(), ", "))
-            .with(")");
-        match (columns().next(), literals().next()) {
-            (Some(column), Some(literal)) if values.len() > 1 => Sql::from(column)
-                .with(" >= ")
-                .with(literal)
-                .with(" AND ")
-                .with(beyond),
-            _ => beyond,
-        }
+            .with(Sql::join(literals, ", "))
+            .with(")")
     }
 
     /// Leaves out what has the next value; says whether there is none.
@@ -265,7 +257,7 @@ mod tests {
         };
         assert_eq!(beyond("id", &["a"]), "(id) > (E'a')");
         assert_eq!(beyond("user_id, id", &["a"]), "(user_id) > (E'a')");
-        let whole = r"user_id >= E'a' AND (user_id, id) > (E'a', E'it''s \\''')";
+        let whole = r"(user_id, id) > (E'a', E'it''s \\''')";
         assert_eq!(beyond("user_id, id", &["a", r"it's \'"]), whole);
     }
 }

@@ -23,7 +23,7 @@ use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 pub const PLACEHOLDER: &str = "pages";
 
 /// How many pages the first piece has; a table of no more is read in one statement.
-const FIRST: u64 = 256;
+const FIRST: u64 = 128;
 
 /// In parts of all rows, how many may have moved.
 const MAY_MOVE: f64 = 0.01;
@@ -157,9 +157,11 @@ impl Pages {
         if !ranges && too_large {
             return Ok(Some(self.too_large(start, harvest)));
         }
-        // The first piece may have shown that one statement does for all.
+        // The first piece may have shown that one statement does for all. What it has read is read
+        // again only where that spares the cache, and then it is little.
         let fits = !ranges || !too_large && start.pages <= pace.pages_in(timeout / 2);
-        if self.pieces <= 1 && fits {
+        let ring = keeps_to_ring(start.pages, start.shared_buffers);
+        if fits && (self.pieces == 0 || self.pieces == 1 && ring) {
             self.tally = Tally::default();
             let read = self.read(route, start, None, pace, harvest).await;
             match read {
