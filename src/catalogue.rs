@@ -159,9 +159,11 @@ impl Catalogue {
             "# Metrics\n\n\
              `matrix-postgres-exporter metrics --format markdown` writes this page from the \
              definitions of the collectors.\n\n\
-             A metric without versions exists on PostgreSQL 13 and every newer version. Where a \
-             collector needs a role or a function, `matrix-postgres-exporter grants` gives it. A \
-             database in which Synapse does not live is visited at most once a minute.\n",
+             An empty column *versions* means PostgreSQL 13 and newer. The roles and functions that \
+             a collector needs come with what `matrix-postgres-exporter grants` prints; the \
+             functions are in the schema `matrix_postgres_exporter`. A database without Synapse's \
+             tables is read once per `databases.interval` (60 s), never in every scrape. A row \
+             limit is for one database.\n",
         );
         for collector in &self.collectors {
             let _ = write!(
@@ -221,16 +223,16 @@ impl CollectorEntry {
     /// When and where it runs.
     fn run(&self) -> String {
         let scope = match self.scope {
-            "server" => "Once per server",
-            "database" => "In every database",
-            _ => "In every database in which Synapse lives",
+            "server" => "Scope: server",
+            "database" => "Scope: each database",
+            _ => "Scope: each database with Synapse's tables",
         };
         let ttl = match self.ttl_seconds {
-            0 => "in every scrape".to_owned(),
+            0 => "every scrape".to_owned(),
             seconds => format!("every {seconds} s"),
         };
         let off = if self.enabled { "" } else { ", off by default" };
-        format!("{scope}, {ttl}, at most {} rows{off}", self.limit)
+        format!("{scope}. Refresh: {ttl}. Row limit: {}{off}", self.limit)
     }
 }
 
@@ -243,8 +245,14 @@ fn needs(queries: &[Query]) -> Vec<String> {
                 continue;
             }
             needs.insert(match view.privilege {
-                Some(role) => format!("`{role}`, or the function `{}()`", view.name),
-                None => format!("the function `{}()`, to see all", view.name),
+                Some(role) => format!(
+                    "`{role}` or the function `matrix_postgres_exporter.{}()`",
+                    view.name
+                ),
+                None => format!(
+                    "the function `matrix_postgres_exporter.{}()`, to see what the role may not",
+                    view.name
+                ),
             });
         }
     }

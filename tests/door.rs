@@ -219,15 +219,18 @@ impl Door {
             "{peak:?} of {:?}",
             self.rest
         );
+        // What is freed, glibc may keep for the next crowd: no more than the page and this.
         wait_for("descriptors and memory are back", async || {
             let now = Cost::of(pid);
-            now.files <= self.rest.files + 2
-                && now.resident < self.rest.resident + page / 2 + 16 * MIB
+            now.files <= self.rest.files + 2 && now.resident < self.rest.resident + page + KEPT
         })
         .await;
         println!("afterwards {:?}", Cost::of(pid));
     }
 }
+
+/// How much of what it has freed the allocator may keep.
+const KEPT: u64 = 48 * MIB;
 
 /// Whether a line says that something is being read for the first time.
 fn is_read_behind(line: &str) -> bool {

@@ -52,7 +52,7 @@ impl FileName {
 }
 
 /// Where keys stand that somebody may look for elsewhere.
-const ELSEWHERE: &[&str] = &[
+pub(super) const ELSEWHERE: &[&str] = &[
     "openmetrics",
     "state_dir",
     "custom_queries",

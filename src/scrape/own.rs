@@ -38,7 +38,9 @@ own! {
     UP = Gauge "pg_up" []
         "Whether the server answered a query in this scrape (1) or not (0)";
     DOWN_REASON = Gauge "pg_exporter_down_reason" ["reason"]
-        "Always 1 while pg_up is 0, with the reason: refused, timeout, authentication, starting_up, too_many_connections, tls and so on";
+        "Always 1 while pg_up is 0, with the reason: refused, dns, timeout, authentication, starting_up, \
+         shutting_down, too_many_connections, tls, database_missing, no_connect_privilege, \
+         password_file, protocol, other_server, connection or other";
     STATIC = Untyped "pg_static" ["version", "short_version", "server"]
         "Always 1: the server's version and address";
     SERVER_INFO = Gauge "pg_server_info" ["system_identifier", "cluster_name"]
@@ -56,23 +58,27 @@ own! {
     ROLE_CAN_CREATE = Gauge "pg_exporter_role_can_create" ["datname", "schema"]
         "Always 1: the role, and often everybody, may create in this schema, or, where the schema is empty, make schemas in this database; a function that it makes there, other roles may run with their rights; at most 10 of a database; `grants` ends it";
     GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
-        "What `grants` would give the role and it does not have: columns of Synapse's tables in this database, or, where the database is empty, functions for statistics of the whole server; above 0, run again what `grants` prints";
+        "Privileges that the role lacks: columns of Synapse's tables in this database, or, with \
+         an empty datname, functions for server statistics; if above 0, run what `grants` prints";
     NOT_PLAIN = Gauge "pg_exporter_tables_not_plain" ["datname"]
-        "Synapse's tables in this database that are not read, since they are no ordinary tables and could run somebody else's code; `check` names them";
+        "Synapse's tables in this database that are not read because they are not ordinary tables \
+         and could run code of their owner; `check` names them";
     SCRAPES = Counter "pg_exporter_scrapes_total" []
         "Scrapes of the server";
     LAST_SCRAPE_DURATION = Gauge "pg_exporter_last_scrape_duration_seconds" []
-        "Seconds that this scrape of the server took";
+        "Duration of this scrape of the server, in seconds";
     LAST_SCRAPE_ERROR = Gauge "pg_exporter_last_scrape_error" []
         "Whether the server was down or any collector failed in this scrape (1) or not (0)";
     COLLECTOR_DURATION = Gauge "pg_scrape_collector_duration_seconds" ["collector"]
-        "Seconds that the collector's last runs took, summed over databases";
+        "Duration of the collector's last runs, summed over databases, in seconds";
     COLLECTOR_SUCCESS = Gauge "pg_scrape_collector_success" ["collector"]
         "Whether the collector's last runs succeeded in every database (1) or not (0); what a role, a version or a limit leaves out is no failure";
     SKIPPED = Gauge "pg_exporter_collector_skipped" ["collector", "reason", "datname"]
-        "Always 1: the collector could not see everything, and why; the database is empty for the server as a whole";
+        "Always 1: the collector returned no data or not all, with the reason; datname is empty \
+         for the server as a whole";
     AGE = Gauge "pg_exporter_collector_age_seconds" ["collector", "datname"]
-        "Seconds since the oldest value that is served of the collector was read, where it is not read in every scrape";
+        "Age of the collector's oldest value that is served, in seconds, where it is not read in \
+         every scrape";
     COUNT_ESTIMATED = Gauge "pg_exporter_count_estimated" ["collector", "datname", "table"]
         "Whether the collector's counts of this table are estimates (1): more than 1 % of its rows moved while it was read, even when that was repeated, or nobody knows how many did, as on a standby; else (0) they are off by less than 1 % of its rows, beside what was written while it was read";
     COUNT_AT_LEAST = Gauge "pg_exporter_count_at_least" ["collector", "datname", "table"]
@@ -90,11 +96,12 @@ own! {
     ROW_LIMIT = Gauge "pg_exporter_collector_row_limit" ["collector"]
         "Rows of one database that the collector serves at most";
     DUPLICATES = Counter "pg_exporter_duplicate_series_total" ["metric"]
-        "Samples that were dropped since another one with the same labels was already there";
+        "Samples dropped because of a sample with the same labels";
     DATABASES = Gauge "pg_exporter_databases" []
-        "Databases of the server that are watched";
+        "Databases that the exporter collects from";
     WITHOUT_CONNECTION = Gauge "pg_exporter_databases_without_connection" []
-        "Databases in which Synapse lives and for which the setting connections leaves no connection of their own: they are visited every databases.interval, and their values have an age";
+        "Synapse's databases without a connection of their own because the setting connections is \
+         too low: they are visited every databases.interval, and their values are as old";
     CONNECTIONS = Gauge "pg_exporter_connections" []
         "Connections to the server that the exporter holds";
     CONNECTION_LIMIT = Gauge "pg_exporter_connection_limit" []

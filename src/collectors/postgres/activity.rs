@@ -6,8 +6,8 @@ use crate::query::{ALL, Collector, Merge, Query, Role};
 pub fn collector() -> Collector {
     Collector::new(
         "activity",
-        "Sessions by state, the longest query, transaction and idle transaction, and how many \
-         last too long; prepared transactions",
+        "Sessions by state; longest query, transaction and idle transaction; how many last longer \
+         than 1, 5 and 60 minutes; prepared transactions",
     )
     .query(sessions())
     .query(durations())
@@ -45,8 +45,8 @@ fn sessions() -> Query {
         .label("state")
         .gauge(
             "sessions",
-            "Client sessions, but for the one that asks; in state disabled those with \
-             track_activities off, beside which the number of no other state is known",
+            "Client sessions by state, without the exporter's own; where a session is in state \
+             disabled (track_activities off), no other state is known",
         )
         .reason()
 }
@@ -92,17 +92,18 @@ fn durations() -> Query {
         .label("threshold_seconds")
         .gauge(
             "longest_query_seconds",
-            "How long the longest of the running queries has been running",
+            "Duration of the longest running query, in seconds; 0 if none runs",
         )
         .with_labels(&["datname"])
         .gauge(
             "longest_transaction_seconds",
-            "How long the oldest of the open transactions has been open",
+            "Age of the oldest open transaction, in seconds; 0 if none is open",
         )
         .with_labels(&["datname"])
         .gauge(
             "longest_idle_in_transaction_seconds",
-            "How long the session that has idled longest in an open transaction has done so",
+            "How long the longest idle session in a transaction has been idle, in seconds; 0 if \
+             there is none",
         )
         .with_labels(&["datname"])
         .gauge(
@@ -134,7 +135,14 @@ fn prepared_transactions() -> Query {
               GROUP BY d.datname",
         )
         .label("datname")
-        .gauge("count", "Prepared transactions, which hold their locks until somebody ends them")
+        .gauge(
+            "count",
+            "Prepared transactions; they hold their locks until COMMIT PREPARED or ROLLBACK \
+             PREPARED",
+        )
         .named("pg_prepared_xacts")
-        .gauge("oldest_age_seconds", "Age of the oldest prepared transaction")
+        .gauge(
+            "oldest_age_seconds",
+            "Age of the oldest prepared transaction, in seconds; 0 if there is none",
+        )
 }

@@ -21,10 +21,11 @@ pub fn collector() -> Collector {
                    FROM {pg_ls_archive_statusdir} AS f
                   WHERE f.name LIKE '%.ready'",
             )
-            .gauge("files", "WAL files that wait to be archived")
+            .gauge("files", "WAL files ready to be archived (.ready files)")
             .gauge(
                 "oldest_age_seconds",
-                "How long the oldest of them has waited; 0 while none waits",
+                "How long the oldest WAL file has been ready to be archived, in seconds; 0 if \
+                 none is",
             ),
     )
 }

@@ -11,6 +11,9 @@ pub fn collector() -> Collector {
                 "SELECT datname, datconnlimit AS connection_limit FROM pg_catalog.pg_database",
             )
             .label("datname")
-            .gauge("connection_limit", "Connections that the database allows; -1 is no limit"),
+            .gauge(
+                "connection_limit",
+                "Connection limit of the database (datconnlimit); -1 means no limit",
+            ),
     )
 }

@@ -13,6 +13,6 @@ pub fn collector() -> Collector {
                     "SELECT s.datname, s.size AS size_bytes FROM {pg_database_size} AS s",
                 )
                 .label("datname")
-                .gauge("size_bytes", "Disk space that the database takes"),
+                .gauge("size_bytes", "Size of the database, in bytes"),
         )
 }

@@ -18,7 +18,7 @@ pub fn collector() -> Collector {
             .label("datname")
             .gauge(
                 "invalid",
-                "Indexes that no query uses: their making has failed, or goes on",
+                "Invalid indexes: CREATE or REINDEX INDEX CONCURRENTLY failed, or is still running",
             ),
     )
 }

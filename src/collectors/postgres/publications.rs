@@ -24,8 +24,8 @@ pub fn collector() -> Collector {
             .label("datname")
             .gauge(
                 "tables_without_identity",
-                "Tables that are published and have no replica identity, so that every UPDATE \
-                 and DELETE of them fails",
+                "Published tables without a replica identity: every UPDATE and DELETE of them \
+                 fails",
             ),
     )
 }

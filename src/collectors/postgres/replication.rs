@@ -28,12 +28,12 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "lag_seconds",
-                "How far the standby is behind its primary; 0 on a primary",
+                "Replication lag of the standby, in seconds; 0 on a primary",
             )
-            .gauge("is_replica", "Whether the server is a standby")
+            .gauge("is_replica", "Whether the server is a standby (1) or not (0)")
             .gauge(
                 "last_replay_seconds",
-                "Time since the last replayed transaction was committed; 0 on a primary",
+                "Seconds since the commit of the last replayed transaction; 0 on a primary",
             ),
     )
 }

@@ -34,28 +34,30 @@ pub fn collector() -> Collector {
             .label("database")
             .label("slot_type")
             .label("wal_status")
-            .gauge("active", "Whether somebody streams from the slot")
+            .gauge("active", "Whether the slot has a connected consumer (1) or not (0)")
             .with_labels(&["slot_name", "database"])
-            .gauge("pg_wal_lsn_diff", "Bytes of WAL that the slot holds back")
+            .gauge("pg_wal_lsn_diff", "WAL that the slot keeps, in bytes")
             .with_labels(&["slot_name", "database"])
-            .gauge("slot_current_wal_lsn", "The server's position in the WAL, in bytes")
+            .gauge("slot_current_wal_lsn", "Current WAL position of the server, in bytes")
             .with_labels(&["slot_name", "slot_type"])
             .gauge(
                 "slot_confirmed_flush_lsn",
-                "Position that the logical consumer has confirmed, in bytes; while it is active",
+                "WAL position confirmed by the consumer of a logical slot, in bytes; only while \
+                 it is connected",
             )
             .with_labels(&["slot_name", "slot_type"])
             .gauge("slot_is_active", "Whether somebody streams from the slot")
             .with_labels(&["slot_name", "slot_type"])
             .gauge(
                 "safe_wal_size_bytes",
-                "Bytes of WAL that may still be written before the slot can be lost",
+                "WAL that can still be written before the slot may be invalidated \
+                 (max_slot_wal_keep_size), in bytes",
             )
             .with_labels(&["slot_name", "slot_type"])
             .gauge(
                 "has_wal_status",
-                "State of the WAL that the slot needs, in the label: reserved, extended, \
-                 unreserved or lost",
+                "Always 1; the label wal_status says whether the slot's WAL is reserved, \
+                 extended, unreserved or lost",
             )
             .named("pg_replication_slots_wal_status")
             .with_labels(&["slot_name", "slot_type", "wal_status"]),

@@ -11,6 +11,9 @@ pub fn collector() -> Collector {
                 "SELECT rolname, rolconnlimit AS connection_limit FROM pg_catalog.pg_roles",
             )
             .label("rolname")
-            .gauge("connection_limit", "Connections that the role may have; -1 is no limit"),
+            .gauge(
+                "connection_limit",
+                "Connection limit of the role (rolconnlimit); -1 means no limit",
+            ),
     )
 }

@@ -50,8 +50,8 @@ pub fn collector() -> Collector {
             .label("backend_type")
             .label("wait_event_type")
             .label("wait_event")
-            .gauge("count", "Sessions in this state")
-            .gauge("max_tx_duration", "Seconds for which the oldest of their transactions is open")
+            .gauge("count", "Number of sessions")
+            .gauge("max_tx_duration", "Age of the oldest transaction of these sessions, in seconds")
             .reason(),
     )
 }

@@ -12,7 +12,7 @@ pub fn collector() -> Collector {
                         extract(epoch FROM now() - last_archived_time) AS last_archive_age
                    FROM pg_catalog.pg_stat_archiver",
             )
-            .counter("archived_count", "WAL files archived")
+            .counter("archived_count", "WAL files archived successfully")
             .counter("failed_count", "Failed attempts to archive a WAL file")
             .gauge("last_archive_age", "Seconds since the last WAL file was archived")
             .on_role(Role::Archiver)

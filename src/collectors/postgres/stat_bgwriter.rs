@@ -33,18 +33,21 @@ pub fn collector() -> Collector {
                         extract(epoch FROM stats_reset) AS stats_reset_total
                    FROM pg_catalog.pg_stat_bgwriter",
             )
-            .counter("checkpoints_timed_total", "Checkpoints that came due")
+            .counter("checkpoints_timed_total", "Checkpoints started by checkpoint_timeout")
             .on_versions(before(17))
-            .counter("checkpoints_req_total", "Checkpoints that were requested")
+            .counter(
+                "checkpoints_req_total",
+                "Checkpoints requested (by max_wal_size, CHECKPOINT and others)",
+            )
             .on_versions(before(17))
             .counter(
                 "checkpoint_write_time_total",
-                "Milliseconds that checkpoints spent writing files",
+                "Time that checkpoints spent writing files, in milliseconds",
             )
             .on_versions(before(17))
             .counter(
                 "checkpoint_sync_time_total",
-                "Milliseconds that checkpoints spent syncing files",
+                "Time that checkpoints spent syncing files, in milliseconds",
             )
             .on_versions(before(17))
             .counter("buffers_checkpoint_total", "Buffers written by checkpoints")
@@ -52,11 +55,12 @@ pub fn collector() -> Collector {
             .counter("buffers_clean_total", "Buffers written by the background writer")
             .counter(
                 "maxwritten_clean_total",
-                "Times the background writer stopped because it had written too much",
+                "Times the background writer stopped because it had written bgwriter_lru_maxpages \
+                 buffers",
             )
-            .counter("buffers_backend_total", "Buffers that sessions had to write themselves")
+            .counter("buffers_backend_total", "Buffers written by backends themselves")
             .on_versions(before(17))
-            .counter("buffers_backend_fsync_total", "Times that sessions had to sync themselves")
+            .counter("buffers_backend_fsync_total", "fsync calls by backends themselves")
             .on_versions(before(17))
             .counter("buffers_alloc_total", "Buffers allocated")
             .counter("stats_reset_total", "When these statistics were reset, as Unix time"),

@@ -34,18 +34,24 @@ pub fn collector() -> Collector {
                         extract(epoch FROM stats_reset) AS stats_reset_total
                    FROM pg_catalog.pg_stat_checkpointer",
             )
-            .counter("num_timed_total", "Checkpoints that came due, skipped ones too")
-            .counter("num_requested_total", "Checkpoints that were requested, skipped ones too")
-            .counter("num_done_total", "Checkpoints that were done")
+            .counter(
+                "num_timed_total",
+                "Checkpoints started by checkpoint_timeout, skipped ones included",
+            )
+            .counter("num_requested_total", "Checkpoints requested, skipped ones included")
+            .counter("num_done_total", "Checkpoints completed")
             .on_versions(since(18))
-            .counter("restartpoints_timed_total", "Restart points that came due")
-            .counter("restartpoints_req_total", "Restart points that were requested")
-            .counter("restartpoints_done_total", "Restart points that were done")
-            .counter("write_time_total", "Milliseconds spent writing files")
-            .counter("sync_time_total", "Milliseconds spent syncing files")
+            .counter("restartpoints_timed_total", "Restartpoints started by checkpoint_timeout")
+            .counter("restartpoints_req_total", "Restartpoints requested")
+            .counter("restartpoints_done_total", "Restartpoints completed")
+            .counter("write_time_total", "Time spent writing files, in milliseconds")
+            .counter("sync_time_total", "Time spent syncing files, in milliseconds")
             .counter("buffers_written_total", "Shared buffers written")
             .counter("slru_written_total", "Buffers of SLRU caches written")
             .on_versions(since(18))
-            .counter("stats_reset_total", "When these statistics were reset, as Unix time"),
+            .counter(
+                "stats_reset_total",
+                "When these statistics were last reset, as Unix time in seconds",
+            ),
     )
 }

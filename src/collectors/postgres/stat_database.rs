@@ -42,9 +42,9 @@ pub fn collector() -> Collector {
             .with_setting("track_counts")
             .counter("blks_hit", "Blocks found in shared buffers")
             .with_setting("track_counts")
-            .counter("tup_returned", "Rows that scans went through")
+            .counter("tup_returned", "Rows returned by scans (tup_returned)")
             .with_setting("track_counts")
-            .counter("tup_fetched", "Rows that index scans fetched")
+            .counter("tup_fetched", "Rows fetched by index scans (tup_fetched)")
             .with_setting("track_counts")
             .counter("tup_inserted", "Rows inserted")
             .with_setting("track_counts")
@@ -52,7 +52,7 @@ pub fn collector() -> Collector {
             .with_setting("track_counts")
             .counter("tup_deleted", "Rows deleted")
             .with_setting("track_counts")
-            .counter("conflicts", "Queries cancelled by conflicts with recovery, on a standby")
+            .counter("conflicts", "Queries cancelled by conflicts with recovery; only on a standby")
             .with_setting("track_counts")
             .counter("temp_files", "Temporary files created by queries")
             .with_setting("track_counts")
@@ -62,21 +62,21 @@ pub fn collector() -> Collector {
             .with_setting("track_counts")
             .counter(
                 "blk_read_time",
-                "Milliseconds that sessions spent reading blocks, with track_io_timing",
+                "Time that sessions spent reading blocks, in milliseconds; needs track_io_timing",
             )
             .with_setting("track_io_timing")
             .counter(
                 "blk_write_time",
-                "Milliseconds that sessions spent writing blocks, with track_io_timing",
+                "Time that sessions spent writing blocks, in milliseconds; needs track_io_timing",
             )
             .with_setting("track_io_timing")
             .counter(
                 "stats_reset",
-                "When these statistics were reset, as Unix time; 0 for never",
+                "When these statistics were last reset, as Unix time in seconds; 0 for never",
             )
             .counter(
                 "active_time_seconds_total",
-                "Seconds that sessions spent executing statements",
+                "Time that sessions spent executing statements, in seconds",
             )
             .on_versions(since(14))
             .with_setting("track_activities"),

@@ -54,7 +54,7 @@ pub fn collector() -> Collector {
             .label("datname")
             .label("relname")
             .label("phase")
-            .gauge("is_in_phase", "Whether the vacuum is in this phase")
+            .gauge("is_in_phase", "Whether the vacuum is in this phase (1) or not (0)")
             .named("pg_stat_progress_vacuum_phase")
             .gauge("heap_blks", "Blocks of the table")
             .with_labels(TABLE)
@@ -62,17 +62,29 @@ pub fn collector() -> Collector {
             .with_labels(TABLE)
             .gauge("heap_blks_vacuumed", "Blocks of the table that were vacuumed")
             .with_labels(TABLE)
-            .gauge("index_vacuums", "Rounds through the indexes that were completed")
+            .gauge("index_vacuums", "Index vacuum cycles completed")
             .with_labels(TABLE)
-            .gauge("num_dead_tuples", "Dead rows collected since the last such round")
+            .gauge(
+                "num_dead_tuples",
+                "Dead row versions collected since the last index vacuum cycle",
+            )
             .with_labels(TABLE)
-            .gauge("max_dead_tuples", "Dead rows that fit in memory before the next round")
+            .gauge(
+                "max_dead_tuples",
+                "Dead row versions that fit in memory before an index vacuum cycle is needed",
+            )
             .on_versions(before(17))
             .with_labels(TABLE)
-            .gauge("max_dead_tuple_bytes", "Memory for dead rows before the next round")
+            .gauge(
+                "max_dead_tuple_bytes",
+                "Memory for dead row versions before an index vacuum cycle is needed, in bytes",
+            )
             .on_versions(since(17))
             .with_labels(TABLE)
-            .gauge("dead_tuple_bytes", "Memory taken by dead rows since the last round")
+            .gauge(
+                "dead_tuple_bytes",
+                "Memory used by dead row versions since the last index vacuum cycle, in bytes",
+            )
             .on_versions(since(17))
             .with_labels(TABLE)
             .reason(),

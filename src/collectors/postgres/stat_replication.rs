@@ -30,7 +30,7 @@ pub fn collector() -> Collector {
             .label("client_addr")
             .label("state")
             .label("slot_name")
-            .gauge("pg_current_wal_lsn_bytes", "This server's position in the WAL, in bytes")
-            .gauge("pg_wal_lsn_diff", "Bytes of WAL that the receiver has yet to replay"),
+            .gauge("pg_current_wal_lsn_bytes", "Current WAL position of this server, in bytes")
+            .gauge("pg_wal_lsn_diff", "WAL not yet replayed by the receiver, in bytes"),
     )
 }

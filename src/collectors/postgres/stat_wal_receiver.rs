@@ -21,14 +21,14 @@ pub fn collector() -> Collector {
                    FROM {pg_stat_wal_receiver} AS r
                   CROSS JOIN (SELECT pg_last_wal_replay_lsn() AS replayed) AS w",
             )
-            .gauge("streaming", "Whether WAL is streamed from the upstream server")
+            .gauge("streaming", "Whether WAL is streamed from the upstream server (1) or not (0)")
             .gauge(
                 "last_message_age_seconds",
-                "Time since the upstream server was last heard of",
+                "Seconds since the last message from the upstream server",
             )
             .gauge(
                 "replay_lag_bytes",
-                "Bytes of WAL that the upstream server had and this one has yet to replay",
+                "WAL that the upstream server had at its last message and this one has not replayed, in bytes",
             ),
     )
 }

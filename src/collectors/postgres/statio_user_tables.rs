@@ -31,11 +31,17 @@ pub fn collector() -> Collector {
             .label("relname")
             .counter("heap_blocks_read", "Blocks of the table read from disk")
             .counter("heap_blocks_hit", "Blocks of the table found in shared buffers")
-            .counter("idx_blocks_read", "Blocks of its indexes read from disk")
-            .counter("idx_blocks_hit", "Blocks of its indexes found in shared buffers")
-            .counter("toast_blocks_read", "Blocks of its TOAST table read from disk")
-            .counter("toast_blocks_hit", "Blocks of its TOAST table found in shared buffers")
-            .counter("tidx_blocks_read", "Blocks of its TOAST index read from disk")
-            .counter("tidx_blocks_hit", "Blocks of its TOAST index found in shared buffers"),
+            .counter("idx_blocks_read", "Blocks of the table's indexes read from disk")
+            .counter("idx_blocks_hit", "Blocks of the table's indexes found in shared buffers")
+            .counter("toast_blocks_read", "Blocks of the table's TOAST table read from disk")
+            .counter(
+                "toast_blocks_hit",
+                "Blocks of the table's TOAST table found in shared buffers",
+            )
+            .counter("tidx_blocks_read", "Blocks of the table's TOAST index read from disk")
+            .counter(
+                "tidx_blocks_hit",
+                "Blocks of the table's TOAST index found in shared buffers",
+            ),
     )
 }

@@ -23,10 +23,10 @@ pub fn collector() -> Collector {
                 .label("datname")
                 .label("schemaname")
                 .label("relname")
-                .gauge("index_size_bytes", "Disk space that the table's indexes take")
+                .gauge("index_size_bytes", "Size of the table's indexes, in bytes")
                 .gauge(
                     "table_size_bytes",
-                    "Disk space that the table takes with its TOAST table, without indexes",
+                    "Size of the table with its TOAST table, without indexes, in bytes",
                 ),
         )
 }

@@ -13,6 +13,6 @@ pub fn collector() -> Collector {
                   WHERE f.name ~ '^[0-9A-F]{24}$'",
             )
             .gauge("segments", "WAL segments on disk")
-            .gauge("size_bytes", "Disk space that WAL segments take"),
+            .gauge("size_bytes", "Size of the WAL segments on disk, in bytes"),
     )
 }
