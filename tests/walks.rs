@@ -87,9 +87,11 @@ async fn what_moves_meanwhile_is_known(major: u32) {
 
     // Rows go on moving.
     let (harvest, _) = bed
-        .walk(async |client: &Client| {
-            let tenth = "UPDATE devices SET last_seen = last_seen + 10 WHERE last_seen % 10 = 3";
-            rows(client, tenth).await;
+        .walk_and(async |turns, client| {
+            if turns % 4 == 0 {
+                let some = "UPDATE devices SET last_seen = last_seen + 50 WHERE last_seen % 50 = 3";
+                rows(client, some).await;
+            }
         })
         .await;
     match in_pieces {
