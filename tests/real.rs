@@ -51,3 +51,4 @@ mod tracked;
 mod turns;
 mod values;
 mod waiting;
+mod walks;

@@ -45,4 +45,5 @@ pub mod slow;
 pub mod synapse;
 pub mod verdict;
 pub mod watch;
+pub mod whole;
 pub mod writers;

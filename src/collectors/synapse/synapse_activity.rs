@@ -20,7 +20,7 @@ fn active() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_ips", &["user_id", "last_seen"])
-        .in_pieces("user_ips", "user_id")
+        .by_key("user_id", "SELECT user_id, last_seen FROM {schema}.user_ips")
         .sql(
             ALL,
             "SELECT current_database() AS datname, spans.within, spans.users_active
@@ -30,8 +30,7 @@ fn active() -> Query {
                             count(*) FILTER (WHERE age < 2592000000) AS month
                        FROM (SELECT (SELECT (extract(epoch FROM now()) * 1000)::bigint)
                                         - max(last_seen) AS age
-                               FROM {schema}.user_ips
-                              WHERE {piece}
+                               FROM {piece} AS p
                               GROUP BY user_id) AS users) AS counts
               CROSS JOIN LATERAL (VALUES ('1h', hour), ('24h', day), ('7d', week), ('30d', month))
                               AS spans (within, users_active)",
