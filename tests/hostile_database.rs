@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::support::answers::wait_until;
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::postgres::{MAJORS, Postgres, rows};
@@ -668,6 +669,55 @@ async fn what_is_planted_later_does_not_run_either() {
                 let found = planted(&server);
                 assert_eq!(found.len(), seen, "{major} {role} {database}: {found:?}");
             }
+        }
+    }
+}
+
+/// An owner who holds the table's lock sees who waits for it, and commits what he likes then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_planted_while_a_statement_waits_does_not_run() {
+    for major in [13, 18] {
+        let server = hostile(major).await;
+        copy(&server, "predicate").await;
+        create_roles(&server, &["predicate"]).await;
+        let seen = assert_would_be_seen(&server, "predicate").await;
+        let waits = "SELECT count(*) > 0 FROM pg_locks
+                      WHERE NOT granted AND relation = 'app.blocked_rooms'::regclass";
+        for role in ROLES {
+            let yaml = "{ servers: { main: { databases: { include: [predicate], interval: 1h } } },
+                          collectors: { synapse_rooms: { ttl: 0s } } }";
+            let exporter = Exporter::configured(&server.dsn("postgres", role), yaml).await;
+            let labels = [("datname", "predicate")];
+            let read = |page: &Page| page.value(BLOCKED, &labels) == Some(ROWS);
+            page_when(&exporter, role, read).await;
+
+            let owner = server.client("predicate", "mallory").await;
+            let plant = "BEGIN; LOCK TABLE app.blocked_rooms IN ACCESS EXCLUSIVE MODE;
+                         CREATE INDEX late ON app.blocked_rooms (room_id)
+                          WHERE room_id > public.planted('predicate')";
+            let mut met = false;
+            for _ in 0..10 {
+                owner.batch_execute(plant).await.unwrap();
+                let watch = async {
+                    wait_until(&server, "predicate", waits).await;
+                    owner.batch_execute("COMMIT").await.unwrap();
+                };
+                let (page, ()) = tokio::join!(exporter.scrape(), watch);
+                let skip = ("synapse_rooms", "not_a_plain_table", "predicate");
+                met = page.skipped().contains(&skip);
+                if met {
+                    break;
+                }
+                // It has waited for too long, and comes again.
+                let drop = "DROP INDEX app.late";
+                owner.batch_execute(drop).await.unwrap();
+            }
+            assert!(
+                met,
+                "{major} {role}: no statement got the lock after the commit"
+            );
+            let found = planted(&server);
+            assert_eq!(found.len(), seen, "{major} {role}: {found:?}");
         }
     }
 }

@@ -5,11 +5,23 @@
 //! of extended statistics. So what reads a table of an application is sent behind a statement that
 //! fails if there is anything of that kind. Policies and check constraints are left to settings of
 //! the message, and tables that inherit to ONLY.
+//!
+//! The check comes behind the locks: a statement that waits for a lock is planned when it has it, and
+//! an owner who holds one could put there what he likes meanwhile.
 
 use super::Sql;
 
 /// In the server's words for a failed check.
 pub const REFUSED: &str = "not a plain table: ";
+
+/// Results that come before those of the statement: of the locks, and of the check.
+pub const RESULTS: usize = 2;
+
+/// Takes ACCESS SHARE until the end of the message, from a role with any rights, and without a plan.
+const LOCK: &str = "pg_catalog.length(pg_catalog.table_to_xmlschema(";
+
+/// With the locks of the tables there are those of indexes to wait for.
+const AFTER_LOCK: &str = "SET LOCAL lock_timeout = 1; ";
 
 /// Where the server has the setting, no view and no foreign table is read from then on. What has
 /// storage is neither. The first oid that is not the system's is 16384.
@@ -19,7 +31,7 @@ const HEAD: &str = "SELECT CASE WHEN pg_catalog.current_setting('restrict_nonsys
             END,
        CASE WHEN count(*) > 0";
 
-/// The check, and then the statement; the check brings one row of its own. Of a column its type
+/// The locks, the check, and then the statement. Of a column its type
 /// counts: what a stored generated column was computed with is not called when it is read. CASE
 /// leaves no index but that of what depends: by the other, every table of a new catalogue is read.
 pub fn guarded(sql: &Sql) -> Sql {
@@ -34,7 +46,16 @@ pub fn guarded(sql: &Sql) -> Sql {
             .with(list.clone())
             .with("]::pg_catalog.oid[]")
     };
-    let mut check = Sql::from(HEAD);
+    let locks = names().map(|name| {
+        Sql::from(LOCK)
+            .with(name)
+            .with(", false, false, '')::pg_catalog.text)")
+    });
+    let mut check = Sql::from("SELECT ")
+        .with(Sql::join(locks, ", "))
+        .with("; ")
+        .with(AFTER_LOCK)
+        .with(HEAD);
     for name in names() {
         check = check
             .with(" OR pg_catalog.pg_relation_filenode(")

@@ -102,7 +102,6 @@ impl Keys {
                 Err(error) => return Err(error),
             };
             if at_end {
-                let context = route.reader.context;
                 let tally = std::mem::take(&mut self.tally);
                 let quality = Quality {
                     at_least: Some(self.left_out),
@@ -110,7 +109,7 @@ impl Keys {
                 };
                 return Ok(Some(Answer {
                     at: self.begun,
-                    snapshot: tally.end(context.limit, &mut harvest.cost),
+                    snapshot: tally.end(&mut harvest.cost),
                     walked: Some((self.table, quality)),
                 }));
             }
@@ -143,7 +142,7 @@ impl Keys {
         });
         let rows = read.await?;
         reader.context.cache.charge(charged);
-        self.tally.add(rows, reader.query);
+        self.tally.add(rows, reader.query, reader.context.limit);
         if end.len() == width {
             self.after = Some(end);
         }

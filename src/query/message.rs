@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::guard::guarded;
+use super::guard::{self, guarded};
 use super::{QueryError, Scope, Sql, Version, since};
 use crate::text::cut;
 
@@ -152,7 +152,10 @@ impl Message<'_> {
         let mut rows = pin!(client.simple_query_raw(message).await?);
         // Each SELECT opens with a description of its rows; SET has none.
         let mut selects = 0_usize;
-        let own = usize::from(!self.sql.tables().is_empty());
+        let own = match self.sql.tables().is_empty() {
+            true => 0,
+            false => guard::RESULTS,
+        };
         let mut failed = None;
         while let Some(message) = rows.try_next().await? {
             match message {

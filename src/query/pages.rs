@@ -165,7 +165,7 @@ impl Pages {
             self.tally = Tally::default();
             let read = self.read(route, start, None, pace, harvest).await;
             match read {
-                Ok(()) => return Ok(Some(self.answer(route, false, harvest))),
+                Ok(()) => return Ok(Some(self.answer(false, harvest))),
                 Err(error) if error.reason() != Reason::StatementTimeout => return Err(error),
                 // The next step finds that it is too large.
                 Err(_) => {
@@ -231,7 +231,7 @@ impl Pages {
         match read {
             Ok(rows) => {
                 pace.note(pages, started.elapsed());
-                self.tally.add(rows, reader.query);
+                self.tally.add(rows, reader.query, reader.context.limit);
                 Ok(())
             }
             Err(error) => {
@@ -264,7 +264,7 @@ impl Pages {
         // Where nobody counts what moves, it is not known the next time either.
         let repeat = rewritten || moved.is_some() || start.moved.is_some();
         if holds || !repeat || self.repeats >= REPEATS {
-            return Ok(Some(self.answer(route, !holds, harvest)));
+            return Ok(Some(self.answer(!holds, harvest)));
         }
         *self = Self {
             repeats: self.repeats + 1,
@@ -273,7 +273,7 @@ impl Pages {
         Ok(None)
     }
 
-    fn answer(&mut self, route: &Route<'_>, estimated: bool, harvest: &mut Harvest) -> Answer {
+    fn answer(&mut self, estimated: bool, harvest: &mut Harvest) -> Answer {
         let tally = std::mem::take(&mut self.tally);
         let quality = Quality {
             estimated,
@@ -281,7 +281,7 @@ impl Pages {
         };
         Answer {
             at: self.begun,
-            snapshot: tally.end(route.reader.context.limit, &mut harvest.cost),
+            snapshot: tally.end(&mut harvest.cost),
             walked: Some((self.table, quality)),
         }
     }

@@ -5,49 +5,74 @@ use std::sync::Arc;
 
 use super::rows::{RowSamples, by_metric};
 use super::{Cost, Query};
+use crate::bounds::TEXTS;
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 
 /// The sum, or the largest, of what the pieces said of the same labels so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    sums: Vec<(Arc<Metric>, BTreeMap<Labels, f64>)>,
+    sums: Vec<Sums>,
+    /// Bytes of the labels.
+    texts: usize,
+}
+
+/// Of one metric.
+#[derive(Debug)]
+struct Sums {
+    metric: Arc<Metric>,
+    by_labels: BTreeMap<Labels, f64>,
+    /// Samples of other labels than those that are kept, beyond the limit.
+    beyond: u64,
 }
 
 impl Tally {
-    /// Adds the rows of a piece.
-    pub fn add(&mut self, rows: Vec<RowSamples>, query: &Query) {
+    /// Adds the rows of a piece, up to so many samples of a metric.
+    pub fn add(&mut self, rows: Vec<RowSamples>, query: &Query, limit: usize) {
         let samples = rows.into_iter().flat_map(|row| row.samples);
         for (metric, samples) in by_metric(samples) {
-            let known = self.sums.iter().position(|(of, _)| of.name == metric.name);
+            let known = self
+                .sums
+                .iter()
+                .position(|of| of.metric.name == metric.name);
             let at = known.unwrap_or_else(|| {
-                self.sums.push((metric.clone(), BTreeMap::new()));
+                self.sums.push(Sums {
+                    metric: metric.clone(),
+                    by_labels: BTreeMap::new(),
+                    beyond: 0,
+                });
                 self.sums.len() - 1
             });
             let mut columns = query.columns.iter();
             let largest = columns.any(|c| c.largest && query.metric_name(c) == *metric.name);
             for Sample { labels, value } in samples {
-                let sum = self.sums[at].1.entry(labels);
-                sum.and_modify(|sum| match largest {
-                    true => *sum = sum.max(value),
-                    false => *sum += value,
-                })
-                .or_insert(value);
+                let Sums {
+                    by_labels, beyond, ..
+                } = &mut self.sums[at];
+                let full = by_labels.len() >= limit || self.texts > TEXTS;
+                match by_labels.get_mut(&labels) {
+                    Some(sum) if largest => *sum = sum.max(value),
+                    Some(sum) => *sum += value,
+                    None if full => *beyond += 1,
+                    None => {
+                        let texts = labels.iter().map(|(_, value)| value.len());
+                        self.texts += texts.sum::<usize>();
+                        by_labels.insert(labels, value);
+                    }
+                }
             }
         }
     }
 
-    /// All of it, up to so many samples of a metric.
-    pub fn end(self, limit: usize, cost: &mut Cost) -> Snapshot {
+    /// All of it.
+    pub fn end(self, cost: &mut Cost) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        let mut beyond = 0;
-        for (metric, sums) in self.sums {
-            // Each piece has kept to the limit; together they may not.
-            beyond = beyond.max(sums.len().saturating_sub(limit));
-            let samples = sums.into_iter().take(limit);
+        let beyond = self.sums.iter().map(|sums| sums.beyond).max();
+        for sums in self.sums {
+            let samples = sums.by_labels.into_iter();
             let samples = samples.map(|(labels, value)| Sample { labels, value });
-            snapshot.extend(&metric, samples.collect());
+            snapshot.extend(&sums.metric, samples.collect());
         }
-        cost.cut += beyond as u64;
+        cost.cut += beyond.unwrap_or_default();
         snapshot
     }
 }

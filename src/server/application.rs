@@ -7,14 +7,18 @@
 //! Whoever owns the database may have put anything under such a name. What is no ordinary table, or
 //! could make the server evaluate what is not its own, is told here and never read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use crate::bounds::SHOWN;
+use crate::collectors;
 use crate::grants;
 use crate::query::message::{Cells, Message, timeout_step};
 use crate::query::{QueryError, Scope, Sql, Tables, Version};
+use crate::text::cut;
 
 /// An application and where it lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +28,9 @@ pub struct Application {
     /// Its tables.
     pub tables: Tables,
 }
+
+/// What is asked for: the columns of each table that a definition reads.
+static READS: LazyLock<BTreeMap<&str, BTreeSet<&str>>> = LazyLock::new(collectors::reads);
 
 /// One row for each column that a definition reads. A sequence has columns, too.
 static SYNAPSE: LazyLock<Sql> = LazyLock::new(|| {
@@ -174,6 +181,11 @@ impl Application {
         let schema = position("nspname")?;
         tables.schema = cells.text(schema)?.unwrap_or_default().into_owned();
         let (table, column) = (name("relname")?, name("attname")?);
+        // Whatever a server sends, no more is kept than was asked for.
+        let asked = READS.get(table.as_str());
+        if !asked.is_some_and(|columns| columns.contains(column.as_str())) {
+            return Ok(());
+        }
         let part_is_here = match table.starts_with("state_group") {
             true => state,
             false => main,
@@ -184,7 +196,8 @@ impl Application {
             false => Some("the name of its schema is not UTF-8".into()),
         };
         if let Some(not_plain) = not_plain {
-            tables.not_plain.insert(table, not_plain.into_owned());
+            let cause = cut(&not_plain, SHOWN).into();
+            tables.not_plain.insert(table, cause);
             return Ok(());
         }
         let columns = match (truth("present")?, truth("readable")?) {

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use crate::bounds::LABEL;
 use crate::grants;
 use crate::query::message::{Message, timeout_step};
 use crate::query::{QueryError, Scope, Sql, Version};
+use crate::text::cut;
+
+/// Schemas that are named at most.
+const PLACES: usize = 10;
 
 /// What the role may do, make and has made in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,7 +131,9 @@ impl Rights {
                 rights.writable = truth("writable")?;
                 rights.readable = truth("readable")?;
                 if let Some(schema) = cells.text(position("schema")?)? {
-                    rights.create.push(schema.into_owned());
+                    if rights.create.len() < PLACES {
+                        rights.create.push(cut(&schema, LABEL).into());
+                    }
                     let places = cells.number(position("places")?, "places")?;
                     let places = places.unwrap_or_default() as usize;
                     rights.more = places.saturating_sub(rights.create.len());
