@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::collectors;
-use crate::query::view::VIEWS;
+use crate::query::view::{SCHEMA, VIEWS};
 use crate::query::{Collector, ColumnKind, Query, Role, Scope, Version};
 use crate::scrape::own;
 use crate::snapshot::Kind;
@@ -245,12 +245,9 @@ fn needs(queries: &[Query]) -> Vec<String> {
                 continue;
             }
             needs.insert(match view.privilege {
-                Some(role) => format!(
-                    "`{role}` or the function `matrix_postgres_exporter.{}()`",
-                    view.name
-                ),
+                Some(role) => format!("`{role}` or the function `{SCHEMA}.{}()`", view.name),
                 None => format!(
-                    "the function `matrix_postgres_exporter.{}()`, to see what the role may not",
+                    "the function `{SCHEMA}.{}()`, to see what the role may not",
                     view.name
                 ),
             });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::hostile::{
-    Hostile, PASSWORD, Peer, announcement, cells, description, error, message,
+    DATABASES, Hostile, PASSWORD, Peer, announcement, cells, description, error, message,
 };
 use super::support::process::{wait_at_most, wait_for};
 
@@ -176,15 +176,7 @@ async fn floods_in_place_of_an_answer() {
         async |mut peer| {
             peer.log_in().await?;
             peer.answer_until("datallowconn").await?;
-            let columns = [
-                "datname",
-                "oid",
-                "datallowconn",
-                "invalid",
-                "limited",
-                "may_connect",
-            ];
-            peer.send(b'T', &description(&columns)).await?;
+            peer.send(b'T', &description(&DATABASES)).await?;
             let name = "x".repeat(100_000);
             peer.flood(&message(b'D', &cells(&[&name, "5", "t", "f", "f", "t"])))
                 .await
@@ -380,18 +372,7 @@ async fn long_and_strange_texts() {
                 peer.send(b'C', b"SELECT 0\0").await?;
                 peer.ready().await?;
             } else if sql.contains("datallowconn") {
-                peer.send(
-                    b'T',
-                    &description(&[
-                        "datname",
-                        "oid",
-                        "datallowconn",
-                        "invalid",
-                        "limited",
-                        "may_connect",
-                    ]),
-                )
-                .await?;
+                peer.send(b'T', &description(&DATABASES)).await?;
                 for number in 0..3_000 {
                     let name = format!("\x1b]0;{number}\u{7}{}", "d".repeat(300));
                     peer.send(

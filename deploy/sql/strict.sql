@@ -329,7 +329,7 @@ BEGIN
                bool_or(c.relname = 'events') AS main,
                bool_or(c.relname = 'state_groups_state') AS state
           FROM pg_catalog.pg_class c
-         WHERE c.relkind IN ('r', 'p')
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
                              'background_updates')
          GROUP BY c.relnamespace

@@ -190,7 +190,7 @@ pub struct WebLimits {
 impl Default for WebLimits {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: 1024,
             scrapes: 16,
             unread: 32 << 20,
             least_rate: 64 << 10,

@@ -11,6 +11,7 @@ use super::target::Key;
 pub struct Room {
     size: usize,
     taken: BTreeMap<Option<String>, BTreeMap<&'static str, usize>>,
+    total: usize,
 }
 
 impl Room {
@@ -19,20 +20,21 @@ impl Room {
         Self {
             size,
             taken: BTreeMap::new(),
+            total: 0,
         }
     }
 
     /// Gives an answer its room, in the place of the last one; false if there is none, and then it
     /// takes none.
     pub fn take(&mut self, (collector, database): &Key, bytes: usize) -> bool {
-        let of_one = |taken: &BTreeMap<_, usize>| taken.values().sum::<usize>();
-        let others = self.taken.iter().filter(|(name, _)| *name != database);
-        let others: usize = others.map(|(_, taken)| of_one(taken)).sum();
         let taken = self.taken.entry(database.clone()).or_default();
-        taken.remove(collector);
-        let fits = of_one(taken) + bytes <= self.size.saturating_sub(others) / 2;
+        self.total -= taken.remove(collector).unwrap_or_default();
+        let own: usize = taken.values().sum();
+        let others = self.total - own;
+        let fits = own + bytes <= self.size.saturating_sub(others) / 2;
         if fits {
             taken.insert(collector, bytes);
+            self.total += bytes;
         }
         fits
     }
@@ -44,6 +46,7 @@ impl Room {
             (Some(databases), Some(name)) => !databases.contains(name),
             (Some(_), None) => true,
         });
+        self.total = self.taken.values().flat_map(BTreeMap::values).sum();
     }
 }
 

@@ -89,7 +89,7 @@ impl Door {
 }
 
 /// How long a client may take until what it has to say is read.
-const MOMENT: Duration = Duration::from_millis(100);
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// How long a client may take over its answer before others may need its place.
 const GRACE: Duration = Duration::from_secs(1);

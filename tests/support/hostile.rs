@@ -73,6 +73,16 @@ impl Drop for Hostile {
     }
 }
 
+/// The columns in which the databases of a server are told.
+pub const DATABASES: [&str; 6] = [
+    "datname",
+    "oid",
+    "datallowconn",
+    "invalid",
+    "limited",
+    "may_connect",
+];
+
 /// The password in the DSN.
 pub const PASSWORD: &str = "correct-horse-battery";
 
@@ -184,16 +194,8 @@ impl Peer {
                 self.send(b'C', b"SELECT 0\0").await?;
             }
         } else if sql.contains("datallowconn") {
-            let columns = [
-                "datname",
-                "oid",
-                "datallowconn",
-                "invalid",
-                "limited",
-                "may_connect",
-            ];
             let row = ["postgres", "5", "t", "f", "f", "t"];
-            self.result(&columns, &row).await?;
+            self.result(&DATABASES, &row).await?;
         } else {
             self.send(b'C', b"SELECT 0\0").await?;
         }
