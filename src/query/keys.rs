@@ -23,12 +23,15 @@ pub const PIECE: &str = "piece";
 /// The placeholder of the condition that holds for rows whose first value was in no piece before.
 pub const BEGINS: &str = "begins";
 
-/// How many rows a piece has, and the key at its end, beside what is counted.
-const COUNT: &str = "piece_rows";
+/// The key at the end of a piece, beside what is counted.
 const ENDS: [&str; 3] = ["piece_end_1", "piece_end_2", "piece_end_3"];
 
 /// How many rows the first piece has.
-const FIRST: u32 = 10_000;
+const FIRST: u32 = 8_000;
+
+/// Fast pieces get no larger than this: more would not fit into the `work_mem` of a message, and be
+/// written to disk.
+const MOST: u32 = 32_000;
 
 /// Slow pieces get no smaller than this: what is slow may be the way to the server.
 const FEW: u32 = 1_000;
@@ -72,7 +75,7 @@ impl Keys {
         harvest: &mut Harvest,
     ) -> Result<Option<Answer>, QueryError> {
         loop {
-            if route.wait_for_cache(harvest).await {
+            if route.wait(route.reader.context.cache.free(), harvest).await {
                 return Ok(None);
             }
             let started = Instant::now();
@@ -83,7 +86,7 @@ impl Keys {
                     if took > aim {
                         self.rows = (self.rows / 2).max(self.rows.min(FEW));
                     } else if took < aim / 2 {
-                        self.rows = self.rows.saturating_mul(2);
+                        self.rows = (2 * self.rows).min(MOST);
                     }
                     self.refusals.clear();
                     at_end
@@ -129,11 +132,10 @@ impl Keys {
         let reader = route.reader;
         let sql = measured(self.statement(route)?);
         let width = self.key.columns().count();
-        let (mut count, mut end, mut charged) = (0.0, Vec::new(), 0.0);
+        let (mut end, mut charged) = (Vec::new(), 0.0);
         let read = reader.read_and(&sql, &mut harvest.cost, |cells| {
             let place = |name| cells.position(name).ok_or(QueryError::MissingColumn(name));
             charged = filled(cells)?.unwrap_or_default();
-            count = cells.number(place(COUNT)?, COUNT)?.unwrap_or_default();
             end.clear();
             for name in &ENDS[..width] {
                 end.extend(cells.raw(place(name)?)?.map(str::to_owned));
@@ -143,13 +145,15 @@ impl Keys {
         let rows = read.await?;
         reader.context.cache.charge(charged);
         self.tally.add(rows, reader.query, reader.context.limit);
-        if end.len() == width {
+        let at_end = end.len() < width;
+        if !at_end {
             self.after = Some(end);
         }
-        Ok(count < f64::from(self.rows))
+        Ok(at_end)
     }
 
-    /// What is counted of the next piece, and beside it where the piece ends.
+    /// What is counted of the next piece, and beside it where the piece ends, unless it has fewer rows
+    /// than were asked for. It is read in the order in which it was made, so that it is sorted once.
     fn statement(&self, route: &Route<'_>) -> Result<Sql, QueryError> {
         let first = self.after.as_ref().and_then(|after| after.first());
         let begins = match (self.key.columns().next(), first) {
@@ -162,22 +166,16 @@ impl Keys {
         };
         let parts = [(PIECE, Sql::from("piece")), (BEGINS, begins)];
         let counted = route.reader.context.fill(route.statement, &parts)?;
-        let columns = || self.key.columns();
-        let ends = columns().zip(ENDS);
+        let ends = self.key.columns().zip(ENDS);
         let ends = ends.map(|(column, end)| Sql::from(column).with(" AS ").with(end));
-        let backwards = columns().map(|column| Sql::from(column).with(" DESC"));
         Ok(Sql::from("WITH piece AS MATERIALIZED (")
             .with(self.rest_of_rows(route)?)
             .with(" FETCH FIRST ")
             .with(self.rows)
-            .with(" ROWS WITH TIES) SELECT q.*, e.*, n.")
-            .with(COUNT)
-            .with(" FROM (SELECT count(*) AS ")
-            .with(COUNT)
-            .with(" FROM piece) AS n LEFT JOIN (SELECT ")
+            .with(" ROWS WITH TIES) SELECT q.*, e.* FROM (VALUES (1)) AS one LEFT JOIN (SELECT ")
             .with(Sql::join(ends, ", "))
-            .with(" FROM piece ORDER BY ")
-            .with(Sql::join(backwards, ", "))
+            .with(" FROM piece OFFSET ")
+            .with(self.rows - 1)
             .with(" LIMIT 1) AS e ON true LEFT JOIN (")
             .with(counted)
             .with(") AS q ON true"))

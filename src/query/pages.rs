@@ -31,8 +31,9 @@ const MAY_MOVE: f64 = 0.01;
 /// How often a walk begins again at most.
 const REPEATS: u32 = 2;
 
-/// How long it takes until other sessions have told what they did, if they go on.
-const REPORTED: Duration = Duration::from_secs(1);
+/// How long it takes until other sessions have reported what they did: one that goes on does so after a
+/// second, and one that is idle after ten; before version 15, with its next transaction.
+const REPORTED: Duration = Duration::from_secs(11);
 
 /// How long a table stays too large that could not be read in one statement.
 const TOO_LARGE: Duration = Duration::from_secs(24 * 3600);
@@ -76,6 +77,8 @@ pub(super) struct Pages {
     start: Option<Survey>,
     /// The first page that was not read.
     next: u64,
+    /// From when on it is known what moved meanwhile.
+    reported: Instant,
     pieces: u32,
     repeats: u32,
     refusals: Refusals,
@@ -98,11 +101,13 @@ struct Survey {
 
 impl Pages {
     pub fn begin(table: &'static str) -> Self {
+        let now = Instant::now();
         Self {
-            begun: Instant::now(),
+            begun: now,
             table,
             start: None,
             next: 0,
+            reported: now,
             pieces: 0,
             repeats: 0,
             refusals: Refusals::default(),
@@ -120,7 +125,10 @@ impl Pages {
         let ranges =
             since(14).contains(context.version) && context.lacks_column(self.table, CTID).is_none();
         loop {
-            if route.wait_for_cache(harvest).await {
+            if route
+                .wait(context.cache.free().max(self.reported), harvest)
+                .await
+            {
                 return Ok(None);
             }
             let started = Instant::now();
@@ -180,6 +188,9 @@ impl Pages {
             Ok(()) => {
                 self.next = end;
                 self.pieces += 1;
+                if end == start.pages && start.moved.is_some() {
+                    self.reported = Instant::now() + REPORTED;
+                }
                 Ok(None)
             }
             Err(error) if error.reason() == Reason::StatementTimeout && end > self.next + 1 => {
@@ -250,8 +261,6 @@ impl Pages {
         start: Survey,
         harvest: &mut Harvest,
     ) -> Result<Option<Answer>, QueryError> {
-        harvest.rested += REPORTED;
-        tokio::time::sleep(REPORTED).await;
         let end = self.survey(route, harvest).await?;
         let moved = match (start.moved, end.moved) {
             // It was reset where it is smaller.

@@ -71,14 +71,13 @@ impl Route<'_> {
         self.reader.context.timeout(self.reader.query.scope)
     }
 
-    /// Waits until more may be read into the server's cache, or others have their turn; says whether
-    /// they have.
-    pub async fn wait_for_cache(&self, harvest: &mut Harvest) -> bool {
-        let free = self.reader.context.cache.free();
-        free > Instant::now() && self.rest(free, harvest).await
+    /// Waits until then, or until others have their turn; says whether they have. Where there is no
+    /// need to wait, they have none before something was read.
+    pub async fn wait(&self, until: Instant, harvest: &mut Harvest) -> bool {
+        until > Instant::now() && self.rest(until, harvest).await
     }
 
-    /// Rests until then, or until others have their turn; says whether they have.
+    /// Rests after a piece until then, or until others have their turn; says whether they have.
     pub async fn rest(&self, until: Instant, harvest: &mut Harvest) -> bool {
         let pause = self.reader.context.pause;
         let rest = until.min(pause).saturating_duration_since(Instant::now());
