@@ -41,7 +41,7 @@ use collectors;
 mod tests {
     use super::*;
     use crate::query::view::VIEWS;
-    use crate::query::{Column, ColumnKind, Version, Walk, keys, pages, relations};
+    use crate::query::{Column, ColumnKind, Statement, Version, Walk, keys, pages, relations};
 
     /// Where postgres_exporter has counters without `_total`.
     const AS_POSTGRES_EXPORTER: &[&str] = &[
@@ -59,6 +59,16 @@ mod tests {
                 .into_iter()
                 .map(move |query| (name, query))
         })
+    }
+
+    /// What a query sends, and the rows of a key, which become part of it.
+    fn statements(query: &Query) -> impl Iterator<Item = &Statement> {
+        let rows = match &query.walk {
+            Some(Walk::Keys(key)) => Some(&key.rows),
+            _ => None,
+        };
+        let statements = query.statements.iter().map(|(_, statement)| statement);
+        statements.chain(rows)
     }
 
     fn is_value(column: &Column) -> bool {
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn a_statement_is_one_select_of_named_columns_of_qualified_relations() {
         for (name, query) in queries() {
-            for (_, statement) in &query.statements {
+            for statement in statements(&query) {
                 let sql = statement.text();
                 assert!(sql.starts_with("SELECT "), "{name}: {sql}");
                 assert!(!sql.contains(';') && !sql.contains(".*"), "{name}: {sql}");
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn a_placeholder_is_known_and_has_an_alias() {
         for (name, query) in queries() {
-            for (_, statement) in &query.statements {
+            for statement in statements(&query) {
                 let sql = statement.text();
                 for placeholder in statement.placeholders() {
                     if [pages::PLACEHOLDER, keys::BEGINS, relations::PLACEHOLDER]
@@ -246,8 +256,8 @@ mod tests {
             "USING", "VALUES", "WHEN", "WHERE", "WITH",
         ];
         let mut called = BTreeSet::new();
-        let queries: Vec<_> = queries().flat_map(|(_, query)| query.statements).collect();
-        let definitions = queries.iter().map(|(_, statement)| statement.text());
+        let queries: Vec<_> = queries().map(|(_, query)| query).collect();
+        let definitions = queries.iter().flat_map(statements).map(Statement::text);
         for sql in definitions.chain(VIEWS.iter().map(|view| view.body)) {
             // Every other part is a string.
             let sql: String = sql.split('\'').step_by(2).collect();

@@ -251,7 +251,7 @@ impl Query {
 
     /// Reads a table that may be large in the order of these columns, with which an index of it
     /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. `rows`
-    /// are the rows to be read. In the statement `{piece}` stands for some of them, and `{begins}`
+    /// are the rows to be read, or groups of them by these columns. In the statement `{piece}` stands for some of them, and `{begins}`
     /// for the condition that no piece before had the same first value: what the pieces say of the
     /// same labels is added up, so that is what a DISTINCT needs where the key has more columns.
     pub fn by_key(mut self, columns: &'static str, rows: &'static str) -> Self {

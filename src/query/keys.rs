@@ -1,9 +1,9 @@
 //! A walk in the order of a key.
 //!
 //! Where a DISTINCT is counted, rows of the same value have to come together. A piece is so many
-//! rows, in the order of an index that begins with the key; rows that are equal in the whole key
-//! are in one piece. A row has its place by its key, so that it is counted once, whatever is
-//! written meanwhile.
+//! rows, or groups of rows with the same value, in the order of an index that begins with the key;
+//! rows that are equal in the whole key are in one piece. A row has its place by its key, so that it
+//! is counted once, whatever is written meanwhile.
 //!
 //! Rows of a single value may still take longer than a statement may. Then they are left out, and
 //! what is served says that it is at least so much.
@@ -185,26 +185,26 @@ impl Keys {
     fn rest_of_rows(&self, route: &Route<'_>) -> Result<Sql, QueryError> {
         let rows = route.reader.context.fill(&self.key.rows, &[])?;
         let sql = Sql::from("SELECT r.* FROM (").with(rows).with(") AS r");
-        let sql = match &self.after {
-            Some(values) => sql.with(" WHERE ").with(self.beyond(values)),
-            None => sql,
-        };
+        let sql = sql.with(self.where_beyond());
         Ok(sql.with(" ORDER BY ").with(self.key.columns))
     }
 
-    /// What comes after these values of the key. Nothing beside it says the same of the first column:
-    /// the scan of an index could begin there, at the first row of a value that has many.
-    fn beyond(&self, values: &[String]) -> Sql {
+    /// What comes after that at which the last piece ended. Nothing beside it says the same of the first
+    /// column: the scan of an index could begin there, at the first row of a value that has many.
+    fn where_beyond(&self) -> Sql {
+        let Some(values) = &self.after else {
+            return Sql::default();
+        };
         let columns = self.key.columns().take(values.len());
         let literals = values.iter().map(|value| Sql::literal(value));
-        Sql::from("(")
+        Sql::from(" WHERE (")
             .with(Sql::join(columns, ", "))
             .with(") > (")
             .with(Sql::join(literals, ", "))
             .with(")")
     }
 
-    /// Leaves out what has the next value; says whether there is none.
+    /// Leaves out what has the next value, of which it reads a single row; says whether there is none.
     async fn skip_value(
         &mut self,
         route: &Route<'_>,
@@ -213,15 +213,20 @@ impl Keys {
         let Some(column) = self.key.columns().next() else {
             return Ok(true);
         };
-        let sql = Sql::from("SELECT n.")
+        let context = route.reader.context;
+        let schema = context.schema().ok_or(QueryError::NoValue("schema"))?;
+        let sql = Sql::from("SELECT ")
             .with(column)
-            .with(" FROM (")
-            .with(self.rest_of_rows(route)?)
-            .with(" LIMIT 1) AS n");
+            .with(" FROM ")
+            .with(Sql::table(schema, self.table))
+            .with(self.where_beyond())
+            .with(" ORDER BY ")
+            .with(self.key.columns)
+            .with(" LIMIT 1");
         let message = Message {
             sql: &sql,
             timeout: route.timeout(),
-            version: route.reader.context.version,
+            version: context.version,
             scope: route.reader.query.scope,
         };
         let mut next = None;
@@ -248,13 +253,13 @@ mod tests {
     fn a_piece_comes_after_what_was_read() {
         let beyond = |columns, values: &[&str]| {
             let rows = Statement::parse("SELECT 1");
-            let keys = Keys::begin("t", Key { columns, rows });
-            let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-            keys.beyond(&values).as_str().to_owned()
+            let mut keys = Keys::begin("t", Key { columns, rows });
+            keys.after = Some(values.iter().map(ToString::to_string).collect());
+            keys.where_beyond().as_str().to_owned()
         };
-        assert_eq!(beyond("id", &["a"]), "(id) > (E'a')");
-        assert_eq!(beyond("user_id, id", &["a"]), "(user_id) > (E'a')");
-        let whole = r"(user_id, id) > (E'a', E'it''s \\''')";
+        assert_eq!(beyond("id", &["a"]), " WHERE (id) > (E'a')");
+        assert_eq!(beyond("user_id, id", &["a"]), " WHERE (user_id) > (E'a')");
+        let whole = r" WHERE (user_id, id) > (E'a', E'it''s \\''')";
         assert_eq!(beyond("user_id, id", &["a", r"it's \'"]), whole);
     }
 }

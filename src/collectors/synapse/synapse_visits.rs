@@ -21,20 +21,20 @@ fn visitors() -> Query {
         .reads("user_daily_visits", &["user_id", "timestamp"])
         .by_key(
             "user_id",
-            "SELECT user_id, timestamp FROM {schema}.user_daily_visits
+            "SELECT user_id, max(timestamp) - min(timestamp) AS longest,
+                    bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)::bigint
+                                                 - 1) * 86400000)) AS yesterday
+               FROM {schema}.user_daily_visits
               WHERE timestamp > (extract(epoch FROM now())::bigint - 5184000) * 1000
-                AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000",
+                AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000
+              GROUP BY user_id",
         )
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE v.yesterday) AS users_active_yesterday,
-                    count(*) FILTER (WHERE v.longest > 2592000000) AS users_retained_30d
-               FROM (SELECT max(timestamp) - min(timestamp) AS longest,
-                            bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)
-                                                         ::bigint - 1) * 86400000)) AS yesterday
-                       FROM {piece} AS p
-                      GROUP BY user_id) AS v",
+                    count(*) FILTER (WHERE yesterday) AS users_active_yesterday,
+                    count(*) FILTER (WHERE longest > 2592000000) AS users_retained_30d
+               FROM {piece} AS p",
         )
         .label("datname")
         .gauge(
