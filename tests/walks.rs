@@ -128,7 +128,7 @@ async fn a_table_that_is_slower_than_it_seems_is_counted() {
     let mut bed = Bed::start(18, "synapse_devices", SHORT).await;
     bed.sql(
         "INSERT INTO devices (user_id, display_name)
-         SELECT 'former', repeat('x', 1000) FROM generate_series(1, 3000)",
+         SELECT 'former', repeat('x', 1000) FROM generate_series(1, 24000)",
     )
     .await;
     bed.fill_devices().await;

@@ -23,7 +23,7 @@ use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 pub const PLACEHOLDER: &str = "pages";
 
 /// How many pages the first piece has; a table of no more is read in one statement.
-const FIRST: u64 = 128;
+const FIRST: u64 = 1024;
 
 /// In parts of all rows, how many may have moved.
 const MAY_MOVE: f64 = 0.01;
@@ -52,14 +52,18 @@ impl Pace {
         pages.map_or(FIRST, |pages| (pages as u64).max(1))
     }
 
-    /// Whether all of a table are too many pages for one statement; where there is no other way, that
-    /// is tried as long as nothing speaks against it.
-    fn is_too_large(&self, pages: u64, timeout: Duration, ranges: bool) -> bool {
-        let was = self
-            .too_large_until
-            .is_some_and(|until| Instant::now() < until);
-        let is = self.pages_per_second.is_some() && pages > self.pages_in(timeout);
-        was || !ranges && is
+    /// Whether all of a table are too many pages for one statement. Where there is no other way, that is
+    /// tried as long as nothing speaks against it, and once a day in any case.
+    fn is_too_large(&mut self, pages: u64, timeout: Duration, ranges: bool) -> bool {
+        let now = Instant::now();
+        if self.too_large_until.is_some_and(|until| until <= now) {
+            *self = Self::default();
+        }
+        let seems = self.pages_per_second.is_some() && pages > self.pages_in(timeout);
+        if !ranges && seems {
+            self.too_large_until.get_or_insert(now + TOO_LARGE);
+        }
+        self.too_large_until.is_some()
     }
 
     fn note(&mut self, pages: u64, took: Duration) {
@@ -385,5 +389,24 @@ impl Pages {
                 format!("there is no table {} any more", self.table),
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_too_large_is_tried_again_after_a_day() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert!(!pace.is_too_large(1_000_000, second, false));
+        pace.note(1000, second);
+        assert!(!pace.is_too_large(900, second, false));
+        assert!(!pace.is_too_large(1100, second, true));
+        assert!(pace.is_too_large(1100, second, false));
+        assert!(pace.too_large_until > Some(Instant::now() + TOO_LARGE / 2));
+        pace.too_large_until = Some(Instant::now());
+        assert!(!pace.is_too_large(1100, second, false));
     }
 }
