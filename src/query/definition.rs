@@ -251,13 +251,26 @@ impl Query {
 
     /// Reads a table that may be large in the order of these columns, with which an index of it
     /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. `rows`
-    /// are the rows to be read, or groups of them by these columns. In the statement `{piece}` stands for some of them, and `{begins}`
+    /// are the rows to be read. In the statement `{piece}` stands for some of them, and `{begins}`
     /// for the condition that no piece before had the same first value: what the pieces say of the
     /// same labels is added up, so that is what a DISTINCT needs where the key has more columns.
     pub fn by_key(mut self, columns: &'static str, rows: &'static str) -> Self {
-        let rows = Statement::parse(rows);
-        self.walk = Some(Walk::Keys(Key { columns, rows }));
+        self.walk = Some(Walk::Keys(Key {
+            columns,
+            rows: Statement::parse(rows),
+            unique: false,
+        }));
         self
+    }
+
+    /// The same where no two of the rows have the same key, as when they are groups by it. Then no row
+    /// beyond a piece is read, to see whether it is equal to the last.
+    pub fn by_unique_key(self, columns: &'static str, rows: &'static str) -> Self {
+        let mut query = self.by_key(columns, rows);
+        if let Some(Walk::Keys(key)) = &mut query.walk {
+            key.unique = true;
+        }
+        query
     }
 
     /// Asks only while the first of these metrics, of a query of the collector before this one, is
@@ -437,6 +450,8 @@ pub struct Key {
     pub columns: &'static str,
     /// The rows.
     pub rows: Statement,
+    /// Whether no two of them have the same key.
+    pub unique: bool,
 }
 
 impl Key {

@@ -172,7 +172,11 @@ impl Keys {
             .with(self.rest_of_rows(route)?)
             .with(" FETCH FIRST ")
             .with(self.rows)
-            .with(" ROWS WITH TIES) SELECT q.*, e.* FROM (VALUES (1)) AS one LEFT JOIN (SELECT ")
+            .with(match self.key.unique {
+                true => " ROWS ONLY",
+                false => " ROWS WITH TIES",
+            })
+            .with(") SELECT q.*, e.* FROM (VALUES (1)) AS one LEFT JOIN (SELECT ")
             .with(Sql::join(ends, ", "))
             .with(" FROM piece OFFSET ")
             .with(self.rows - 1)
@@ -253,7 +257,15 @@ mod tests {
     fn a_piece_comes_after_what_was_read() {
         let beyond = |columns, values: &[&str]| {
             let rows = Statement::parse("SELECT 1");
-            let mut keys = Keys::begin("t", Key { columns, rows });
+            let unique = false;
+            let mut keys = Keys::begin(
+                "t",
+                Key {
+                    columns,
+                    rows,
+                    unique,
+                },
+            );
             keys.after = Some(values.iter().map(ToString::to_string).collect());
             keys.where_beyond().as_str().to_owned()
         };

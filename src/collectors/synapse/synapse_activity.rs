@@ -20,7 +20,7 @@ fn active() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_ips", &["user_id", "last_seen"])
-        .by_key(
+        .by_unique_key(
             "user_id",
             "SELECT user_id, max(last_seen) AS last_seen FROM {schema}.user_ips GROUP BY user_id",
         )

@@ -3,8 +3,7 @@
 use crate::query::{ALL, Collector, Query, Scope};
 
 /// From `destination_rooms` and `destinations`. A server to which nothing was ever sent has
-/// nothing to catch up on, as Synapse sees it. The subquery has a LIMIT, so that each server costs one
-/// look into an index.
+/// nothing to catch up on, as Synapse sees it.
 pub fn collector() -> Collector {
     Collector::new(
         "synapse_catch_up",
@@ -19,25 +18,22 @@ pub fn collector() -> Collector {
                 "destinations",
                 &["destination", "last_successful_stream_ordering"],
             )
-            .by_key(
+            .by_unique_key(
                 "destination",
-                "SELECT destination, stream_ordering FROM {schema}.destination_rooms",
+                "SELECT s.destination, r.rooms
+                   FROM {schema}.destinations AS s
+                  CROSS JOIN LATERAL (
+                        SELECT count(*) AS rooms
+                          FROM {schema}.destination_rooms AS r
+                         WHERE r.destination = s.destination
+                           AND r.stream_ordering > s.last_successful_stream_ordering) AS r",
             )
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
-                        count(*) AS federation_destinations_behind,
-                        coalesce(sum(b.rooms), 0) AS federation_destination_rooms_behind
-                   FROM (SELECT r.destination, count(*) AS rooms
-                           FROM (SELECT p.destination,
-                                        (SELECT s.last_successful_stream_ordering
-                                           FROM {schema}.destinations AS s
-                                          WHERE s.destination = p.destination LIMIT 1) AS last
-                                   FROM (SELECT DISTINCT destination FROM {piece} AS a) AS p
-                                 OFFSET 0) AS d
-                           JOIN {piece} AS r ON r.destination = d.destination
-                          WHERE r.stream_ordering > d.last
-                          GROUP BY r.destination) AS b",
+                        count(*) FILTER (WHERE rooms > 0) AS federation_destinations_behind,
+                        coalesce(sum(rooms), 0) AS federation_destination_rooms_behind
+                   FROM {piece} AS p",
             )
             .label("datname")
             .gauge(

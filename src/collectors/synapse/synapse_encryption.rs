@@ -93,14 +93,15 @@ fn backups() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("e2e_room_keys_versions", &["user_id", "deleted"])
-        .by_key(
+        .by_unique_key(
             "user_id",
-            "SELECT user_id FROM {schema}.e2e_room_keys_versions WHERE deleted = 0",
+            "SELECT user_id, count(*) AS versions FROM {schema}.e2e_room_keys_versions
+              WHERE deleted = 0 GROUP BY user_id",
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS key_backups,
-                    count(DISTINCT user_id) AS users_with_key_backup
+            "SELECT current_database() AS datname, coalesce(sum(versions), 0) AS key_backups,
+                    count(*) AS users_with_key_backup
                FROM {piece} AS p",
         )
         .label("datname")

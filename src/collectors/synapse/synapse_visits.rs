@@ -19,7 +19,7 @@ fn visitors() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_daily_visits", &["user_id", "timestamp"])
-        .by_key(
+        .by_unique_key(
             "user_id",
             "SELECT user_id, max(timestamp) - min(timestamp) AS longest,
                     bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)::bigint
