@@ -52,6 +52,9 @@ pub const FAREWELL_TIME: Duration = Duration::from_secs(60);
 /// Databases of one server.
 pub const DATABASES: usize = 2_000;
 
+/// Rows of one answer about the events of a Synapse: open transactions, most of them.
+pub const SURVEY_ROWS: u64 = 20_000;
+
 /// Bytes of the labels in the rows of one statement.
 pub const TEXTS: usize = 8 * MIB;
 

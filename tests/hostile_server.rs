@@ -5,12 +5,14 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::support::certificates::Certificates;
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
+use super::support::footprint::{is_small, memory, rests};
 use super::support::hostile::{
     DATABASES, Hostile, PASSWORD, Peer, announcement, cells, description, error, message,
 };
-use super::support::process::{wait_at_most, wait_for};
+use super::support::process::wait_for;
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(8);
@@ -178,8 +180,11 @@ async fn floods_in_place_of_an_answer() {
             peer.answer_until("datallowconn").await?;
             peer.send(b'T', &description(&DATABASES)).await?;
             let name = "x".repeat(100_000);
-            peer.flood(&message(b'D', &cells(&[&name, "5", "t", "f", "f", "t"])))
-                .await
+            peer.flood(&message(
+                b'D',
+                &cells(&[&name, "5", "t", "f", "f", "t", "10"]),
+            ))
+            .await
         },
     )
     .await;
@@ -344,6 +349,56 @@ async fn floods_in_the_answer_to_a_collector() {
     is_small(&exporter, before).await;
 }
 
+/// Encryption makes no difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_under_tls() {
+    let certificates = Certificates::new(&[]);
+    let tls = certificates.acceptor();
+    let acceptor = tls.clone();
+    suffers("protocol", "before the session began", move |peer: Peer| {
+        let tls = acceptor.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.send(b'R', &[0; 4]).await?;
+            peer.flood(&message(b'N', &error("00000", "and then")))
+                .await
+        }
+    })
+    .await;
+    let acceptor = tls.clone();
+    let says = "announced a message of 1073741824 bytes";
+    suffers("protocol", says, move |peer: Peer| {
+        let tls = acceptor.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.let_in().await?;
+            peer.answer_until("datallowconn").await?;
+            peer.send_raw(&announcement(b'D', 1024 * MIB as u32))
+                .await?;
+            peer.flood(&[0; 1024]).await
+        }
+    })
+    .await;
+    let server = Hostile::start(move |peer: Peer| {
+        let tls = tls.clone();
+        async move {
+            let mut peer = peer.greet_under(&tls).await?;
+            peer.let_in().await?;
+            peer.answer_until("datallowconn").await?;
+            peer.answer("datallowconn").await?;
+            // While nothing is asked.
+            peer.flood(&message(b'N', &error("00000", "and then")))
+                .await
+        }
+    })
+    .await;
+    let exporter = Exporter::watch(&server.dsn(), &[]).await;
+    let before = memory(&exporter, "VmRSS");
+    scrape(&exporter).await;
+    rests(&exporter).await;
+    is_small(&exporter, before).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn long_and_strange_texts() {
     let server = Hostile::start(async |mut peer: Peer| {
@@ -377,7 +432,7 @@ async fn long_and_strange_texts() {
                     let name = format!("\x1b]0;{number}\u{7}{}", "d".repeat(300));
                     peer.send(
                         b'D',
-                        &cells(&[name.as_str(), &number.to_string(), "f", "f", "f", "f"]),
+                        &cells(&[name.as_str(), &number.to_string(), "f", "f", "f", "f", "10"]),
                     )
                     .await?;
                 }
@@ -550,47 +605,4 @@ async fn scrape(exporter: &Exporter) -> Page {
 
 fn is_down(page: &Page) -> bool {
     page.down_reason().is_some()
-}
-
-/// Sees that nothing goes on when nobody asks. The driver is slow in a test's build.
-async fn rests(exporter: &Exporter) {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    wait_at_most(Duration::from_secs(5), "the exporter rests", async || {
-        let before = cpu_ticks(exporter);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        cpu_ticks(exporter) - before <= 1
-    })
-    .await;
-}
-
-/// Sees that memory, log and landing page are of a reasonable size.
-async fn is_small(exporter: &Exporter, before: usize) {
-    let grown = memory(exporter, "VmHWM").saturating_sub(before);
-    let log = exporter.output();
-    let longest = log.lines().map(str::len).max().unwrap();
-    let landing = exporter.get("/").await.body.len();
-    assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
-    assert!(longest < 8 * KIB, "a line of {longest} bytes");
-    assert!(log.len() < 64 * KIB, "{} bytes of log:\n{log}", log.len());
-    assert!(landing < 128 * KIB, "a landing page of {landing} bytes");
-}
-
-/// A line of `/proc/PID/status`, in bytes.
-fn memory(exporter: &Exporter, line: &str) -> usize {
-    let path = format!("/proc/{}/status", exporter.pid().as_raw_nonzero());
-    let status = fs::read_to_string(path).unwrap();
-    let line = status
-        .lines()
-        .find_map(|found| found.strip_prefix(line))
-        .unwrap();
-    let kilobytes = line.trim_matches(|c: char| !c.is_ascii_digit());
-    kilobytes.parse::<usize>().unwrap() * KIB
-}
-
-/// Hundredths of a second of CPU time, user and system.
-fn cpu_ticks(exporter: &Exporter) -> u64 {
-    let path = format!("/proc/{}/stat", exporter.pid().as_raw_nonzero());
-    let stat = fs::read_to_string(path).unwrap();
-    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

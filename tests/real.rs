@@ -5,6 +5,7 @@
 
 mod support;
 
+mod amounts;
 mod as_of;
 mod bed;
 mod broken;
@@ -20,6 +21,7 @@ mod creation;
 mod down;
 mod events;
 mod grants;
+mod hanging;
 mod hostile_database;
 mod hostile_server;
 mod labels;

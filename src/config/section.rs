@@ -227,9 +227,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A key that is known, but whose time has not come.
+    /// A key that is known, but whose time has not come. An empty text asks for nothing.
     pub fn refuse(&mut self, key: &str, why: &str) {
-        self.read(key, |_| Err::<(), _>(Fault::Invalid(why.to_owned())));
+        self.read(key, |value| match value.into_string().as_deref() {
+            Ok("") => Ok(()),
+            _ => Err(Fault::Invalid(why.to_owned())),
+        });
     }
 
     /// A key that is known and has no effect yet, as the log says where it is given.

@@ -117,7 +117,7 @@ impl Count {
             match found {
                 Ok((header, tails)) => {
                     inner.follow(system, &header)?;
-                    let open = (reporting && header.reported).then_some(&tails.open[..]);
+                    let open = (reporting && header.reported).then_some(&tails.open);
                     inner.proof.look(open, before);
                     if let Some(served) = inner.take(system, &header, &tails, &self.settings) {
                         return Ok(served);

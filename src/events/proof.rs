@@ -10,7 +10,7 @@
 //!   come back, so that a bucket that is right before and after was right between. This works on a
 //!   standby too, and while a transaction goes on for hours.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ pub struct Proof {
 
 impl Proof {
     /// Takes in which transactions go on, if reports are to be had.
-    pub fn look(&mut self, open: Option<&[String]>, at: Instant) {
+    pub fn look(&mut self, open: Option<&BTreeSet<String>>, at: Instant) {
         match open {
             Some(open) => self.reports.look(open, at),
             None => self.reports = Reports::default(),
@@ -192,7 +192,7 @@ struct Open {
 
 impl Reports {
     /// Takes in which transactions go on at a time.
-    fn look(&mut self, open: &[String], at: Instant) {
+    fn look(&mut self, open: &BTreeSet<String>, at: Instant) {
         for (name, known) in &mut self.open {
             match open.contains(name) {
                 true => known.over = None,
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     fn until(reports: &mut Reports, open: &[&str], at: Instant) -> Option<Instant> {
-        let open: Vec<_> = open.iter().map(|name| (*name).to_owned()).collect();
+        let open = open.iter().map(|name| (*name).to_owned()).collect();
         reports.look(&open, at);
         reports.until.map(|until| until + REPORTED)
     }

@@ -5,14 +5,16 @@
 
 mod answer;
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use self::answer::{optional, read_counts, read_estimate, read_header, read_piece, required};
+use self::answer::{name, optional, read_counts, read_estimate, read_header, read_piece, required};
 use super::counts::{Counts, End, KINDS, ORIGINS, Origin};
+use crate::bounds::SURVEY_ROWS;
 use crate::query::message::{Cells, Message};
 use crate::query::{Cost, QueryError, Scope, Sql, Statement, Version};
 
@@ -229,7 +231,7 @@ pub struct Tails {
     /// When it was, by the server's clock, in microseconds since 1970.
     pub at: u64,
     /// The transactions that went on before, where these were asked for.
-    pub open: Vec<String>,
+    pub open: BTreeSet<String>,
 }
 
 /// Sends statements to the database of one Synapse.
@@ -317,7 +319,7 @@ impl<'a> Survey<'a> {
         let mut found = (Header::default(), Tails::default());
         self.send(&sql, 4, |select, cells| {
             match select {
-                0 => found.1.open.push(required(cells, 0)?),
+                0 => drop(found.1.open.insert(name(cells, 0)?)),
                 1 => found.0 = read_header(cells, events)?,
                 2 => read_piece(cells, &mut found.1)?,
                 _ => found.0.xmax = required(cells, 0)?,
@@ -428,7 +430,12 @@ impl<'a> Survey<'a> {
         let sent = message
             .send(self.client, |select, cells| {
                 rows += 1;
-                each(select, cells)
+                match rows > SURVEY_ROWS {
+                    true => Err(QueryError::Protocol(format!(
+                        "more than {SURVEY_ROWS} rows were sent for a count of events"
+                    ))),
+                    false => each(select, cells),
+                }
             })
             .await;
         self.cost.statements += statements;
@@ -452,8 +459,6 @@ fn within(origin: Origin, from: u64, to: u64) -> Sql {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! A database that is not kept warm is visited by a short connection; what a collector serves
 //! from memory is refreshed. A scrape finds what is due and leaves it here. One database is
-//! worked on at a time, so that the budget always leaves a connection to a scrape.
+//! worked on at a time, so that the budget always leaves a connection to a scrape. The owners of
+//! databases take turns, so that one with many slow databases holds up nobody else for longer than one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::gather::Until;
 use super::reach::Unanswered;
 use super::target::Target;
 use crate::query::{QueryError, Reason, Scope};
-use crate::server::{Application, Facts, Purpose, Rights};
+use crate::server::{Application, Facts, Owner, Purpose, Rights};
 
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
@@ -38,6 +39,8 @@ pub struct Queue {
     databases: VecDeque<String>,
     /// Those that have had their turn and are not done; they go on when no other waits.
     paused: VecDeque<String>,
+    /// When the work on a database of each owner last ended.
+    served: BTreeMap<Owner, Instant>,
     worker: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -106,29 +109,44 @@ impl Background {
     }
 }
 
-/// Works through the queue. A database stays at its head until the work on it has ended.
+impl Queue {
+    /// The database that is next: of the owner who has waited longest, the first in the queue.
+    fn next(&self, owner: impl Fn(&str) -> Owner) -> Option<String> {
+        let served = |database: &&String| self.served.get(&owner(database)).copied();
+        let waiting = self.databases.iter().min_by_key(served);
+        waiting.or(self.paused.front()).cloned()
+    }
+
+    /// Notes that the work on a database has ended, for now if there is more of it.
+    fn ended(&mut self, database: String, owner: Owner, paused: bool) {
+        self.databases.retain(|other| *other != database);
+        self.paused.retain(|other| *other != database);
+        if paused {
+            self.paused.push_back(database);
+        }
+        self.served.insert(owner, Instant::now());
+    }
+}
+
+/// Works through the queue. A database stays in it until the work on it has ended.
 async fn work(target: Arc<Target>) {
     loop {
         let background = target.background();
         let next = {
             let mut queue = background.queue();
-            let next = queue.databases.front().or(queue.paused.front()).cloned();
+            let next = queue.next(|name| target.connections.owner(name));
             if next.is_none() {
                 // Under the lock, so that whoever adds one sees that nobody works.
                 queue.worker = None;
+                queue.served.clear();
             }
             next
         };
         let Some(database) = next else { return };
         let deadline = Instant::now() + JOB_LIMIT;
         let paused = target.refresh(&database, deadline).await;
-        let mut queue = background.queue();
-        queue.databases.pop_front_if(|front| *front == database);
-        queue.paused.retain(|other| *other != database);
-        if paused {
-            queue.paused.push_back(database);
-        }
-        drop(queue);
+        let owner = target.connections.owner(&database);
+        background.queue().ended(database, owner, paused);
         background.ended.send_modify(|count| *count += 1);
     }
 }
@@ -296,5 +314,32 @@ impl Target {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_take_turns() {
+        let owner = |name: &str| match name.starts_with('m') {
+            true => Owner::Role(16_384),
+            false => Owner::Superuser(name.to_owned()),
+        };
+        let mut queue = Queue {
+            databases: ["m1", "m2", "m3", "good"].map(str::to_owned).into(),
+            ..Queue::default()
+        };
+        let mut seen = Vec::new();
+        while let Some(next) = queue.next(owner) {
+            queue.ended(next.clone(), owner(&next), false);
+            // The one comes back as soon as it can.
+            if seen.len() < 4 && next == "good" {
+                queue.databases.push_back(next.clone());
+            }
+            seen.push(next);
+        }
+        assert_eq!(seen, ["m1", "good", "m2", "good", "m3", "good"]);
     }
 }

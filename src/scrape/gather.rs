@@ -305,10 +305,12 @@ impl Target {
             }
         };
         *lock(&unit.holds) = holds;
-        if !lock(&self.room).take(key, harvest.snapshot.page_bytes()) {
+        let bytes = harvest.snapshot.page_bytes();
+        let owner_of = |name: &str| self.connections.owner(name);
+        if !lock(&self.room).take(key, bytes, owner_of) {
             let sentence = format!(
-                "there is no room for its {} series: a server has {} MiB of the page, and a \
-                 database half of what the others leave; servers.{}.page_mib raises it",
+                "there is no room for its {} series: a server has {} MiB of the page, and the \
+                 databases of one owner half of what the others leave; servers.{}.page_mib raises it",
                 harvest.snapshot.series(),
                 self.config.page >> 20,
                 self.config.name

@@ -110,9 +110,9 @@ own! {
         "Synapse's databases without a connection of their own because the setting connections is \
          too low: they are visited every databases.interval, and their values are as old";
     CONNECTIONS = Gauge "pg_exporter_connections" []
-        "Connections to the server that the exporter holds";
+        "Connections to the server that the exporter holds, with those that were given up and that the server has not closed yet";
     CONNECTION_LIMIT = Gauge "pg_exporter_connection_limit" []
-        "Connections to the server that the exporter holds at most";
+        "Connections to the server that the exporter holds at most, beside logins that hang";
     CONNECTIONS_OPENED = Counter "pg_exporter_connections_opened_total" []
         "Connections to the server that the exporter has opened";
 }

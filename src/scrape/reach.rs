@@ -75,6 +75,7 @@ impl Target {
                 if memory.down.take().is_some() {
                     tracing::info!(server = self.config.name, "the server answers again");
                 }
+                self.connections.owned(&facts.databases);
                 let outdated = memory.remember(facts, &self.config.databases);
                 self.forget(&outdated);
             }

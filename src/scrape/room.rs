@@ -1,17 +1,27 @@
 //! How much of what a server says is kept.
 //!
-//! Every answer takes room for as long as it is served. No database gets more than half of what the
-//! others leave, so that one with a hundred thousand tables keeps nobody else from the page.
+//! Every answer takes room for as long as it is served. The databases of one owner get no more than half of
+//! what those of others leave, so that somebody with a hundred thousand tables keeps nobody else
+//! from the page; and a quarter is left to what is asked of the server as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::target::Key;
+use crate::server::Owner;
 
 /// The room of one server.
 pub struct Room {
     size: usize,
-    taken: BTreeMap<Option<String>, BTreeMap<&'static str, usize>>,
+    /// What was read of the server as a whole.
+    server: BTreeMap<&'static str, usize>,
+    databases: BTreeMap<String, Taken>,
+}
+
+/// What was read in a database.
+struct Taken {
+    owner: Owner,
     total: usize,
+    collectors: BTreeMap<&'static str, usize>,
 }
 
 impl Room {
@@ -19,34 +29,61 @@ impl Room {
     pub fn new(size: usize) -> Self {
         Self {
             size,
-            taken: BTreeMap::new(),
-            total: 0,
+            server: BTreeMap::new(),
+            databases: BTreeMap::new(),
         }
     }
 
     /// Gives an answer its room, in the place of the last one; false if there is none, and then it
     /// takes none.
-    pub fn take(&mut self, (collector, database): &Key, bytes: usize) -> bool {
-        let taken = self.taken.entry(database.clone()).or_default();
-        self.total -= taken.remove(collector).unwrap_or_default();
-        let own: usize = taken.values().sum();
-        let others = self.total - own;
-        let fits = own + bytes <= self.size.saturating_sub(others) / 2;
-        if fits {
-            taken.insert(collector, bytes);
-            self.total += bytes;
+    pub fn take(
+        &mut self,
+        (collector, database): &Key,
+        bytes: usize,
+        owner_of: impl Fn(&str) -> Owner,
+    ) -> bool {
+        let Some(database) = database else {
+            self.server.remove(collector);
+            let fits = self.of_server() + self.of_databases(|_| true) + bytes <= self.size;
+            if fits {
+                self.server.insert(collector, bytes);
+            }
+            return fits;
+        };
+        let owner = owner_of(database);
+        let taken = self.databases.entry(database.clone()).or_insert(Taken {
+            owner: owner.clone(),
+            total: 0,
+            collectors: BTreeMap::new(),
+        });
+        taken.owner = owner.clone();
+        taken.total -= taken.collectors.remove(collector).unwrap_or_default();
+        let own = self.of_databases(|other| *other == owner);
+        let others = self.of_databases(|other| *other != owner);
+        let size = (self.size - self.size / 4).min(self.size.saturating_sub(self.of_server()));
+        let fits = own + bytes <= size.saturating_sub(others) / 2;
+        if fits && let Some(taken) = self.databases.get_mut(database) {
+            taken.collectors.insert(collector, bytes);
+            taken.total += bytes;
         }
         fits
     }
 
+    fn of_server(&self) -> usize {
+        self.server.values().sum()
+    }
+
+    fn of_databases(&self, of: impl Fn(&Owner) -> bool) -> usize {
+        let taken = self.databases.values().filter(|taken| of(&taken.owner));
+        taken.map(|taken| taken.total).sum()
+    }
+
     /// Gives back what was taken for all, or for these databases.
     pub fn give_back(&mut self, databases: Option<&BTreeSet<String>>) {
-        self.taken.retain(|name, _| match (databases, name) {
-            (None, _) => false,
-            (Some(databases), Some(name)) => !databases.contains(name),
-            (Some(_), None) => true,
-        });
-        self.total = self.taken.values().flat_map(BTreeMap::values).sum();
+        match databases {
+            None => *self = Self::new(self.size),
+            Some(databases) => self.databases.retain(|name, _| !databases.contains(name)),
+        }
     }
 }
 
@@ -55,24 +92,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_database_takes_more_than_half_of_what_others_leave() {
+    fn no_owner_takes_more_than_half_of_what_others_leave() {
         let mut room = Room::new(1_000);
-        let key = |collector, database: &str| (collector, Some(database.to_owned()));
-        assert!(room.take(&("a", None), 100));
-        assert!(room.take(&key("a", "x"), 400));
-        assert!(!room.take(&key("b", "x"), 51));
-        assert!(room.take(&key("b", "x"), 50));
-        assert!(!room.take(&key("a", "y"), 226));
-        assert!(room.take(&key("a", "y"), 225));
+        let mut take = |collector, database: &str, bytes| {
+            let key = (collector, Some(database.to_owned()));
+            room.take(&key, bytes, |name| {
+                Owner::Role(if name.starts_with('x') {
+                    16_384
+                } else {
+                    16_385
+                })
+            })
+        };
+        assert!(take("a", "x1", 300));
+        assert!(!take("b", "x1", 76));
+        assert!(!take("a", "x2", 76));
+        assert!(take("a", "x2", 75));
+        assert!(!take("a", "y", 188));
+        assert!(take("a", "y", 187));
         // What is read again takes the place of what was.
-        assert!(room.take(&key("a", "x"), 10));
-        assert!(room.take(&key("a", "y"), 420));
-        assert!(!room.take(&key("a", "y"), 421));
-        assert!(room.take(&key("b", "y"), 420));
-        room.give_back(Some(&BTreeSet::from(["y".to_owned()])));
-        assert!(room.take(&key("a", "x"), 400));
+        assert!(take("a", "x1", 10));
+        assert!(take("a", "y", 332));
+        assert!(!take("a", "y", 333));
+        room.give_back(Some(&BTreeSet::from(["x2".to_owned()])));
+        assert!(room.take(&("a", Some("z".to_owned())), 204, |_| Owner::Role(1)));
+    }
+
+    #[test]
+    fn databases_leave_a_quarter_to_the_server() {
+        let mut room = Room::new(1_000);
+        let superuser = |name: &str| Owner::Superuser(name.to_owned());
+        for database in 0..100 {
+            let key = ("a", Some(format!("d{database}")));
+            let _ = (0..1_000)
+                .rev()
+                .find(|bytes| room.take(&key, *bytes, superuser));
+        }
+        assert!(room.take(&("a", None), 200, superuser));
+        assert!(room.take(&("b", None), 50, superuser));
+        assert!(!room.take(&("c", None), 250, superuser));
         room.give_back(None);
-        assert!(room.take(&("b", None), 500));
-        assert!(!room.take(&("a", None), 1));
+        assert!(room.take(&("c", None), 1_000, superuser));
+        assert!(!room.take(&("a", Some("d".to_owned())), 1, superuser));
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use crate::bounds::SHOWN;
+use crate::bounds::{LABEL, SHOWN};
 use crate::collectors;
 use crate::grants;
 use crate::query::message::{Cells, Message, timeout_step};
@@ -179,7 +179,8 @@ impl Application {
         };
         let tables = &mut self.tables;
         let schema = position("nspname")?;
-        tables.schema = cells.text(schema)?.unwrap_or_default().into_owned();
+        let name_of_schema = cells.text(schema)?.unwrap_or_default();
+        tables.schema = cut(&name_of_schema, LABEL).into_owned();
         let (table, column) = (name("relname")?, name("attname")?);
         // Whatever a server sends, no more is kept than was asked for.
         let asked = READS.get(table.as_str());

@@ -5,6 +5,7 @@
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
 //!
+//! - `hanging`: logins that do not end
 //! - `identity`: which server it is
 //! - `refusals`: what becomes of a login that the server refuses
 //! - `renewal`: one connection a minute is made anew
@@ -27,14 +28,16 @@ use tokio_postgres::{CancelToken, Client};
 
 use super::carried::{carried, carry};
 use super::connect::{ConnectError, Dialer};
-use super::facts::Facts;
+use super::facts::{Database, Facts, Owner};
 use super::lease::Lease;
 use crate::query::{Reason, Version};
 
+mod hanging;
 mod identity;
 mod refusals;
 mod renewal;
 
+use hanging::{Hanging, Login, Place};
 use identity::Identity;
 use refusals::Refusals;
 
@@ -61,8 +64,13 @@ struct Inner {
     background: Arc<Semaphore>,
     /// Connections that somebody uses, or is making.
     held: Arc<AtomicUsize>,
-    /// Logins that go on, or were given up and whose backends are still there.
+    /// Logins that go on, or were given up and whose backends are still there; those of
+    /// `hanging` are not among them.
     logins: Arc<AtomicUsize>,
+    /// Logins that were given up, beside the budget.
+    hanging: Arc<Mutex<Hanging>>,
+    /// Whose the databases are, as far as is known.
+    owners: Mutex<BTreeMap<String, Owner>>,
     /// Callers without a permit for whom no idle connection could be closed: so many of those that
     /// come back are closed instead.
     unserved: AtomicUsize,
@@ -108,6 +116,19 @@ pub enum LeaseError {
         /// Whom it reached.
         found: String,
     },
+    /// A login to a database of the same owner was given up, and its backend is still there.
+    #[error(
+        "a login to database {database:?} has hung for {} s, and the server has not ended it; until \
+         then no database of the same owner is looked at. Most often something holds or waits for a lock on the \
+         catalogue there, such as VACUUM FULL pg_class: look for it in pg_locks and \
+         pg_stat_activity", .since.elapsed().as_secs()
+    )]
+    LoginHangs {
+        /// Where it hangs.
+        database: String,
+        /// When it was given up.
+        since: Instant,
+    },
     /// There is no room for another, and those that were given up are still there.
     #[error(
         "no connection to {address} is free: of {budget}, some hang, and the server neither \
@@ -143,7 +164,7 @@ impl LeaseError {
         match self {
             Self::Connect(error) => error.reason().as_str(),
             Self::OtherServer { .. } => "other_server",
-            Self::Hanging { .. } => "timeout",
+            Self::Hanging { .. } | Self::LoginHangs { .. } => "timeout",
             Self::Broken { .. } => "connection",
             Self::Protocol { .. } => Reason::Protocol.as_str(),
         }
@@ -162,6 +183,8 @@ impl Connections {
             background: Arc::new(Semaphore::new(1)),
             held: Arc::default(),
             logins: Arc::default(),
+            hanging: Arc::default(),
+            owners: Mutex::default(),
             unserved: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
             refusals: Mutex::default(),
@@ -177,10 +200,10 @@ impl Connections {
 
     /// How many there are, given up and not yet gone ones included.
     pub fn open(&self) -> usize {
-        self.0.budget - self.0.permits.available_permits()
+        self.0.budget - self.0.permits.available_permits() + lock(&self.0.hanging).len()
     }
 
-    /// How many there may be.
+    /// How many there may be, beside as many logins that hang.
     pub fn budget(&self) -> usize {
         self.0.budget
     }
@@ -193,6 +216,18 @@ impl Connections {
     /// How many were ever opened.
     pub fn opened(&self) -> u64 {
         self.0.opened.load(Ordering::Relaxed)
+    }
+
+    /// Takes in whose the databases are.
+    pub fn owned(&self, databases: &[Database]) {
+        let owners = databases.iter();
+        let owners = owners.map(|database| (database.name.clone(), database.owner.clone()));
+        *lock(&self.0.owners) = owners.collect();
+    }
+
+    /// Whose a database is.
+    pub fn owner(&self, database: &str) -> Owner {
+        self.0.owner(database)
     }
 
     /// Keeps these databases warm and no other. Scrapes share what the budget leaves beside the
@@ -366,19 +401,20 @@ impl Inner {
         place: Option<OwnedSemaphorePermit>,
     ) -> Result<(Client, InUse, u64), LeaseError> {
         self.not_refused(database)?;
+        self.does_not_hang(database)?;
         let permit = self.permit().await?;
         let _held = Counted::new(&self.held);
-        let login = Arc::new(Mutex::new(Some(Counted::new(&self.logins))));
+        let place = Place::new(permit, place, Counted::new(&self.logins));
+        let login = Login::new(self, database, &place);
         let abandoned = Arc::<AtomicBool>::default();
         let in_use = InUse(abandoned.clone());
-        let keeps = (permit, place, login.clone());
         *lock(&self.dialled) = Instant::now();
-        let (client, driver) = self
+        let made = self
             .dialer
-            .connect(Some(database), keeps, abandoned)
-            .await
-            .map_err(|error| self.refused(database, error))?;
-        drop(lock(&login).take());
+            .connect(Some(database), place.clone(), abandoned)
+            .await;
+        login.ended(&made);
+        let (client, driver) = made.map_err(|error| self.refused(database, error))?;
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
         self.keep_renewing();

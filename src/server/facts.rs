@@ -56,8 +56,20 @@ pub struct Database {
     pub name: String,
     /// Another one with the same name has another.
     pub oid: u32,
+    /// Whose it is.
+    pub owner: Owner,
     /// Why it cannot be visited, if it cannot.
     pub closed: Option<&'static str>,
+}
+
+/// Whose a database is. What one owner may take from the others is bounded over all databases that
+/// they own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A role's, by its oid.
+    Role(u32),
+    /// A superuser's, or not known whose: this database counts alone.
+    Superuser(String),
 }
 
 const SERVER: &str = "
@@ -136,7 +148,9 @@ const DATABASES: &str = "
            d.datconnlimit = 0
            AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
                AS limited,
-           pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect
+           pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect,
+           (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.oid = d.datdba AND NOT r.rolsuper)
+               AS owner
       FROM pg_catalog.pg_database d
      WHERE NOT d.datistemplate
      ORDER BY d.datname";
@@ -268,8 +282,14 @@ impl Facts {
                     } else {
                         None
                     };
+                    let name = cut(&name, LABEL).into_owned();
+                    let owner = match cells.number(position("owner")?, "owner")? {
+                        Some(oid) => Owner::Role(oid as u32),
+                        None => Owner::Superuser(name.clone()),
+                    };
                     databases.push(Database {
-                        name: cut(&name, LABEL).into_owned(),
+                        name,
+                        owner,
                         oid: cells.number(position("oid")?, "oid")?.unwrap_or_default() as u32,
                         closed,
                     });

@@ -19,6 +19,6 @@ pub mod tls;
 
 pub use application::Application;
 pub use connections::{Connections, LeaseError, Purpose};
-pub use facts::{Database, Facts};
+pub use facts::{Database, Facts, Owner};
 pub use lease::Lease;
 pub use rights::Rights;

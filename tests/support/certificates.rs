@@ -1,8 +1,13 @@
 //! An authority, and what it has signed, for TLS between the exporter and PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 
 use super::process::{User, command, give, run, scratch};
 
@@ -27,6 +32,20 @@ impl Certificates {
     /// A file: `ca.crt`, `server.key`, `NAME.crt`, ...
     pub fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
+    }
+
+    /// The server's end of TLS, for servers of the tests' own.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let certificate = CertificateDer::from_pem_file(self.path("server.crt")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Arc::new(config).into()
     }
 
     fn sign(&self, name: &str, subject: &str) {

@@ -7,9 +7,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// What stands in the place of a version: a request for encryption, and one to end a statement.
 const SSL_REQUEST: u32 = 80_877_103;
@@ -37,6 +38,7 @@ impl Hostile {
                 let (stream, _) = listener.accept().await.unwrap();
                 let seen = log.clone();
                 // One that hangs up has had enough.
+                let stream = Box::new(stream);
                 tokio::spawn(script(Peer { stream, seen }));
             }
         });
@@ -74,21 +76,27 @@ impl Drop for Hostile {
 }
 
 /// The columns in which the databases of a server are told.
-pub const DATABASES: [&str; 6] = [
+pub const DATABASES: [&str; 7] = [
     "datname",
     "oid",
     "datallowconn",
     "invalid",
     "limited",
     "may_connect",
+    "owner",
 ];
 
 /// The password in the DSN.
 pub const PASSWORD: &str = "correct-horse-battery";
 
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// One that has connected.
 pub struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     seen: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -99,6 +107,21 @@ impl Peer {
             self.stream.write_all(b"N").await?;
         }
         Ok(())
+    }
+
+    /// The same, encrypted, with who has asked for it.
+    pub async fn greet_under(mut self, tls: &TlsAcceptor) -> io::Result<Self> {
+        if self.start().await? != SSL_REQUEST {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.stream.write_all(b"S").await?;
+        let stream = Box::new(tls.accept(self.stream).await?);
+        let mut encrypted = Self {
+            stream,
+            seen: self.seen,
+        };
+        encrypted.start().await?;
+        Ok(encrypted)
     }
 
     /// Reads up to the start-up message; who asks for encryption is promised it, and gets this.
@@ -127,6 +150,11 @@ impl Peer {
     /// Lets anybody in.
     pub async fn log_in(&mut self) -> io::Result<()> {
         self.greet().await?;
+        self.let_in().await
+    }
+
+    /// Lets in whoever was greeted.
+    pub async fn let_in(&mut self) -> io::Result<()> {
         self.send(b'R', &[0; 4]).await?;
         self.send(b'S', b"server_version\x0018.1\0").await?;
         self.send(b'K', &[0, 0, 0, 1, 0, 0, 0, 2]).await?;
@@ -194,7 +222,7 @@ impl Peer {
                 self.send(b'C', b"SELECT 0\0").await?;
             }
         } else if sql.contains("datallowconn") {
-            let row = ["postgres", "5", "t", "f", "f", "t"];
+            let row = ["postgres", "5", "t", "f", "f", "t", "10"];
             self.result(&DATABASES, &row).await?;
         } else {
             self.send(b'C', b"SELECT 0\0").await?;

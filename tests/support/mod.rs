@@ -11,6 +11,8 @@
 //! - [`exposition`]: a strict reader of the pages that are served
 //! - [`crowd`]: clients that mean no good, and a scraper among them
 //! - [`prometheus`]: a real Prometheus, and promtool
+//! - [`footprint`]: what the exporter takes of the machine
+//! - [`forger`]: stands before a real server, and changes its answers
 //! - [`hostile`]: a server that speaks the protocol as badly as a test wants
 //! - [`http`]: requests over HTTP, one or many
 //! - [`process`]: programs that end with the test, scratch folders, waiting
@@ -32,6 +34,8 @@ pub mod certificates;
 pub mod crowd;
 pub mod exporter;
 pub mod exposition;
+pub mod footprint;
+pub mod forger;
 pub mod hostile;
 pub mod http;
 pub mod large;

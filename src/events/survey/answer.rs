@@ -1,9 +1,11 @@
 //! What the server has answered.
 
 use super::{Counters, Estimate, Event, Header, Tails};
+use crate::bounds::{LABEL, SHOWN};
 use crate::events::counts::{Counts, End, KINDS, Origin};
 use crate::query::QueryError;
 use crate::query::message::Cells;
+use crate::text::cut;
 
 /// What is true of the database; of these positions, whether there are events.
 pub fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, QueryError> {
@@ -33,7 +35,7 @@ pub fn read_header(cells: Cells<'_>, asked: [Option<u64>; 2]) -> Result<Header, 
         counters: Counters {
             inserted: required(cells, 19)?,
             deleted: required(cells, 2)?,
-            reset: required(cells, 3)?,
+            reset: name(cells, 3)?,
             filenode: required(cells, 20)?,
         },
         reported: cells.truth(21)? && !cells.truth(6)?,
@@ -86,6 +88,12 @@ pub fn read_counts(cells: Cells<'_>, first: usize) -> Result<Counts, QueryError>
     Ok(counts)
 }
 
+/// A short text.
+pub fn name(cells: Cells<'_>, position: usize) -> Result<String, QueryError> {
+    let text = cells.raw(position)?.unwrap_or_default();
+    Ok(cut(text, LABEL).into_owned())
+}
+
 /// A cell that may be empty.
 pub fn optional<T: std::str::FromStr>(
     cells: Cells<'_>,
@@ -94,7 +102,7 @@ pub fn optional<T: std::str::FromStr>(
     let parse = |text: &str| {
         text.parse().map_err(|_| QueryError::NotANumber {
             column: "of a count",
-            text: text.to_owned(),
+            text: cut(text, SHOWN).into_owned(),
         })
     };
     cells.raw(position)?.map(parse).transpose()

@@ -1,0 +1,134 @@
+//! Databases whose owner makes every login to them hang.
+
+use std::time::Duration;
+
+use super::support::exporter::Exporter;
+use super::support::exposition::Page;
+use super::support::postgres::{Postgres, rows};
+use super::support::process::wait_for;
+use tokio_postgres::Client;
+
+/// How long Prometheus would wait.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+const YAML: &str = "
+servers: { main: { databases: { interval: 1s } } }
+collectors: { table_size: { ttl: 1s } }";
+
+/// Two owners do so at once in more databases than there are connections. The others are looked at
+/// as before, and each of the two has one backend waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_who_make_logins_hang_harm_only_themselves() {
+    for major in [13, 18] {
+        let server = Postgres::start(major).await;
+        server
+            .sql(
+                "postgres",
+                "CREATE ROLE mallory LOGIN; CREATE ROLE trudy LOGIN",
+            )
+            .await;
+        let theirs = ["m1", "m2", "m3", "m4", "t1"];
+        for name in theirs {
+            let owner = if name.starts_with('m') {
+                "mallory"
+            } else {
+                "trudy"
+            };
+            let create = format!("CREATE DATABASE {name} OWNER {owner}");
+            server.sql("postgres", &create).await;
+            server.sql(name, "CREATE TABLE before ()").await;
+        }
+        server.sql("postgres", "CREATE DATABASE good").await;
+        let exporter = Exporter::configured(&server.dsn("postgres", "postgres"), YAML).await;
+        wait_for("all databases were looked at", || async {
+            let page = exporter.scrape_within(TIMEOUT).await;
+            theirs.iter().all(|name| has(&page, name, "before"))
+        })
+        .await;
+
+        let mut holders = Vec::new();
+        for name in theirs {
+            let owner = if name.starts_with('m') {
+                "mallory"
+            } else {
+                "trudy"
+            };
+            holders.push(hang(&server, name, owner).await);
+        }
+        wait_for("both owners have made a login hang", || async {
+            exporter.scrape_within(TIMEOUT).await;
+            exporter.output().contains("has hung for") && waiting_logins(&server).await >= 2
+        })
+        .await;
+        for round in 0..5 {
+            let table = format!("round{round}");
+            server
+                .sql("good", &format!("CREATE TABLE {table} ()"))
+                .await;
+            wait_for("the other database is looked at", || async {
+                let page = exporter.scrape_within(TIMEOUT).await;
+                assert_eq!(page.value("pg_up", &[]), Some(1.0));
+                let open = page.value("pg_exporter_connections", &[]);
+                assert!(open <= Some(5.0), "{major}: {open:?}");
+                has(&page, "good", &table)
+            })
+            .await;
+            assert_eq!(waiting_logins(&server).await, 2, "{major}");
+        }
+
+        drop(holders);
+        for name in theirs {
+            wait_for("it lets go", || async {
+                let waits = "SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1";
+                server.value("postgres", waits).await.is_none()
+            })
+            .await;
+            server.sql(name, "CREATE TABLE after ()").await;
+        }
+        wait_for("all databases are looked at again", || async {
+            let page = exporter.scrape_within(TIMEOUT).await;
+            theirs.iter().all(|name| has(&page, name, "after"))
+        })
+        .await;
+        let page = exporter.scrape_within(TIMEOUT).await;
+        let open = page.value("pg_exporter_connections", &[]);
+        assert!(open <= Some(3.0), "{major}: {open:?}");
+    }
+}
+
+/// VACUUM FULL of `pg_class` that waits for an open transaction: whoever logs in waits behind it.
+/// All of it ends when these are dropped.
+async fn hang(
+    server: &Postgres,
+    database: &str,
+    owner: &str,
+) -> (Client, tokio::task::JoinHandle<()>) {
+    let holder = server.client(database, owner).await;
+    rows(&holder, "BEGIN; SELECT count(*) FROM pg_class").await;
+    let vacuum = server.client(database, owner).await;
+    let vacuum = tokio::spawn(async move { drop(rows(&vacuum, "VACUUM FULL pg_class").await) });
+    let waits = format!(
+        "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+          WHERE d.datname = '{database}' AND NOT l.granted AND l.mode = 'AccessExclusiveLock'"
+    );
+    wait_for("the rewrite waits", || async {
+        server.value("postgres", &waits).await.is_some()
+    })
+    .await;
+    (holder, vacuum)
+}
+
+/// Backends that wait for `pg_class` before they have a name in `pg_stat_activity`, or with it.
+async fn waiting_logins(server: &Postgres) -> usize {
+    let waiting = "SELECT count(*) FROM pg_locks \
+                    WHERE relation = 'pg_class'::regclass AND NOT granted \
+                      AND mode = 'AccessShareLock'";
+    let count = server.value("postgres", waiting).await;
+    count.unwrap().parse().unwrap()
+}
+
+fn has(page: &Page, database: &str, table: &str) -> bool {
+    let labels = [("datname", database), ("relname", table)];
+    page.value("pg_stat_user_tables_seq_scan", &labels)
+        .is_some()
+}

@@ -1,0 +1,46 @@
+//! Functions in the place of those of the strict set-up.
+
+use matrix_postgres_exporter::query::view::{SCHEMA, VIEWS};
+
+use super::*;
+
+/// Whoever owns the database that the exporter logs in to can make functions that look like those
+/// of the strict set-up.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_in_the_place_of_the_strict_set_up_are_not_called() {
+    for major in [13, 18] {
+        let server = hostile(major).await;
+        create_roles(&server, &["model"]).await;
+        let seen = assert_would_be_seen(&server, "model").await;
+        let functions = VIEWS.iter().map(|view| {
+            format!(
+                "CREATE FUNCTION {SCHEMA}.{}() RETURNS TABLE({}) LANGUAGE plpgsql SECURITY INVOKER
+                 AS 'BEGIN PERFORM public.planted(''function''); RETURN; END';",
+                view.name, view.columns
+            )
+        });
+        let functions: Vec<_> = functions.collect();
+        let sql = format!(
+            "CREATE SCHEMA {SCHEMA}; {} GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC",
+            functions.concat()
+        );
+        let owner = server.client("model", "mallory").await;
+        owner.batch_execute(&sql).await.unwrap();
+        for role in ROLES {
+            let exporter = Exporter::watch(&server.dsn("model", role), &[]).await;
+            let page = exporter.complete().await;
+            let found = planted(&server);
+            assert_eq!(found.len(), seen, "{major} {role}: {found:?}");
+            // The true ones are found where they are.
+            assert_eq!(
+                page.value("pg_exporter_grants_missing", &[("datname", "")]),
+                Some(0.0)
+            );
+            let sessions = [("datname", "model"), ("state", "idle")];
+            assert!(
+                page.value("pg_activity_sessions", &sessions) >= Some(1.0),
+                "{role}"
+            );
+        }
+    }
+}
