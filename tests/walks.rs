@@ -342,7 +342,13 @@ impl Bed {
                 continue;
             }
             turns += 1;
-            if !harvest.paused {
+            // A busy machine may stand still for as long as even one page may take to be read.
+            let skipped = harvest.skipped.iter().map(|skip| skip.reason);
+            if !harvest.paused
+                && !skipped
+                    .collect::<Vec<_>>()
+                    .contains(&Reason::StatementTimeout)
+            {
                 return (harvest, turns);
             }
             assert!(turns < 1000);
