@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::{
-    CacheShare, Context, Harvest, Holds, Plan, Quality, Reason, Version, Views,
+    CacheShare, Context, Harvest, Holds, Plan, Quality, Reason, Skip, Version, Views,
 };
 use matrix_postgres_exporter::server::Application;
 use tokio_postgres::Client;
@@ -343,12 +343,8 @@ impl Bed {
             }
             turns += 1;
             // A busy machine may stand still for as long as even one page may take to be read.
-            let skipped = harvest.skipped.iter().map(|skip| skip.reason);
-            if !harvest.paused
-                && !skipped
-                    .collect::<Vec<_>>()
-                    .contains(&Reason::StatementTimeout)
-            {
+            let timed_out = |skip: &Skip| skip.reason == Reason::StatementTimeout;
+            if !harvest.paused && !harvest.skipped.iter().any(timed_out) {
                 return (harvest, turns);
             }
             assert!(turns < 1000);
