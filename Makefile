@@ -3,7 +3,12 @@
 install := tests/support/install
 synapses := $(patsubst tests/support/synapse/requirements-%.txt,%,$(wildcard tests/support/synapse/requirements-*.txt))
 newest := $(lastword $(sort $(synapses)))
+# The program as the tests have it; `cargo build` would compile it again, as without their dependencies
+# some others have fewer features.
+build_debug = cargo test --locked --no-run --test exposition
 debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
+# Some tests on real servers wait for a minute, and others work meanwhile.
+threads := $(shell echo $$((2 * $$(nproc))))
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help
@@ -39,14 +44,14 @@ test-unit: ## Run what needs nothing but Rust
 
 test-real: deps ## Run the tests on real servers
 	$(call say,tests on real servers)
-	cargo test --locked --test real
+	cargo test --locked --test real -- --test-threads=$(threads)
 
 # A choice that needs neither Synapse nor every version.
-quick := budget:: cli:: connect:: down:: limits:: names:: refused:: turns:: waiting::
+quick := budget:: cli:: connect:: down:: labels:: limits:: names:: refused::
 
 test-real-quick: deps-postgres
 	$(call say,some of the tests on real servers)
-	cargo test --locked --test real -- $(quick)
+	cargo test --locked --test real -- --test-threads=$(threads) $(quick)
 
 test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
@@ -58,14 +63,14 @@ test-long: deps ## Let clients that mean no good stay for a minute each, beside 
 
 test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
 	$(call say,dashboards)
-	cargo build --locked
+	$(build_debug)
 	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py --check && \
 	  $$python -B dashboards/src/lint.py $(debug)
 	dashboards/src/grafana/run.sh schema.mjs $(CURDIR)/dashboards/*.json
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/live.py $(debug)
 
 dashboards-preview: deps ## Draw the dashboards from live data into dashboards/preview
-	cargo build --locked
+	$(build_debug)
 	@command -v chromium >/dev/null || $(install)/apt.sh chromium
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
 

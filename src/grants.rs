@@ -9,10 +9,14 @@
 //! nothing, or repairs what an upgrade of the application or of this program made of it, and takes
 //! back what former versions gave and this one does not need.
 
-mod creation;
+mod closing;
+mod memory;
+mod places;
+mod reach;
 mod script;
 
-pub use creation::creatable;
+pub use places::SCHEMAS;
+pub use reach::{callable, creatable, writable};
 
 use script::{dollar_quoted, one_line, run, section};
 
@@ -29,7 +33,7 @@ pub struct Options {
     pub databases: Vec<String>,
     /// Membership in `pg_monitor` instead of the functions. It shows every query text.
     pub pg_monitor: bool,
-    /// Leaves everybody the right to create where they have it.
+    /// Leaves everybody the rights that others come to harm by.
     pub keep_public_create: bool,
     /// Takes everything back.
     pub revoke: bool,
@@ -65,7 +69,8 @@ fn header(options: &Options) -> String {
     let what = match options {
         Options { revoke: true, .. } => format!(
             "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
--- it may do in these databases; who could create in their schemas before, can again. Stop the
+-- it may do in these databases; who could create or make triggers there before, can again, unless the
+-- role of another exporter relies on that. Stop the
 -- exporter first. Name every database that was named then. A role that grants made is dropped; one
 -- that was there before, or owns something, stays, and a warning says so."
         ),
@@ -102,8 +107,9 @@ fn header(options: &Options) -> String {
 "
         }
         _ => {
-            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
--- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
+            "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
+-- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
+-- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
 "
         }
     };
@@ -140,7 +146,7 @@ END"
     ));
     sql += &format!(
         "
--- Owns the functions, and remembers for --revoke who could create in schemas.
+-- Owns the functions, and remembers for --revoke what PUBLIC could do.
 {}",
         create_role(OWNER, "NOLOGIN")
     );
@@ -190,18 +196,6 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
 "
     )
 }
-
-/// The schemas in which Synapse lives, or a part of it: its state may have a database of its own.
-pub const SCHEMAS: &str = "SELECT c.relnamespace AS oid,
-               bool_or(c.relname = 'events') AS main,
-               bool_or(c.relname = 'state_groups_state') AS state
-          FROM pg_catalog.pg_class c
-         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates')
-         GROUP BY c.relnamespace
-        HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3";
 
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
 /// which Synapse lives.
@@ -284,9 +278,9 @@ const FORMER: [(&str, &str); 23] = [
 fn no_creation(options: &Options) -> String {
     let close = match options.keep_public_create {
         true => String::new(),
-        false => creation::close(&options.role),
+        false => closing::close(&options.role),
     };
-    close + &creation::warn(&options.role)
+    close + &reach::warn(&options.role)
 }
 
 /// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
@@ -306,8 +300,8 @@ pub fn columns() -> Sql {
     Sql::join(rows, ",")
 }
 
-/// Takes back every privilege that the role has in a database, and gives back who could create
-/// there.
+/// Takes back every privilege that the role has in a database, and gives back what everybody could
+/// do there.
 fn revoke_in_database(role: &str) -> String {
     let role_literal = literal(role);
     let revoke = run(&format!(
@@ -326,23 +320,49 @@ fn revoke_in_database(role: &str) -> String {
 END",
         role = identifier(role)
     ));
-    revoke + &creation::reopen()
+    revoke + &closing::reopen(role)
 }
 
-/// Drops the functions, their owner, and the role.
+/// Drops the functions, their owner, and the role, as far as no other role relies on them.
 fn revoke_in_home(role: &str) -> String {
     let mut sql = revoke_in_database(role);
     sql += &leave_roles(
         role,
         "'pg_monitor', 'pg_read_all_stats', 'pg_use_reserved_connections'",
     );
-    for view in VIEWS {
-        sql += &format!("DROP FUNCTION IF EXISTS {SCHEMA}.{}();\n", view.name);
-    }
-    sql += &format!("DROP SCHEMA IF EXISTS {SCHEMA};\n");
+    sql += &drop_functions(role);
     sql += &drop_role(OWNER);
     sql += &drop_role(role);
     sql
+}
+
+/// Drops the functions, and their schema, unless another role has them too.
+fn drop_functions(role: &str) -> String {
+    run(&format!(
+        "DECLARE
+  schema_oid oid := (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = '{SCHEMA}');
+  others text := (SELECT string_agg(DISTINCT quote_ident(r.rolname), ', ')
+                    FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+                    JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+                   WHERE n.oid = schema_oid AND r.oid <> n.nspowner AND r.rolname <> {role});
+  function regprocedure;
+BEGIN
+  IF others IS NOT NULL THEN
+    RAISE INFO 'The functions in schema {SCHEMA} stay, since other roles call them: %.', others;
+    RETURN;
+  END IF;
+  FOR function IN
+    SELECT p.oid
+      FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_roles r ON r.oid = p.proowner AND r.rolname = '{OWNER}'
+     WHERE p.pronamespace = schema_oid
+  LOOP
+    EXECUTE format('DROP FUNCTION %s', function);
+  END LOOP;
+  DROP SCHEMA IF EXISTS {SCHEMA};
+END",
+        role = literal(role)
+    ))
 }
 
 fn create_role(role: &str, login: &str) -> String {
@@ -377,7 +397,7 @@ BEGIN
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
     RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
   ELSIF needed IS NOT NULL THEN
-    RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. Name these too and run this again.',
+    RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. If no role of another exporter needs that, name these too and run this again.',
       {role_literal}, needed;
   ELSE
     DROP ROLE {role};
@@ -385,7 +405,7 @@ BEGIN
 END",
         role = identifier(role),
         role_literal = literal(role),
-        remembering = creation::REMEMBERING
+        remembering = memory::remembering()
     ))
 }
 
@@ -474,7 +494,7 @@ mod tests {
                 script.contains("-- WARNING: PUBLIC keeps"),
                 keep_public_create
             );
-            script.matches("'REVOKE CREATE ON %s FROM %s'").count()
+            script.matches("'REVOKE %s ON %s FROM %s'").count()
         };
         assert_eq!(revokes(false), 2);
         assert_eq!(revokes(true), 0);

@@ -50,6 +50,7 @@ on_14_and_18! {
     writers_are_renamed
     other_events_come_in_the_same_number
     purges_go_on_and_on
+    a_superuser_deletes_and_reports_nothing
 }
 
 async fn a_session_deletes_and_sits_in_a_transaction(major: u32) {
@@ -295,6 +296,49 @@ async fn purges_go_on_and_on(major: u32) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     truth.is_reached(&exporter).await;
+}
+
+/// That cannot be known at once. When a range is counted again, it is, of all ranges.
+async fn a_superuser_deletes_and_reports_nothing(major: u32) {
+    let server = synapses_schema(major).await;
+    make_history(&server, 70_000).await;
+    let settings = "events: { share: 50%, settle: 1s, recount: 120s }";
+    let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), settings).await;
+    let watch = Truth::watch(&server);
+    let buckets = |page: &Page| page.value("synapse_db_events_buckets", DATABASE) >= Some(3.0);
+    let mut page = watch.is_reached(&exporter).await;
+    while !buckets(&page) {
+        make_history(&server, 70_000).await;
+        frozen(&exporter).await;
+        page = watch.is_reached(&exporter).await;
+    }
+    drop(watch);
+    let before = events_of(&page);
+    let hidden = "SET track_counts = off; DELETE FROM events \
+                  WHERE stream_ordering > 5000 AND stream_ordering % 10 = 3";
+    server.sql("synapse", hidden).await;
+    let count = "SELECT count(*) FROM events";
+    let truth: f64 = server
+        .value("synapse", count)
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(truth < before);
+    wait_for("the number is right again", async || {
+        let page = scrape(&exporter).await;
+        let exact = page.value("synapse_db_events_exact", DATABASE) == Some(1.0);
+        let served = events_of(&page);
+        assert!(
+            !exact || [before, truth].contains(&served),
+            "{served}, neither {before} nor {truth}\n{}",
+            exporter.output()
+        );
+        exact && served == truth
+    })
+    .await;
+    let told = exporter.output().contains("no session has reported");
+    assert_eq!(told, major >= 15, "{}", exporter.output());
 }
 
 /// What comes counts, even where as much goes at the same time.

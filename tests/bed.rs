@@ -169,7 +169,7 @@ async fn a_script_runs_in_its_databases() {
     let server = Postgres::start(18).await;
     server.sql("postgres", "CREATE DATABASE other").await;
     let script = "CREATE TABLE here ();\n\\connect \"other\"\nCREATE TABLE there ();\n";
-    run_script(&server, script).await;
+    run_script(&server, script).await.unwrap();
     server.sql("postgres", "TABLE here").await;
     server.sql("other", "TABLE there").await;
 }

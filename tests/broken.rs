@@ -22,8 +22,7 @@ async fn what_breaks_the_new_synapse_is_told_on_18() {
 }
 
 async fn what_breaks_it_is_told(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, made) = Synapse::start(&server, version).await;
+    let (server, synapse, made) = Synapse::go_on(Postgres::builder(major), version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
     let admin = Person::log_in(&made, "person0").await;

@@ -297,12 +297,16 @@ async fn grants_run_nothing_of_the_owner_of_a_database() {
 }
 
 /// Looks again every second.
-const SOON: &str = "{ servers: { main: { databases: { interval: 1s } } } }";
+pub const SOON: &str = "{ servers: { main: { databases: { interval: 1s } } } }";
 
 /// A server with a database in which everybody may create, and in it the tables by which Synapse
 /// is known, a message and a sequence.
-async fn synapse_like(major: u32) -> Postgres {
-    let server = Postgres::start(major).await;
+pub async fn synapse_like(major: u32) -> Postgres {
+    make_synapse_like(Postgres::start(major).await).await
+}
+
+/// That, on this server.
+pub async fn make_synapse_like(server: Postgres) -> Postgres {
     for sql in [
         "CREATE ROLE synapse LOGIN",
         "CREATE DATABASE matrix OWNER synapse",
@@ -324,7 +328,7 @@ async fn synapse_like(major: u32) -> Postgres {
 }
 
 /// The privileges that a dump of 14 brings along, and that 13 and 14 begin with.
-async fn as_of_old(server: &Postgres, database: &str) {
+pub async fn as_of_old(server: &Postgres, database: &str) {
     if server.major() > 14 {
         let old = "ALTER SCHEMA public OWNER TO postgres; GRANT ALL ON SCHEMA public TO PUBLIC";
         server.sql(database, old).await;
@@ -356,7 +360,7 @@ const CREATE: [&str; 17] = [
 ];
 
 /// What a migration does.
-async fn create_as(server: &Postgres, role: &str) {
+pub async fn create_as(server: &Postgres, role: &str) {
     let client = server.client("matrix", role).await;
     let create = "CREATE TABLE fresh (a int); CREATE INDEX ON fresh (a);
                   CREATE SEQUENCE fresh_seq; CREATE TYPE fresh_type AS (a int);
@@ -369,7 +373,7 @@ async fn create_as(server: &Postgres, role: &str) {
 }
 
 /// Who may do what in the schemas of these databases, letter by letter.
-async fn acl(server: &Postgres, databases: &[&str]) -> Vec<Vec<Vec<Option<String>>>> {
+pub async fn acl(server: &Postgres, databases: &[&str]) -> Vec<Vec<Vec<Option<String>>>> {
     let mut found = Vec::new();
     for database in databases {
         let acl =
@@ -400,7 +404,7 @@ async fn told(exporter: &Exporter) -> BTreeSet<(String, String)> {
 }
 
 /// Whether `check` finds everything well, and what it says.
-fn check(dsn: &str) -> String {
+pub fn check(dsn: &str) -> String {
     let output = exporter_command(&["check", "--dsn", dsn]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
-use super::support::process::wait_for;
 
 /// How long Prometheus waits for a page.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,11 +33,7 @@ async fn a_server_that_starts_after_the_exporter() {
     );
 
     server.restart().await;
-    wait_for("the server comes up", async || {
-        exporter.scrape_within(TIMEOUT).await.up()
-    })
-    .await;
-    exporter.scrape_within(TIMEOUT).await.assert_whole();
+    exporter.is_whole().await;
     let ready = exporter.get("/-/ready").await;
     assert!(
         ready.text().trim_end().ends_with(": up"),
@@ -66,7 +61,7 @@ async fn a_server_that_goes_is_remembered() {
         assert_eq!(identity[0].labels["cluster_name"], "main");
 
         server.stop_immediate().await;
-        let page = exporter.scrape_within(TIMEOUT).await;
+        let page = exporter.is_down("refused").await;
         assert_down(&page, "refused");
         assert_eq!(page.readings(), BTreeSet::from([REMEMBERED]));
         let remembered: Vec<_> = page.samples(REMEMBERED).cloned().collect();
@@ -138,12 +133,7 @@ async fn a_server_that_is_starting_up() {
     let text = std::fs::read_to_string(&conf).unwrap();
     std::fs::write(&conf, text.replace("hot_standby = off", "hot_standby = on")).unwrap();
     standby.restart().await;
-    wait_for("the standby comes up", async || {
-        exporter.scrape_within(TIMEOUT).await.up()
-    })
-    .await;
-    let page = exporter.scrape_within(TIMEOUT).await;
-    page.assert_whole();
+    let page = exporter.is_whole().await;
     assert_eq!(page.value("pg_in_recovery", &[]), Some(1.0));
 }
 

@@ -23,8 +23,7 @@ async fn synapses_events_are_counted_on_18() {
 }
 
 async fn synapses_events_are_counted(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, _) = Synapse::start(&server, version).await;
+    let (server, synapse, _) = Synapse::go_on(Postgres::builder(major), version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
     is_exact(&exporter).await;
@@ -355,9 +354,8 @@ pub fn rows_counted(page: &Page) -> f64 {
 
 /// A database as Synapse makes it, and a role for the exporter.
 pub async fn synapses_schema(major: u32) -> Postgres {
-    let server = Postgres::builder(major).pg_stat_statements().start().await;
-    let (synapse, _) = Synapse::start(&server, if major < 15 { OLD } else { NEW }).await;
-    drop(synapse);
+    let server = Postgres::builder(major).pg_stat_statements();
+    let (server, _) = Synapse::leave(server, if major < 15 { OLD } else { NEW }).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     server
 }

@@ -9,7 +9,6 @@ mod abandoned;
 mod catalogues;
 mod conflicts;
 mod databases;
-mod demo;
 mod door;
 mod frozen;
 mod locks;

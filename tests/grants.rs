@@ -25,9 +25,7 @@ async fn columns_that_a_migration_took_away_are_told_on_18() {
 }
 
 async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, made) = Synapse::start(&server, version).await;
-    drop(synapse);
+    let (server, made) = Synapse::leave(Postgres::builder(major), version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let dsn = server.dsn("synapse", "exporter");
     let exporter = Exporter::configured(&dsn, SOON).await;

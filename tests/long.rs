@@ -202,12 +202,8 @@ async fn a_long_queue_costs_no_more_than_a_bound_on_18() {
 }
 
 async fn a_long_queue_costs_no_more_than_a_bound(major: u32, version: &str) {
-    let server = Postgres::builder(major)
-        .setting("autovacuum", "off")
-        .start()
-        .await;
-    let (synapse, _) = Synapse::start(&server, version).await;
-    drop(synapse);
+    let server = Postgres::builder(major).setting("autovacuum", "off");
+    let (server, _) = Synapse::leave(server, version).await;
     let client = server.client("synapse", "postgres").await;
     let numbers = format!("CREATE TEMP VIEW numbers AS SELECT generate_series(1, {ROWS}) AS n");
     rows(&client, &numbers).await;

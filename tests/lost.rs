@@ -343,8 +343,7 @@ struct Bed {
 
 impl Bed {
     async fn start(major: u32, version: &str) -> Self {
-        let server = Postgres::start(major).await;
-        let (synapse, _) = Synapse::start(&server, version).await;
+        let (server, synapse, _) = Synapse::go_on(Postgres::builder(major), version).await;
         synapse.use_everything().await;
         drop(synapse);
         let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";

@@ -6,6 +6,7 @@
 //! What the driver of the traffic has counted, Synapse's admin API says too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::catalogue::{self, Format};
 use matrix_postgres_exporter::collectors;
@@ -51,8 +52,7 @@ async fn numbers_of_the_new_synapse_are_right_on_18() {
 /// On a primary and on its standby: of a database as Synapse has made it, of one with further rows,
 /// and of copies of both with another schema.
 async fn numbers_are_right(major: u32, version: &str) {
-    let server = Postgres::start(major).await;
-    let (synapse, _) = Synapse::start(&server, version).await;
+    let (server, synapse, _) = Synapse::go_on(Postgres::builder(major), version).await;
     let made = synapse.use_everything().await;
     drop(synapse);
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'synapse'";
@@ -61,6 +61,7 @@ async fn numbers_are_right(major: u32, version: &str) {
     })
     .await;
     copy(&server, "synapse", "left").await;
+    let leaving = Instant::now();
     leave(&server, "left", version).await;
     for (database, elsewhere) in [("synapse", "made_elsewhere"), ("left", "left_elsewhere")] {
         copy(&server, database, elsewhere).await;
@@ -73,17 +74,18 @@ async fn numbers_are_right(major: u32, version: &str) {
 
     let (exporter, on_standby) = tokio::join!(watch(&server), watch(&standby));
     let pages = tokio::join!(complete(&exporter), complete(&on_standby));
+    let older = leaving.elapsed();
     for (page, server) in [(&pages.0, &server), (&pages.1, &standby)] {
         for (database, schema) in &DATABASES[..2] {
             are_what_was_made(page, database, &made);
             are_what_the_database_says(page, database, schema, server).await;
         }
         for (database, _) in &DATABASES[2..] {
-            are_what_is_left(page, database, &left(version));
+            are_what_is_left(page, database, &left(version), older);
         }
     }
     for (database, _) in &DATABASES[2..] {
-        are_what_is_left(&pages.0, database, health::LEFT_UNLOGGED);
+        are_what_is_left(&pages.0, database, health::LEFT_UNLOGGED, older);
     }
     for database in databases {
         assert_eq!(behind(&pages.0, database), []);
@@ -114,8 +116,7 @@ async fn numbers_are_right(major: u32, version: &str) {
 /// A column that is cast has no index. What is aggregated or served is no condition.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_compared_as_bigint_and_never_as_numeric() {
-    let server = Postgres::start(18).await;
-    let (_synapse, _) = Synapse::start(&server, NEW).await;
+    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
     let client = server.client("synapse", "postgres").await;
     // `(creation_ts)::numeric`
     let casts_a_column = |line: &str| {
@@ -322,14 +323,14 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
     }
 }
 
-fn are_what_is_left(page: &Page, database: &str, left: &[Left]) {
+fn are_what_is_left(page: &Page, database: &str, left: &[Left], older: Duration) {
     let wrong = left.iter().flat_map(|(what, _, served)| {
         served.iter().filter_map(move |(metric, labels, wanted)| {
             let labels = [&[("datname", database)], *labels].concat();
             let found = page.value(metric, &labels);
             let right = |found: f64| match metric.ends_with("_age_seconds") && *wanted > 0.0 {
                 // The rows grow older while the test runs.
-                true => (*wanted..wanted + 120.0).contains(&found),
+                true => (*wanted..wanted + older.as_secs_f64()).contains(&found),
                 false => found == *wanted,
             };
             (!found.is_some_and(right))

@@ -12,8 +12,7 @@ use super::support::synapse::{NEW, OLD, Synapse};
 #[tokio::test(flavor = "multi_thread")]
 async fn pushers_fail_and_keys_run_out() {
     for (major, version) in [(13, OLD), (18, NEW)] {
-        let server = Postgres::start(major).await;
-        let (synapse, made) = Synapse::start(&server, version).await;
+        let (server, synapse, made) = Synapse::go_on(Postgres::builder(major), version).await;
         Role::Strict.create(&server, "exporter", &["synapse"]).await;
         let exporter = Exporter::configured(
             &server.dsn("synapse", "exporter"),

@@ -22,8 +22,7 @@ async fn the_application_keeps_its_session_on_18() {
 }
 
 async fn the_application_keeps_its_session(major: u32, synapse: &str) {
-    let server = Postgres::start(major).await;
-    let role = build_database(&server, synapse).await;
+    let (server, role) = server_with_synapse(major, synapse).await;
     let bouncer = PgBouncer::start(&server, &[&role]).await;
     let application = Application::connect(&bouncer, &server, &role).await;
     let exporter = Exporter::configured(
@@ -66,17 +65,17 @@ async fn the_application_keeps_its_session(major: u32, synapse: &str) {
     assert_eq!(page.value("pg_up", &[]), Some(1.0));
 }
 
-/// A database of Synapse, which has gone home; the role that owns it may log in with a password.
-async fn build_database(server: &Postgres, synapse: &str) -> String {
-    let (synapse, made) = Synapse::start(server, synapse).await;
-    drop(synapse);
+/// A server with a database of Synapse, which has ended; the role that owns it may log in with a
+/// password.
+async fn server_with_synapse(major: u32, synapse: &str) -> (Postgres, String) {
+    let (server, made) = Synapse::leave(Postgres::builder(major), synapse).await;
     let role = made.role;
     let alter = format!(
         "ALTER ROLE {role} PASSWORD '{}'; ALTER ROLE {role} SET statement_timeout = '71s'",
         password(&role)
     );
     server.sql("postgres", &alter).await;
-    role
+    (server, role)
 }
 
 /// The application, behind PgBouncer, with settings that PgBouncer does not keep for its clients.

@@ -81,8 +81,7 @@ const ALLOWED: &str = include_str!("catalog/promtool-allowed.txt");
 
 /// A server with the database of a Synapse that has gone home, and the role `exporter`.
 async fn server_with_synapse() -> Postgres {
-    let server = Postgres::start(18).await;
-    drop(Synapse::start(&server, NEW).await);
+    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     server
 }

@@ -103,9 +103,12 @@ async fn a_standby_follows_breaks_and_is_promoted() {
         ];
         let page = assert_agree(&standby, "postgres", &on_standby, &broken).await;
         assert!(page.value(LAG, &[]) > Some(1.0), "{major}");
-        let page = on_primary[1].scrape().await;
-        assert_eq!(page.samples(SENDER_LAG).count(), 0);
-        assert_eq!(page.value("pg_replication_slots_active", &slot), Some(0.0));
+        wait_for("the primary has seen that it is gone", || async {
+            let page = on_primary[1].scrape().await;
+            page.samples(SENDER_LAG).count() == 0
+                && page.value("pg_replication_slots_active", &slot) == Some(0.0)
+        })
+        .await;
 
         // It comes back, and catches up.
         standby

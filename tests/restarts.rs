@@ -64,15 +64,9 @@ async fn a_restart_loses_no_privilege() {
     assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
 
     server.stop().await;
-    let page = exporter.scrape_within(TIMEOUT).await;
-    assert_eq!(page.down_reason(), Some("refused"));
+    exporter.is_down("refused").await;
     server.restart().await;
-    wait_for("the server is seen", async || {
-        exporter.scrape_within(TIMEOUT).await.up()
-    })
-    .await;
-    let page = exporter.scrape_within(TIMEOUT).await;
-    page.assert_whole();
+    let page = exporter.is_whole().await;
     assert!(page.value("pg_wal_segments", &[]).unwrap() >= 1.0);
 }
 
@@ -184,8 +178,7 @@ async fn another_server_takes_over_when_the_first_is_gone() {
 
     let mut first = first;
     first.stop().await;
-    let page = exporter.scrape_within(TIMEOUT).await;
-    assert_eq!(page.down_reason(), Some("refused"));
+    let page = exporter.is_down("refused").await;
     assert_eq!(identifier(&page), identifier(&before));
 
     door.lead_to([second.port()]);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use super::support::answers::wait_until;
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
@@ -26,14 +25,8 @@ async fn families_of_tables_on_18() {
 }
 
 async fn families_of_tables(major: u32, version: &str) {
-    let server = Postgres::builder(major)
-        .setting("autovacuum", "off")
-        .start()
-        .await;
-    let (synapse, _) = Synapse::start(&server, version).await;
-    drop(synapse);
-    let gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'synapse_user'";
-    wait_until(&server, "postgres", gone).await;
+    let server = Postgres::builder(major).setting("autovacuum", "off");
+    let (server, _) = Synapse::leave(server, version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let of_nothing = "synapse_db_table_estimated_rows";
 
@@ -126,12 +119,8 @@ async fn a_publication_that_breaks_writes_is_told_on_18() {
 }
 
 async fn a_publication_that_breaks_writes_is_told(major: u32, version: &str) {
-    let server = Postgres::builder(major)
-        .setting("wal_level", "logical")
-        .start()
-        .await;
-    let (synapse, made) = Synapse::start(&server, version).await;
-    drop(synapse);
+    let server = Postgres::builder(major).setting("wal_level", "logical");
+    let (server, made) = Synapse::leave(server, version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), SOON).await;
     let owner = server.client("synapse", &made.role).await;

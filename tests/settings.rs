@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio_postgres::Client;
+
 use super::support::answers::wait_until;
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
@@ -88,9 +90,7 @@ async fn defaults_change_nothing_on_18() {
 }
 
 async fn defaults_change_nothing(major: u32, version: &str) {
-    let primary = Postgres::start(major).await;
-    let (synapse, _) = Synapse::start(&primary, version).await;
-    drop(synapse);
+    let (primary, _) = Synapse::leave(Postgres::builder(major), version).await;
     for role in ["calm", "disturbed"] {
         Role::Strict.create(&primary, role, &["synapse"]).await;
     }
@@ -107,11 +107,13 @@ async fn defaults_change_nothing(major: u32, version: &str) {
     primary.sql("synapse", "VACUUM ANALYZE").await;
     let standby = primary.standby().start().await;
     let settings = settings(&primary).await;
+    let on_primary = primary.client("postgres", "postgres").await;
+    let on_standby = standby.client("postgres", "postgres").await;
     assert!(settings.len() > 100, "{}", settings.len());
     // What a role itself has set is what it gets, whatever else is set.
     for setting in &settings {
         for alter in ["ALTER ROLE calm", "ALTER ROLE postgres"] {
-            set(&primary, alter, &setting.name, &setting.default).await;
+            set(&on_primary, alter, &setting.name, &setting.default).await;
         }
     }
     for (by, least) in [
@@ -130,9 +132,9 @@ async fn defaults_change_nothing(major: u32, version: &str) {
             if by == By::Server && setting.name == "role" {
                 continue;
             }
-            set(&primary, alter, &setting.name, value).await;
+            set(&on_primary, alter, &setting.name, value).await;
             if by == By::Server {
-                set(&standby, alter, &setting.name, value).await;
+                set(&on_standby, alter, &setting.name, value).await;
             }
         }
         if by == By::Server {
@@ -290,8 +292,7 @@ async fn settings(server: &Postgres) -> Vec<Setting> {
 }
 
 /// Sets a default; what this server does not take is no danger.
-async fn set(server: &Postgres, alter: &str, name: &str, value: &str) {
-    let client = server.client("postgres", "postgres").await;
+async fn set(client: &Client, alter: &str, name: &str, value: &str) {
     let sql = format!("{alter} SET \"{name}\" = {value}");
     let _ = client.batch_execute(&sql).await;
 }

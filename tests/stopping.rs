@@ -100,8 +100,7 @@ async fn stop_smart(server: &Postgres, exporter: &Exporter, patience: Duration) 
         .filter(|reason| reasons.contains(reason))
         .collect();
     assert_eq!(reasons, known);
-    let page = exporter.scrape_within(TIMEOUT).await;
-    assert_eq!(page.down_reason(), Some("refused"));
+    exporter.is_down("refused").await;
     took
 }
 

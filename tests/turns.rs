@@ -122,9 +122,7 @@ async fn what_takes_long_is_counted_less_often() {
 async fn synapse() -> (Postgres, Made) {
     // So large that what is read is found in the cache.
     let server = Postgres::builder(18).setting("shared_buffers", "512MB");
-    let server = server.start().await;
-    let (synapse, made) = Synapse::start(&server, NEW).await;
-    drop(synapse);
+    let (server, made) = Synapse::leave(server, NEW).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     (server, made)
 }

@@ -1,8 +1,9 @@
 -- Lets the role exporter read what the collectors of matrix-postgres-exporter ask.
 -- It becomes a member of pg_monitor, so it sees the text of every query, and in it the bodies of
 -- messages. Without --pg-monitor it does not.
--- In the databases named here and in postgres, PUBLIC loses CREATE on schemas; roles that own
--- something there, or may write there, keep it. What is changed is printed, and --revoke undoes it.
+-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
+-- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
+-- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
 -- It sets no password. In psql, this asks for one and keeps it out of the server's log:
 --   \password "exporter"
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
@@ -36,7 +37,7 @@ BEGIN
 END
 $do$;
 
--- Owns the functions, and remembers for --revoke who could create in schemas.
+-- Owns the functions, and remembers for --revoke what PUBLIC could do.
 DO $do$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN
@@ -46,48 +47,142 @@ BEGIN
 END
 $do$;
 
--- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
--- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
--- --revoke restores what was.
+-- Synapse may run, with its own rights, what others create in a schema on its search path, or as a
+-- trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
+-- roles that own something in this database, or may write to it, get it instead. What is made in a
+-- template is in each new database, so PUBLIC loses CONNECT there. --revoke restores what was.
 DO $do$
 DECLARE
   me name := current_user;
-  before jsonb := coalesce((SELECT o.option_value::jsonb
-       FROM pg_catalog.pg_db_role_setting s
-       JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner'
-       JOIN pg_catalog.pg_database d
-         ON d.oid = s.setdatabase AND d.datname = current_database(),
-            pg_options_to_table(s.setconfig) AS o
-      WHERE o.option_name = 'matrix_postgres_exporter.revoked_create'), '[]');
-  changes jsonb := before;
+  here oid := (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database());
+  cluster text := (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c);
+  stored record;
+  memory jsonb;
+  known boolean := false;
+  changes jsonb := '[]';
+  roles jsonb := '[]';
   change jsonb;
   command text;
   open record;
-  keeper name;
+  keeper record;
 BEGIN
+  FOR stored IN
+    SELECT o.option_name AS name, o.option_value AS value
+      FROM pg_catalog.pg_db_role_setting s
+      JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner',
+           pg_options_to_table(s.setconfig) AS o
+     WHERE s.setdatabase = here AND o.option_name IN ('matrix_postgres_exporter.remembered', 'matrix_postgres_exporter.revoked_create')
+     ORDER BY o.option_name DESC
+  LOOP
+    BEGIN
+      memory := stored.value::jsonb;
+      IF stored.name = 'matrix_postgres_exporter.revoked_create' THEN
+        memory := jsonb_build_object('cluster', '', 'database', 0, 'roles', '[]'::jsonb, 'changes',
+          (SELECT coalesce(jsonb_agg(
+                    CASE WHEN c ? 'schema' AND c - '{schema,role,grantor}'::text[] = '{}'
+                         THEN jsonb_build_object(
+                           'schema', c -> 'schema', 'relation', NULL,
+                           'database', CASE WHEN c ->> 'schema' IS NULL THEN current_database() END,
+                           'oid', 0, 'privileges', 'CREATE', 'role', c -> 'role', 'role_oid', 0,
+                           'grantor', c -> 'grantor', 'grantor_oid', 0) END), '[]')
+             FROM jsonb_array_elements(memory) AS c));
+      END IF;
+      IF (ARRAY(SELECT jsonb_object_keys(memory) COLLATE "C" ORDER BY 1)
+            = '{changes,cluster,database,roles}'
+          AND jsonb_typeof(memory -> 'cluster') = 'string'
+          AND (memory ->> 'database')::oid IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(memory -> 'roles') AS c
+             WHERE (ARRAY(SELECT jsonb_object_keys(c) COLLATE "C" ORDER BY 1) = '{oid,role}'
+                    AND jsonb_typeof(c -> 'role') = 'string' AND (c ->> 'oid')::oid IS NOT NULL)
+                   IS NOT TRUE)
+          AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(memory -> 'changes') AS c
+             WHERE (ARRAY(SELECT jsonb_object_keys(c) COLLATE "C" ORDER BY 1)
+                      = '{database,grantor,grantor_oid,oid,privileges,relation,role,role_oid,schema}'
+                    AND NOT EXISTS (
+                      SELECT FROM jsonb_each(c) AS e (key, value)
+                       WHERE CASE WHEN e.key ~ 'oid$' THEN (e.value #>> '{}')::oid IS NULL
+                                  ELSE jsonb_typeof(e.value) NOT IN ('string', 'null') END)
+                    AND (c ->> 'schema' IS NULL) = (c ->> 'database' IS NOT NULL)
+                    AND (c ->> 'relation' IS NULL OR c ->> 'schema' IS NOT NULL)
+                    AND c ->> 'privileges' ~ CASE
+                          WHEN c ->> 'relation' IS NOT NULL
+                          THEN '^(MAINTAIN|REFERENCES|TRIGGER)(, (MAINTAIN|REFERENCES|TRIGGER))*$'
+                          WHEN c ->> 'schema' IS NOT NULL THEN '^CREATE$'
+                          ELSE '^(CREATE|CONNECT)$' END)
+                   IS NOT TRUE)) IS NOT TRUE THEN
+        RAISE data_exception USING MESSAGE = 'it is not what `grants` of this version writes';
+      END IF;
+    EXCEPTION WHEN data_exception THEN
+      RAISE EXCEPTION 'Database %: what --revoke has to restore cannot be read from the setting % of the role matrix_postgres_exporter_owner: %. Nothing was changed in this database.',
+        current_database(), stored.name, SQLERRM
+        USING HINT = format('Look at it in pg_db_role_setting and repair it, or give it up: ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I RESET %s. Then run this again; who could create or make triggers before, cannot again.',
+                            current_database(), stored.name);
+    END;
+    known := known OR stored.name = 'matrix_postgres_exporter.remembered';
+    IF (memory ->> 'cluster', (memory ->> 'database')::oid) <> (cluster, here) THEN
+      memory := jsonb_build_object('roles',
+        (SELECT coalesce(jsonb_agg(c || '{"oid": 0}'), '[]')
+           FROM jsonb_array_elements(memory -> 'roles') AS c),
+        'changes',
+        (SELECT coalesce(jsonb_agg(c || '{"oid": 0, "role_oid": 0, "grantor_oid": 0}'), '[]')
+           FROM jsonb_array_elements(memory -> 'changes') AS c));
+    END IF;
+    changes := changes || (memory -> 'changes');
+    roles := roles || (memory -> 'roles');
+  END LOOP;
   -- What is granted to everybody comes first: the role may have granted it itself.
   FOR open IN
-    SELECT p.*, a.grantee,
-           (SELECT g.rolname FROM pg_catalog.pg_roles g
-             WHERE g.oid = a.grantor AND g.oid <> p.owner) AS grantor
+    SELECT p.schema, p.relation, p.database, p.oid, p.place, a.grantee = 0 AS of_all,
+           g.rolname AS grantor, coalesce(g.oid, 0) AS grantor_oid,
+           string_agg(DISTINCT a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges
       FROM (
-      SELECT n.nspname AS schema, 'SCHEMA ' || quote_ident(n.nspname) AS place,
-             n.nspowner AS owner, n.nspacl AS acl
+      SELECT n.nspname AS schema, NULL::name AS relation, NULL::name AS database, n.oid,
+             'SCHEMA ' || quote_ident(n.nspname) AS place, n.nspowner AS owner, n.nspacl AS acl,
+             '{CREATE}'::text[] AS closed, '{CREATE}'::text[] AS taken
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
          AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
-      SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+             || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, c.relacl,
+             CASE c.relkind WHEN 'S' THEN '{}' ELSE '{MAINTAIN,REFERENCES,TRIGGER}' END::text[],
+             '{DELETE,INSERT,MAINTAIN,REFERENCES,TRIGGER,TRUNCATE,UPDATE,USAGE}'::text[]
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, NULL, d.datname, d.oid, 'DATABASE ' || quote_ident(d.datname), d.datdba,
+             coalesce(d.datacl, acldefault('d', d.datdba)),
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{CONNECT}' END::text[],
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{}' END::text[]
         FROM pg_catalog.pg_database d
        WHERE d.datname = current_database()
-           ) AS p, aclexplode(p.acl) AS a
-     WHERE a.privilege_type = 'CREATE'
-       AND (a.grantee = 0
-            OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter'))
-     ORDER BY a.grantee
+          OR current_database() = 'postgres' AND d.datistemplate AND d.datallowconn
+      UNION ALL 
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             'TABLE ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner,
+             t.attacl, '{}'::text[], '{INSERT,REFERENCES,UPDATE}'::text[]
+        FROM pg_catalog.pg_attribute t
+        JOIN pg_catalog.pg_class c ON c.oid = t.attrelid AND c.relpersistence <> 't'
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE t.attacl IS NOT NULL AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+           ) AS p
+     CROSS JOIN LATERAL aclexplode(p.acl) AS a
+      LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantor AND g.oid <> p.owner
+     WHERE a.grantee = 0 AND a.privilege_type = ANY (p.closed)
+        OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter')
+           AND a.privilege_type = ANY (p.taken)
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+     ORDER BY a.grantee = 0 DESC, p.place
   LOOP
-    command := format('REVOKE CREATE ON %s FROM %s', open.place,
-                      CASE open.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
+    command := format('REVOKE %s ON %s FROM %s', open.privileges, open.place,
+                      CASE WHEN open.of_all THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
     RAISE INFO 'Database %: %', current_database(), command;
     -- A superuser takes back what the owner gave; others have to take back theirs.
     IF open.grantor IS NOT NULL THEN
@@ -95,12 +190,17 @@ BEGIN
     END IF;
     EXECUTE command;
     EXECUTE format('SET LOCAL ROLE %I', me);
-    CONTINUE WHEN open.grantee <> 0;
-    change := jsonb_build_object('schema', open.schema, 'grantor', open.grantor);
+    CONTINUE WHEN NOT open.of_all;
+    change := jsonb_build_object(
+      'schema', open.schema, 'relation', open.relation, 'database', open.database, 'oid', open.oid,
+      'privileges', open.privileges, 'role', NULL, 'role_oid', 0,
+      'grantor', open.grantor, 'grantor_oid', open.grantor_oid);
     changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    -- Nobody has to connect to a template.
+    CONTINUE WHEN open.privileges = 'CONNECT';
     FOR keeper IN
-      SELECT r.rolname
-        FROM pg_catalog.pg_roles r
+      SELECT r.oid, r.rolname, string_agg(a.privilege, ', ' ORDER BY a.privilege) AS privileges
+        FROM pg_catalog.pg_roles r, unnest(string_to_array(open.privileges, ', ')) AS a (privilege)
        WHERE r.oid IN (
       SELECT d.refobjid
         FROM pg_catalog.pg_shdepend d
@@ -118,61 +218,210 @@ BEGIN
        WHERE d.datname = current_database() AND a.privilege_type = 'CREATE'
              )
          AND r.rolname NOT IN (E'exporter', 'matrix_postgres_exporter_owner')
-         AND NOT CASE WHEN open.schema IS NULL
-                      THEN has_database_privilege(r.oid, current_database(), 'CREATE')
-                      ELSE has_schema_privilege(r.oid, open.schema, 'CREATE') END
+         AND NOT (CASE WHEN open.relation IS NOT NULL AND open.place LIKE 'SEQUENCE %'
+                 THEN has_sequence_privilege(r.oid, open.oid, a.privilege)
+                 WHEN open.relation IS NOT NULL
+                 THEN has_table_privilege(r.oid, open.oid, a.privilege)
+                 WHEN open.schema IS NOT NULL
+                 THEN has_schema_privilege(r.oid, open.oid, a.privilege)
+                 ELSE has_database_privilege(r.oid, open.oid, a.privilege) END)
+       GROUP BY r.oid, r.rolname
        ORDER BY r.rolname
     LOOP
-      command := format('GRANT CREATE ON %s TO %I', open.place, keeper);
+      command := format('GRANT %s ON %s TO %I', keeper.privileges, open.place, keeper.rolname);
       RAISE INFO 'Database %: %', current_database(), command;
       EXECUTE command;
-      change := jsonb_build_object('schema', open.schema, 'role', keeper);
+      change := change || jsonb_build_object(
+        'privileges', keeper.privileges, 'role', keeper.rolname, 'role_oid', keeper.oid,
+        'grantor', NULL, 'grantor_oid', 0);
       changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
     END LOOP;
   END LOOP;
-  IF changes <> before THEN
-    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.revoked_create = %L',
-                   current_database(), changes);
+  IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'matrix_postgres_exporter_owner') THEN
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I RESET matrix_postgres_exporter.revoked_create', current_database());
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.remembered = %L', current_database(),
+      jsonb_build_object('cluster', cluster, 'database', here,
+        'roles', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'oid', r.oid)
+                                            ORDER BY r.oid), '[]')
+                    FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT q.oid FROM pg_catalog.pg_roles q WHERE q.rolname = E'exporter'
+                    UNION SELECT r.oid
+           FROM jsonb_to_recordset(roles) AS c (role text, oid oid)
+           JOIN pg_catalog.pg_roles r
+             ON CASE WHEN c.oid <> 0 THEN r.oid = c.oid ELSE r.rolname = c.role END
+         UNION
+         SELECT a.grantee
+           FROM pg_catalog.pg_database d, aclexplode(d.datacl) AS a
+          WHERE NOT known AND d.oid = here AND a.privilege_type = 'CONNECT'
+            AND a.grantee IN (SELECT s.refobjid
+                                FROM pg_catalog.pg_shdepend s
+                                JOIN pg_catalog.pg_shdepend o
+                                  ON (o.dbid, o.classid, o.objid) = (s.dbid, s.classid, s.objid)
+                                 AND o.refclassid = s.refclassid AND o.deptype = 'o'
+                                JOIN pg_catalog.pg_roles w
+                                  ON w.oid = o.refobjid AND w.rolname = 'matrix_postgres_exporter_owner'
+                               WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass
+                                 AND s.deptype = 'a'))),
+        'changes', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                      'schema', coalesce(c.schema_now, c.schema),
+                      'relation', coalesce(c.relation_now, c.relation),
+                      'database', coalesce(c.database_now, c.database),
+                      'oid', coalesce(c.found, c.oid), 'privileges', c.privileges,
+                      'role', coalesce(c.role_now, c.role),
+                      'role_oid', coalesce(c.role_found, c.role_oid),
+                      'grantor', coalesce(c.grantor_now, c.grantor),
+                      'grantor_oid', coalesce(c.grantor_found, c.grantor_oid))), '[]')
+                      FROM (SELECT c.*, p.place, p.owner, p.oid AS found, p.schema AS schema_now,
+               p.relation AS relation_now, p.database AS database_now,
+               r.oid AS role_found, r.rolname AS role_now, g.oid AS grantor_found,
+               g.rolname AS grantor_now
+          FROM jsonb_to_recordset(changes)
+               AS c (schema text, relation text, database text, oid oid, privileges text,
+                     role text, role_oid oid, grantor text, grantor_oid oid)
+          LEFT JOIN (
+      SELECT n.nspname AS schema, NULL::name AS relation, NULL::name AS database, n.oid,
+             'SCHEMA ' || quote_ident(n.nspname) AS place, n.nspowner AS owner, n.nspacl AS acl,
+             '{CREATE}'::text[] AS closed, '{CREATE}'::text[] AS taken
+        FROM pg_catalog.pg_namespace n
+       WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+             || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, c.relacl,
+             CASE c.relkind WHEN 'S' THEN '{}' ELSE '{MAINTAIN,REFERENCES,TRIGGER}' END::text[],
+             '{DELETE,INSERT,MAINTAIN,REFERENCES,TRIGGER,TRUNCATE,UPDATE,USAGE}'::text[]
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, NULL, d.datname, d.oid, 'DATABASE ' || quote_ident(d.datname), d.datdba,
+             coalesce(d.datacl, acldefault('d', d.datdba)),
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{CONNECT}' END::text[],
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{}' END::text[]
+        FROM pg_catalog.pg_database d
+       WHERE d.datname = current_database()
+          OR current_database() = 'postgres' AND d.datistemplate AND d.datallowconn
+               ) AS p
+            ON (p.schema IS NULL) = (c.schema IS NULL)
+           AND (p.relation IS NULL) = (c.relation IS NULL)
+           AND CASE WHEN c.oid <> 0 THEN p.oid = c.oid
+                    WHEN c.schema IS NOT NULL
+                    THEN p.schema = c.schema AND p.relation IS NOT DISTINCT FROM c.relation
+                    ELSE p.oid = here AND c.privileges = 'CREATE' OR p.database = c.database END
+          LEFT JOIN pg_catalog.pg_roles r
+            ON CASE WHEN c.role_oid <> 0 THEN r.oid = c.role_oid ELSE r.rolname = c.role END
+          LEFT JOIN pg_catalog.pg_roles g
+            ON CASE WHEN c.grantor_oid <> 0 THEN g.oid = c.grantor_oid
+                    ELSE g.rolname = c.grantor END) AS c)));
   END IF;
 END
 $do$;
 DO $do$
 DECLARE
-  places text := (SELECT string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ')
-                    FROM (WITH mine AS MATERIALIZED (
-        SELECT r.oid
-          FROM pg_catalog.pg_roles me
-          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
-         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
-    )
-    SELECT n.nspname AS schema
-      FROM pg_catalog.pg_namespace n
-     WHERE n.nspname !~ '^pg_(toast_)?temp_'
-       AND EXISTS (SELECT FROM mine
-                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
-    UNION ALL
-    SELECT NULL
-      FROM pg_catalog.pg_database d
-     WHERE d.datname = pg_catalog.current_database()
-       AND EXISTS (SELECT FROM mine
-                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c);
+  role name := E'exporter';
+  found record;
+  places text;
   objects bigint := (SELECT count(*)
                        FROM pg_catalog.pg_shdepend d
                        JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
                        JOIN pg_catalog.pg_database b ON b.oid = d.dbid
                       WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
-                        AND r.rolname = E'exporter' AND b.datname = current_database());
+                        AND r.rolname = role AND b.datname = current_database());
 BEGIN
-  IF places IS NOT NULL THEN
+  FOR found IN
+    SELECT 'may create in' AS does, 'A function that it makes there, other roles may run with their rights.' AS harm,
+           string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ') AS places
+      FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT n.nspname AS schema, NULL::pg_catalog.name AS name
+      FROM pg_catalog.pg_namespace n
+     WHERE n.nspname !~ '^pg_(toast_)?temp_'
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
+    UNION ALL
+    SELECT NULL, NULL
+      FROM pg_catalog.pg_database d
+     WHERE d.datname = pg_catalog.current_database()
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c
+    UNION ALL
+    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
+           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
+             FILTER (WHERE c.number <= 10)
+           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
+      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
+              FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    ), grantee AS MATERIALIZED (
+        SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
+    ), application AS MATERIALIZED (SELECT c.relnamespace AS oid,
+               bool_or(c.relname = 'events') AS main,
+               bool_or(c.relname = 'state_groups_state') AS state
+          FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
+         GROUP BY c.relnamespace
+        HAVING count(*) > 3
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+    )
+    SELECT n.nspname AS schema, c.relname AS name
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+       AND (c.relowner IN (SELECT mine.oid FROM mine)
+            OR EXISTS (SELECT
+                         FROM pg_catalog.aclexplode(c.relacl) AS a
+                        WHERE a.privilege_type <> 'SELECT'
+                          AND a.grantee IN (SELECT grantee.oid FROM grantee))
+            OR c.relnamespace IN (SELECT application.oid FROM application)
+               AND EXISTS (SELECT
+                             FROM pg_catalog.pg_attribute t,
+                                  pg_catalog.aclexplode(t.attacl) AS a
+                            WHERE t.attrelid = c.oid AND a.privilege_type <> 'SELECT'
+                              AND a.grantee IN (SELECT grantee.oid FROM grantee)))) AS w) AS c
+    UNION ALL
+    SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
+           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
+             FILTER (WHERE c.number <= 10)
+           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
+      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
+              FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT DISTINCT n.nspname AS schema, p.proname AS name
+      FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+      JOIN pg_catalog.pg_roles o ON o.oid = p.proowner AND o.rolname <> E'matrix_postgres_exporter_owner'
+     WHERE p.prosecdef AND p.oid >= 16384 AND o.oid NOT IN (SELECT mine.oid FROM mine)
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'USAGE'))
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_function_privilege(mine.oid, p.oid, 'EXECUTE'))) AS w) AS c
+  LOOP
+    CONTINUE WHEN found.places IS NULL;
+    places := found.places;
     IF getdatabaseencoding() = 'SQL_ASCII' THEN
       places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
     END IF;
-    RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
-      E'exporter', current_database(), places;
-  END IF;
+    RAISE WARNING 'Role % % in database %: %. %', role, found.does, current_database(), places, found.harm;
+  END LOOP;
   IF objects > 0 THEN
     RAISE WARNING 'Role % owns % objects in database %. Other roles may run them with their rights: look at them, and drop them or give them to another role.',
-      E'exporter', objects, current_database();
+      role, objects, current_database();
   END IF;
 END
 $do$;
@@ -323,48 +572,142 @@ BEGIN
 END
 $do$;
 
--- Synapse may run, with its own rights, what others create in a schema on its search path. So PUBLIC
--- loses CREATE here; roles that own something in this database, or may write to it, get it instead.
--- --revoke restores what was.
+-- Synapse may run, with its own rights, what others create in a schema on its search path, or as a
+-- trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
+-- roles that own something in this database, or may write to it, get it instead. What is made in a
+-- template is in each new database, so PUBLIC loses CONNECT there. --revoke restores what was.
 DO $do$
 DECLARE
   me name := current_user;
-  before jsonb := coalesce((SELECT o.option_value::jsonb
-       FROM pg_catalog.pg_db_role_setting s
-       JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner'
-       JOIN pg_catalog.pg_database d
-         ON d.oid = s.setdatabase AND d.datname = current_database(),
-            pg_options_to_table(s.setconfig) AS o
-      WHERE o.option_name = 'matrix_postgres_exporter.revoked_create'), '[]');
-  changes jsonb := before;
+  here oid := (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database());
+  cluster text := (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c);
+  stored record;
+  memory jsonb;
+  known boolean := false;
+  changes jsonb := '[]';
+  roles jsonb := '[]';
   change jsonb;
   command text;
   open record;
-  keeper name;
+  keeper record;
 BEGIN
+  FOR stored IN
+    SELECT o.option_name AS name, o.option_value AS value
+      FROM pg_catalog.pg_db_role_setting s
+      JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'matrix_postgres_exporter_owner',
+           pg_options_to_table(s.setconfig) AS o
+     WHERE s.setdatabase = here AND o.option_name IN ('matrix_postgres_exporter.remembered', 'matrix_postgres_exporter.revoked_create')
+     ORDER BY o.option_name DESC
+  LOOP
+    BEGIN
+      memory := stored.value::jsonb;
+      IF stored.name = 'matrix_postgres_exporter.revoked_create' THEN
+        memory := jsonb_build_object('cluster', '', 'database', 0, 'roles', '[]'::jsonb, 'changes',
+          (SELECT coalesce(jsonb_agg(
+                    CASE WHEN c ? 'schema' AND c - '{schema,role,grantor}'::text[] = '{}'
+                         THEN jsonb_build_object(
+                           'schema', c -> 'schema', 'relation', NULL,
+                           'database', CASE WHEN c ->> 'schema' IS NULL THEN current_database() END,
+                           'oid', 0, 'privileges', 'CREATE', 'role', c -> 'role', 'role_oid', 0,
+                           'grantor', c -> 'grantor', 'grantor_oid', 0) END), '[]')
+             FROM jsonb_array_elements(memory) AS c));
+      END IF;
+      IF (ARRAY(SELECT jsonb_object_keys(memory) COLLATE "C" ORDER BY 1)
+            = '{changes,cluster,database,roles}'
+          AND jsonb_typeof(memory -> 'cluster') = 'string'
+          AND (memory ->> 'database')::oid IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(memory -> 'roles') AS c
+             WHERE (ARRAY(SELECT jsonb_object_keys(c) COLLATE "C" ORDER BY 1) = '{oid,role}'
+                    AND jsonb_typeof(c -> 'role') = 'string' AND (c ->> 'oid')::oid IS NOT NULL)
+                   IS NOT TRUE)
+          AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(memory -> 'changes') AS c
+             WHERE (ARRAY(SELECT jsonb_object_keys(c) COLLATE "C" ORDER BY 1)
+                      = '{database,grantor,grantor_oid,oid,privileges,relation,role,role_oid,schema}'
+                    AND NOT EXISTS (
+                      SELECT FROM jsonb_each(c) AS e (key, value)
+                       WHERE CASE WHEN e.key ~ 'oid$' THEN (e.value #>> '{}')::oid IS NULL
+                                  ELSE jsonb_typeof(e.value) NOT IN ('string', 'null') END)
+                    AND (c ->> 'schema' IS NULL) = (c ->> 'database' IS NOT NULL)
+                    AND (c ->> 'relation' IS NULL OR c ->> 'schema' IS NOT NULL)
+                    AND c ->> 'privileges' ~ CASE
+                          WHEN c ->> 'relation' IS NOT NULL
+                          THEN '^(MAINTAIN|REFERENCES|TRIGGER)(, (MAINTAIN|REFERENCES|TRIGGER))*$'
+                          WHEN c ->> 'schema' IS NOT NULL THEN '^CREATE$'
+                          ELSE '^(CREATE|CONNECT)$' END)
+                   IS NOT TRUE)) IS NOT TRUE THEN
+        RAISE data_exception USING MESSAGE = 'it is not what `grants` of this version writes';
+      END IF;
+    EXCEPTION WHEN data_exception THEN
+      RAISE EXCEPTION 'Database %: what --revoke has to restore cannot be read from the setting % of the role matrix_postgres_exporter_owner: %. Nothing was changed in this database.',
+        current_database(), stored.name, SQLERRM
+        USING HINT = format('Look at it in pg_db_role_setting and repair it, or give it up: ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I RESET %s. Then run this again; who could create or make triggers before, cannot again.',
+                            current_database(), stored.name);
+    END;
+    known := known OR stored.name = 'matrix_postgres_exporter.remembered';
+    IF (memory ->> 'cluster', (memory ->> 'database')::oid) <> (cluster, here) THEN
+      memory := jsonb_build_object('roles',
+        (SELECT coalesce(jsonb_agg(c || '{"oid": 0}'), '[]')
+           FROM jsonb_array_elements(memory -> 'roles') AS c),
+        'changes',
+        (SELECT coalesce(jsonb_agg(c || '{"oid": 0, "role_oid": 0, "grantor_oid": 0}'), '[]')
+           FROM jsonb_array_elements(memory -> 'changes') AS c));
+    END IF;
+    changes := changes || (memory -> 'changes');
+    roles := roles || (memory -> 'roles');
+  END LOOP;
   -- What is granted to everybody comes first: the role may have granted it itself.
   FOR open IN
-    SELECT p.*, a.grantee,
-           (SELECT g.rolname FROM pg_catalog.pg_roles g
-             WHERE g.oid = a.grantor AND g.oid <> p.owner) AS grantor
+    SELECT p.schema, p.relation, p.database, p.oid, p.place, a.grantee = 0 AS of_all,
+           g.rolname AS grantor, coalesce(g.oid, 0) AS grantor_oid,
+           string_agg(DISTINCT a.privilege_type, ', ' ORDER BY a.privilege_type) AS privileges
       FROM (
-      SELECT n.nspname AS schema, 'SCHEMA ' || quote_ident(n.nspname) AS place,
-             n.nspowner AS owner, n.nspacl AS acl
+      SELECT n.nspname AS schema, NULL::name AS relation, NULL::name AS database, n.oid,
+             'SCHEMA ' || quote_ident(n.nspname) AS place, n.nspowner AS owner, n.nspacl AS acl,
+             '{CREATE}'::text[] AS closed, '{CREATE}'::text[] AS taken
         FROM pg_catalog.pg_namespace n
        WHERE n.nspname !~ '^pg_(toast_)?temp_'
          AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
       UNION ALL
-      SELECT NULL, 'DATABASE ' || quote_ident(d.datname), d.datdba, d.datacl
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+             || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, c.relacl,
+             CASE c.relkind WHEN 'S' THEN '{}' ELSE '{MAINTAIN,REFERENCES,TRIGGER}' END::text[],
+             '{DELETE,INSERT,MAINTAIN,REFERENCES,TRIGGER,TRUNCATE,UPDATE,USAGE}'::text[]
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, NULL, d.datname, d.oid, 'DATABASE ' || quote_ident(d.datname), d.datdba,
+             coalesce(d.datacl, acldefault('d', d.datdba)),
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{CONNECT}' END::text[],
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{}' END::text[]
         FROM pg_catalog.pg_database d
        WHERE d.datname = current_database()
-           ) AS p, aclexplode(p.acl) AS a
-     WHERE a.privilege_type = 'CREATE'
-       AND (a.grantee = 0
-            OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter'))
-     ORDER BY a.grantee
+          OR current_database() = 'postgres' AND d.datistemplate AND d.datallowconn
+      UNION ALL 
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             'TABLE ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner,
+             t.attacl, '{}'::text[], '{INSERT,REFERENCES,UPDATE}'::text[]
+        FROM pg_catalog.pg_attribute t
+        JOIN pg_catalog.pg_class c ON c.oid = t.attrelid AND c.relpersistence <> 't'
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE t.attacl IS NOT NULL AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+           ) AS p
+     CROSS JOIN LATERAL aclexplode(p.acl) AS a
+      LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantor AND g.oid <> p.owner
+     WHERE a.grantee = 0 AND a.privilege_type = ANY (p.closed)
+        OR a.grantee = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = E'exporter')
+           AND a.privilege_type = ANY (p.taken)
+     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+     ORDER BY a.grantee = 0 DESC, p.place
   LOOP
-    command := format('REVOKE CREATE ON %s FROM %s', open.place,
-                      CASE open.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
+    command := format('REVOKE %s ON %s FROM %s', open.privileges, open.place,
+                      CASE WHEN open.of_all THEN 'PUBLIC' ELSE quote_ident(E'exporter') END);
     RAISE INFO 'Database %: %', current_database(), command;
     -- A superuser takes back what the owner gave; others have to take back theirs.
     IF open.grantor IS NOT NULL THEN
@@ -372,12 +715,17 @@ BEGIN
     END IF;
     EXECUTE command;
     EXECUTE format('SET LOCAL ROLE %I', me);
-    CONTINUE WHEN open.grantee <> 0;
-    change := jsonb_build_object('schema', open.schema, 'grantor', open.grantor);
+    CONTINUE WHEN NOT open.of_all;
+    change := jsonb_build_object(
+      'schema', open.schema, 'relation', open.relation, 'database', open.database, 'oid', open.oid,
+      'privileges', open.privileges, 'role', NULL, 'role_oid', 0,
+      'grantor', open.grantor, 'grantor_oid', open.grantor_oid);
     changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
+    -- Nobody has to connect to a template.
+    CONTINUE WHEN open.privileges = 'CONNECT';
     FOR keeper IN
-      SELECT r.rolname
-        FROM pg_catalog.pg_roles r
+      SELECT r.oid, r.rolname, string_agg(a.privilege, ', ' ORDER BY a.privilege) AS privileges
+        FROM pg_catalog.pg_roles r, unnest(string_to_array(open.privileges, ', ')) AS a (privilege)
        WHERE r.oid IN (
       SELECT d.refobjid
         FROM pg_catalog.pg_shdepend d
@@ -395,61 +743,210 @@ BEGIN
        WHERE d.datname = current_database() AND a.privilege_type = 'CREATE'
              )
          AND r.rolname NOT IN (E'exporter', 'matrix_postgres_exporter_owner')
-         AND NOT CASE WHEN open.schema IS NULL
-                      THEN has_database_privilege(r.oid, current_database(), 'CREATE')
-                      ELSE has_schema_privilege(r.oid, open.schema, 'CREATE') END
+         AND NOT (CASE WHEN open.relation IS NOT NULL AND open.place LIKE 'SEQUENCE %'
+                 THEN has_sequence_privilege(r.oid, open.oid, a.privilege)
+                 WHEN open.relation IS NOT NULL
+                 THEN has_table_privilege(r.oid, open.oid, a.privilege)
+                 WHEN open.schema IS NOT NULL
+                 THEN has_schema_privilege(r.oid, open.oid, a.privilege)
+                 ELSE has_database_privilege(r.oid, open.oid, a.privilege) END)
+       GROUP BY r.oid, r.rolname
        ORDER BY r.rolname
     LOOP
-      command := format('GRANT CREATE ON %s TO %I', open.place, keeper);
+      command := format('GRANT %s ON %s TO %I', keeper.privileges, open.place, keeper.rolname);
       RAISE INFO 'Database %: %', current_database(), command;
       EXECUTE command;
-      change := jsonb_build_object('schema', open.schema, 'role', keeper);
+      change := change || jsonb_build_object(
+        'privileges', keeper.privileges, 'role', keeper.rolname, 'role_oid', keeper.oid,
+        'grantor', NULL, 'grantor_oid', 0);
       changes := changes || CASE WHEN changes @> jsonb_build_array(change) THEN '[]' ELSE change END;
     END LOOP;
   END LOOP;
-  IF changes <> before THEN
-    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.revoked_create = %L',
-                   current_database(), changes);
+  IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'matrix_postgres_exporter_owner') THEN
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I RESET matrix_postgres_exporter.revoked_create', current_database());
+    EXECUTE format('ALTER ROLE matrix_postgres_exporter_owner IN DATABASE %I SET matrix_postgres_exporter.remembered = %L', current_database(),
+      jsonb_build_object('cluster', cluster, 'database', here,
+        'roles', (SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'oid', r.oid)
+                                            ORDER BY r.oid), '[]')
+                    FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT q.oid FROM pg_catalog.pg_roles q WHERE q.rolname = E'exporter'
+                    UNION SELECT r.oid
+           FROM jsonb_to_recordset(roles) AS c (role text, oid oid)
+           JOIN pg_catalog.pg_roles r
+             ON CASE WHEN c.oid <> 0 THEN r.oid = c.oid ELSE r.rolname = c.role END
+         UNION
+         SELECT a.grantee
+           FROM pg_catalog.pg_database d, aclexplode(d.datacl) AS a
+          WHERE NOT known AND d.oid = here AND a.privilege_type = 'CONNECT'
+            AND a.grantee IN (SELECT s.refobjid
+                                FROM pg_catalog.pg_shdepend s
+                                JOIN pg_catalog.pg_shdepend o
+                                  ON (o.dbid, o.classid, o.objid) = (s.dbid, s.classid, s.objid)
+                                 AND o.refclassid = s.refclassid AND o.deptype = 'o'
+                                JOIN pg_catalog.pg_roles w
+                                  ON w.oid = o.refobjid AND w.rolname = 'matrix_postgres_exporter_owner'
+                               WHERE s.refclassid = 'pg_catalog.pg_authid'::regclass
+                                 AND s.deptype = 'a'))),
+        'changes', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                      'schema', coalesce(c.schema_now, c.schema),
+                      'relation', coalesce(c.relation_now, c.relation),
+                      'database', coalesce(c.database_now, c.database),
+                      'oid', coalesce(c.found, c.oid), 'privileges', c.privileges,
+                      'role', coalesce(c.role_now, c.role),
+                      'role_oid', coalesce(c.role_found, c.role_oid),
+                      'grantor', coalesce(c.grantor_now, c.grantor),
+                      'grantor_oid', coalesce(c.grantor_found, c.grantor_oid))), '[]')
+                      FROM (SELECT c.*, p.place, p.owner, p.oid AS found, p.schema AS schema_now,
+               p.relation AS relation_now, p.database AS database_now,
+               r.oid AS role_found, r.rolname AS role_now, g.oid AS grantor_found,
+               g.rolname AS grantor_now
+          FROM jsonb_to_recordset(changes)
+               AS c (schema text, relation text, database text, oid oid, privileges text,
+                     role text, role_oid oid, grantor text, grantor_oid oid)
+          LEFT JOIN (
+      SELECT n.nspname AS schema, NULL::name AS relation, NULL::name AS database, n.oid,
+             'SCHEMA ' || quote_ident(n.nspname) AS place, n.nspowner AS owner, n.nspacl AS acl,
+             '{CREATE}'::text[] AS closed, '{CREATE}'::text[] AS taken
+        FROM pg_catalog.pg_namespace n
+       WHERE n.nspname !~ '^pg_(toast_)?temp_'
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT n.nspname, c.relname, NULL, c.oid,
+             CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END
+             || quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, c.relacl,
+             CASE c.relkind WHEN 'S' THEN '{}' ELSE '{MAINTAIN,REFERENCES,TRIGGER}' END::text[],
+             '{DELETE,INSERT,MAINTAIN,REFERENCES,TRIGGER,TRUNCATE,UPDATE,USAGE}'::text[]
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+         AND (getdatabaseencoding() <> 'SQL_ASCII' OR n.nspname || c.relname ~ '^[ -~]*$')
+      UNION ALL
+      SELECT NULL, NULL, d.datname, d.oid, 'DATABASE ' || quote_ident(d.datname), d.datdba,
+             coalesce(d.datacl, acldefault('d', d.datdba)),
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{CONNECT}' END::text[],
+             CASE WHEN d.datname = current_database() THEN '{CREATE}' ELSE '{}' END::text[]
+        FROM pg_catalog.pg_database d
+       WHERE d.datname = current_database()
+          OR current_database() = 'postgres' AND d.datistemplate AND d.datallowconn
+               ) AS p
+            ON (p.schema IS NULL) = (c.schema IS NULL)
+           AND (p.relation IS NULL) = (c.relation IS NULL)
+           AND CASE WHEN c.oid <> 0 THEN p.oid = c.oid
+                    WHEN c.schema IS NOT NULL
+                    THEN p.schema = c.schema AND p.relation IS NOT DISTINCT FROM c.relation
+                    ELSE p.oid = here AND c.privileges = 'CREATE' OR p.database = c.database END
+          LEFT JOIN pg_catalog.pg_roles r
+            ON CASE WHEN c.role_oid <> 0 THEN r.oid = c.role_oid ELSE r.rolname = c.role END
+          LEFT JOIN pg_catalog.pg_roles g
+            ON CASE WHEN c.grantor_oid <> 0 THEN g.oid = c.grantor_oid
+                    ELSE g.rolname = c.grantor END) AS c)));
   END IF;
 END
 $do$;
 DO $do$
 DECLARE
-  places text := (SELECT string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ')
-                    FROM (WITH mine AS MATERIALIZED (
-        SELECT r.oid
-          FROM pg_catalog.pg_roles me
-          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
-         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
-    )
-    SELECT n.nspname AS schema
-      FROM pg_catalog.pg_namespace n
-     WHERE n.nspname !~ '^pg_(toast_)?temp_'
-       AND EXISTS (SELECT FROM mine
-                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
-    UNION ALL
-    SELECT NULL
-      FROM pg_catalog.pg_database d
-     WHERE d.datname = pg_catalog.current_database()
-       AND EXISTS (SELECT FROM mine
-                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c);
+  role name := E'exporter';
+  found record;
+  places text;
   objects bigint := (SELECT count(*)
                        FROM pg_catalog.pg_shdepend d
                        JOIN pg_catalog.pg_roles r ON r.oid = d.refobjid
                        JOIN pg_catalog.pg_database b ON b.oid = d.dbid
                       WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.deptype = 'o'
-                        AND r.rolname = E'exporter' AND b.datname = current_database());
+                        AND r.rolname = role AND b.datname = current_database());
 BEGIN
-  IF places IS NOT NULL THEN
+  FOR found IN
+    SELECT 'may create in' AS does, 'A function that it makes there, other roles may run with their rights.' AS harm,
+           string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ') AS places
+      FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT n.nspname AS schema, NULL::pg_catalog.name AS name
+      FROM pg_catalog.pg_namespace n
+     WHERE n.nspname !~ '^pg_(toast_)?temp_'
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'CREATE'))
+    UNION ALL
+    SELECT NULL, NULL
+      FROM pg_catalog.pg_database d
+     WHERE d.datname = pg_catalog.current_database()
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c
+    UNION ALL
+    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
+           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
+             FILTER (WHERE c.number <= 10)
+           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
+      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
+              FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    ), grantee AS MATERIALIZED (
+        SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
+    ), application AS MATERIALIZED (SELECT c.relnamespace AS oid,
+               bool_or(c.relname = 'events') AS main,
+               bool_or(c.relname = 'state_groups_state') AS state
+          FROM pg_catalog.pg_class c
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
+                             'background_updates')
+         GROUP BY c.relnamespace
+        HAVING count(*) > 3
+           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+    )
+    SELECT n.nspname AS schema, c.relname AS name
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+       AND (c.relowner IN (SELECT mine.oid FROM mine)
+            OR EXISTS (SELECT
+                         FROM pg_catalog.aclexplode(c.relacl) AS a
+                        WHERE a.privilege_type <> 'SELECT'
+                          AND a.grantee IN (SELECT grantee.oid FROM grantee))
+            OR c.relnamespace IN (SELECT application.oid FROM application)
+               AND EXISTS (SELECT
+                             FROM pg_catalog.pg_attribute t,
+                                  pg_catalog.aclexplode(t.attacl) AS a
+                            WHERE t.attrelid = c.oid AND a.privilege_type <> 'SELECT'
+                              AND a.grantee IN (SELECT grantee.oid FROM grantee)))) AS w) AS c
+    UNION ALL
+    SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
+           string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
+             FILTER (WHERE c.number <= 10)
+           || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
+      FROM (SELECT w.*, row_number() OVER (ORDER BY w.schema, w.name) AS number
+              FROM (WITH mine AS MATERIALIZED (
+        SELECT r.oid
+          FROM pg_catalog.pg_roles me
+          JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+         WHERE NOT me.rolsuper AND me.rolname = E'exporter'
+    )
+    SELECT DISTINCT n.nspname AS schema, p.proname AS name
+      FROM pg_catalog.pg_proc p
+      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+      JOIN pg_catalog.pg_roles o ON o.oid = p.proowner AND o.rolname <> E'matrix_postgres_exporter_owner'
+     WHERE p.prosecdef AND p.oid >= 16384 AND o.oid NOT IN (SELECT mine.oid FROM mine)
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_schema_privilege(mine.oid, n.oid, 'USAGE'))
+       AND EXISTS (SELECT FROM mine
+                    WHERE pg_catalog.has_function_privilege(mine.oid, p.oid, 'EXECUTE'))) AS w) AS c
+  LOOP
+    CONTINUE WHEN found.places IS NULL;
+    places := found.places;
     IF getdatabaseencoding() = 'SQL_ASCII' THEN
       places := encode(convert_to(places, 'SQL_ASCII'), 'escape');
     END IF;
-    RAISE WARNING 'Role % may create in database %: %. A function that it makes there, other roles may run with their rights.',
-      E'exporter', current_database(), places;
-  END IF;
+    RAISE WARNING 'Role % % in database %: %. %', role, found.does, current_database(), places, found.harm;
+  END LOOP;
   IF objects > 0 THEN
     RAISE WARNING 'Role % owns % objects in database %. Other roles may run them with their rights: look at them, and drop them or give them to another role.',
-      E'exporter', objects, current_database();
+      role, objects, current_database();
   END IF;
 END
 $do$;

@@ -71,6 +71,9 @@ pub struct Buckets {
     changes: u64,
     /// A live event that is gone, and no counter of deletes has moved.
     vanished: Option<u64>,
+    /// A bucket that was thought right has turned out to hold fewer rows.
+    #[serde(skip)]
+    fewer: bool,
     #[serde(skip)]
     job: Option<Job>,
 }
@@ -85,6 +88,7 @@ impl Buckets {
             turned: at.now,
             changes: 0,
             vanished: None,
+            fewer: false,
             job: None,
         }
     }
@@ -353,6 +357,8 @@ impl Buckets {
             return Ok(());
         };
         let known = bucket.counts;
+        let right = proven && bucket.standing == Standing::Proven;
+        self.fewer |= right && job.sum.events() < known.events();
         let held = |position| job.origin == Origin::Live && bucket.holds(position);
         if self.vanished.is_some_and(held) {
             if job.sum.events() < known.events() {
@@ -393,6 +399,12 @@ impl Buckets {
             self.job = None;
             self.line_mut(origin).halve();
         }
+    }
+
+    /// Whether, since this was asked last, a bucket that was thought right has turned out to hold
+    /// fewer rows.
+    pub fn take_fewer(&mut self) -> bool {
+        std::mem::take(&mut self.fewer)
     }
 
     /// Whether all is counted, nothing known speaks against it, and only what Synapse has written

@@ -401,6 +401,13 @@ impl Inner {
         let Some(state) = &mut self.state else { return };
         let added = state.buckets.added();
         self.exchanged |= state.buckets.done(task, counts, begun) == Err(Exchanged);
+        if state.buckets.take_fewer() && self.proof.trusts_reports() {
+            tracing::info!(
+                "events were deleted that no session has reported: all ranges are compared again"
+            );
+            state.buckets.soil();
+            self.proof.doubt();
+        }
         // Those that were late are no longer missing.
         let found = state.buckets.added() - added;
         state.ahead = state.ahead.map(|ahead| ahead - found.cast_signed());

@@ -5,7 +5,8 @@
 //! that a scrape has seen are kept until they are proven, in one of two ways:
 //!
 //! - by reports: since then, each session has had to report what it did before, and no counter has
-//!   moved. From 15 on; before, a session without work never reports.
+//!   moved. From 15 on; before, a session without work never reports. A superuser may turn track_counts
+//!   off in a session, which then reports nothing; that shows when a bucket of it is counted again.
 //! - by counting: since then, every bucket was verified, and none has changed. Events go, and do not
 //!   come back, so that a bucket that is right before and after was right between. This works on a
 //!   standby too, and while a transaction goes on for hours.
@@ -86,6 +87,11 @@ impl Proof {
         for candidate in &mut self.candidates {
             candidate.sound = false;
         }
+    }
+
+    /// Whether what sessions report is taken for a proof.
+    pub fn trusts_reports(&self) -> bool {
+        self.reports.until.is_some()
     }
 
     /// Nothing that was seen is of this history.

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::bounds::DATABASES;
 use crate::config;
 use crate::query::{Cost, Plan, Reason, Tables, tables};
-use crate::server::{Application, Database, Facts, Rights};
+use crate::server::{Application, Database, Facts, Listed, Rights};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
@@ -186,42 +186,61 @@ impl Memory {
         for (warning, name) in self.role_warnings() {
             warnings.push(warning.sentence(name));
         }
-        warnings.extend(self.may_create());
+        warnings.extend(self.may_do());
         warnings
     }
 
-    /// Where the role may create.
-    fn may_create(&self) -> Option<String> {
-        let open = self.databases.iter();
-        let open: Vec<_> = open
-            .filter(|(_, known)| !known.rights.create.is_empty())
-            .collect();
-        let places = open.iter().map(|(name, known)| {
-            let schemas = known.rights.create.iter();
-            let mut schemas: Vec<_> = schemas
-                .map(|schema| match schema.as_str() {
-                    "" => "new schemas".to_owned(),
-                    schema => schema.to_owned(),
-                })
-                .collect();
-            if known.rights.more > 0 {
-                schemas.push(format!("and {} more", known.rights.more));
-            }
-            format!("database {name:?} ({})", schemas.join(", "))
-        });
-        let places = places.collect::<Vec<_>>().join(", ");
-        let databases: String = open
-            .iter()
-            .map(|(name, _)| format!(" --database {name}"))
-            .collect();
+    /// What the role may do that other roles may run, by name.
+    fn may_do(&self) -> impl Iterator<Item = String> {
         let role = self.facts.as_ref().map_or("", |facts| &facts.role);
-        (!open.is_empty()).then(|| {
+        let create = self.places(|rights| &rights.create).map(|(places, flags)| {
             format!(
                 "the role {role:?} may create in schemas of {places}: a function that it makes there, \
                  other roles may run with their rights; what `matrix-postgres-exporter grants \
-                 --role {role}{databases}` prints ends that"
+                 --role {role}{flags}` prints ends that"
             )
-        })
+        });
+        let write = self.places(|rights| &rights.write).map(|(places, flags)| {
+            format!(
+                "the role {role:?} may change tables or sequences of {places}, lock them, or make \
+                 triggers on them; what `matrix-postgres-exporter grants --role {role}{flags}` prints \
+                 revokes what can be revoked safely, and warns of the rest"
+            )
+        });
+        let call = self.places(|rights| &rights.call).map(|(places, _)| {
+            format!(
+                "the role {role:?} may call functions of {places} that run with the rights of their \
+                 owner (SECURITY DEFINER): if not every role needs them, revoke EXECUTE from PUBLIC"
+            )
+        });
+        [create, write, call].into_iter().flatten()
+    }
+
+    /// The databases in which the role may do something, with the places, if there are any; and the
+    /// flags of `grants` that name them.
+    fn places(&self, of: impl Fn(&Rights) -> &Listed) -> Option<(String, String)> {
+        let open = self.databases.iter();
+        let open: Vec<_> = open
+            .map(|(name, known)| (name, of(&known.rights)))
+            .filter(|(_, listed)| !listed.named.is_empty())
+            .collect();
+        let places = open.iter().map(|(name, listed)| {
+            let names = listed.named.iter();
+            let mut names: Vec<_> = names
+                .map(|[schema, name]| match (schema.as_str(), name.as_str()) {
+                    ("", _) => "new schemas".to_owned(),
+                    (schema, "") => schema.to_owned(),
+                    (schema, name) => format!("{schema}.{name}"),
+                })
+                .collect();
+            if listed.more > 0 {
+                names.push(format!("and {} more", listed.more));
+            }
+            format!("database {name:?} ({})", names.join(", "))
+        });
+        let places = places.collect::<Vec<_>>().join(", ");
+        let flags = open.iter().map(|(name, _)| format!(" --database {name}"));
+        (!open.is_empty()).then(|| (places, flags.collect()))
     }
 
     /// The databases in which an application lives, and its tables there.

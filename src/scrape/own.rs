@@ -57,6 +57,10 @@ own! {
         "Always 1: the role may do more than a monitoring role should: superuser, createrole, replication or server_files; or, in a database, the first of these: writable (the application's tables), readable (whole tables of the application), owner (of tables or functions)";
     ROLE_CAN_CREATE = Gauge "pg_exporter_role_can_create" ["datname", "schema"]
         "Always 1: the role, and often everybody, may create in this schema, or, where the schema is empty, make schemas in this database; a function that it makes there, other roles may run with their rights; at most 10 of a database; `grants` ends it";
+    ROLE_CAN_WRITE = Gauge "pg_exporter_role_can_write" ["datname", "schema", "table"]
+        "Always 1: the role, and often everybody, may change this table or sequence, lock it, or make triggers on it, which run with the rights of whoever writes there; at most 10 of a database, an application's first; `grants` revokes TRIGGER, REFERENCES and MAINTAIN from PUBLIC";
+    ROLE_CAN_CALL = Gauge "pg_exporter_role_can_call" ["datname", "schema", "function"]
+        "Always 1: the role, and often everybody, may call this function, which runs with the rights of its owner (SECURITY DEFINER); at most 10 of a database; look whether that is meant";
     GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
         "Privileges that the role lacks: columns of Synapse's tables in this database, or, with \
          an empty datname, functions for server statistics; if above 0, run what `grants` prints";

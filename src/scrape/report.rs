@@ -118,8 +118,15 @@ impl Memory {
                 own::ROLE_WARNING.push(page, [warning.as_str(), name], 1.0);
             }
             for (name, known) in &self.databases {
-                for schema in &known.rights.create {
+                let rights = &known.rights;
+                for [schema, _] in &rights.create.named {
                     own::ROLE_CAN_CREATE.push(page, [name, schema], 1.0);
+                }
+                for [schema, table] in &rights.write.named {
+                    own::ROLE_CAN_WRITE.push(page, [name, schema, table], 1.0);
+                }
+                for [schema, function] in &rights.call.named {
+                    own::ROLE_CAN_CALL.push(page, [name, schema, function], 1.0);
                 }
             }
             let functions = facts.views.missing().count();

@@ -21,4 +21,4 @@ pub use application::Application;
 pub use connections::{Connections, LeaseError, Purpose};
 pub use facts::{Database, Facts, Owner};
 pub use lease::Lease;
-pub use rights::Rights;
+pub use rights::{Listed, Rights};

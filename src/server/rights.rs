@@ -11,17 +11,20 @@ use crate::query::message::{Message, timeout_step};
 use crate::query::{QueryError, Scope, Sql, Version};
 use crate::text::cut;
 
-/// Schemas that are named at most.
-const PLACES: usize = 10;
+/// Schemas, tables and functions that are named at most, of each.
+const NAMED: usize = 10;
 
 /// What the role may do, make and has made in a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// The schemas in which it may create, ten at most: `public` first, then those of an application
-    /// or of a `search_path`. An empty name: it may make schemas.
-    pub create: Vec<String>,
-    /// How many more there are.
-    pub more: usize,
+    /// The schemas in which it may create: `public` first, then those of an application or of a
+    /// `search_path`. An empty name: it may make schemas.
+    pub create: Listed,
+    /// The tables and sequences that it may change, lock or make triggers on, those of an application
+    /// first.
+    pub write: Listed,
+    /// The functions of others that it may call, and that run with the rights of their owner.
+    pub call: Listed,
     /// Whether it owns a table or a function there, or anything else; a superuser may.
     pub owner: bool,
     /// Whether it may write to an application's tables, or use their sequences, or owns them.
@@ -30,7 +33,16 @@ pub struct Rights {
     pub readable: bool,
 }
 
-/// One row for each place in which the role may create, or one without a place.
+/// Some of what there is, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// A schema each, and the name of what is meant in it; empty if that is the schema itself.
+    pub named: Vec<[String; 2]>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// One row for each place in which the role may do something, or one without a place.
 static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
     Sql::from(
         "
@@ -63,7 +75,7 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
                pg_catalog.aclexplode(t.acl) AS a
          WHERE a.grantee IN (SELECT mine.oid FROM mine)
     )
-    SELECT c.schema, c.places,
+    SELECT c.kind, c.schema, c.name, c.total,
            EXISTS (SELECT
                      FROM pg_catalog.pg_shdepend s
                      JOIN pg_catalog.pg_roles r ON r.oid = s.refobjid
@@ -81,21 +93,40 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
                             WHERE g.privilege_type = 'SELECT' AND g.whole)) AS readable
       FROM pg_catalog.pg_database d
       LEFT JOIN LATERAL (
-        SELECT coalesce(p.schema, '') AS schema, count(*) OVER () AS places
-          FROM (",
+        (SELECT 'create' AS kind, coalesce(p.schema, '')::text AS schema, ''::text AS name,
+                count(*) OVER () AS total
+           FROM (",
     )
     .with(grants::creatable("current_user"))
     .with(
         ") AS p
-         ORDER BY p.schema = 'public' DESC NULLS LAST,
-               p.schema IN (SELECT a.nspname FROM application a)
-               OR EXISTS (SELECT
-                            FROM pg_catalog.pg_db_role_setting s,
-                                 pg_catalog.pg_options_to_table(s.setconfig) AS o
-                           WHERE s.setdatabase IN (0, d.oid) AND o.option_name = 'search_path'
-                             AND pg_catalog.strpos(o.option_value, p.schema) > 0) DESC NULLS LAST,
-               p.schema
-         LIMIT 10
+          ORDER BY p.schema = 'public' DESC NULLS LAST,
+                p.schema IN (SELECT a.nspname FROM application a)
+                OR EXISTS (SELECT
+                             FROM pg_catalog.pg_db_role_setting s,
+                                  pg_catalog.pg_options_to_table(s.setconfig) AS o
+                            WHERE s.setdatabase IN (0, d.oid) AND o.option_name = 'search_path'
+                              AND pg_catalog.strpos(o.option_value, p.schema) > 0) DESC NULLS LAST,
+                p.schema
+          LIMIT 10)
+        UNION ALL
+        (SELECT 'write', p.schema, p.name, count(*) OVER ()
+           FROM (",
+    )
+    .with(grants::writable("current_user"))
+    .with(
+        ") AS p
+          ORDER BY p.schema IN (SELECT a.nspname FROM application a) DESC, p.schema, p.name
+          LIMIT 10)
+        UNION ALL
+        (SELECT 'call', p.schema, p.name, count(*) OVER ()
+           FROM (",
+    )
+    .with(grants::callable("current_user"))
+    .with(
+        ") AS p
+          ORDER BY p.schema, p.name
+          LIMIT 10)
       ) AS c ON true
      WHERE d.datname = pg_catalog.current_database()",
     )
@@ -121,25 +152,40 @@ impl Rights {
         let mut rights = Self::default();
         let reset = |rights: &mut Self| *rights = Self::default();
         message
-            .send_any_text(client, &["schema"], &mut rights, reset, |rights, cells| {
-                let position = |column: &'static str| {
-                    let position = cells.position(column);
-                    position.ok_or(QueryError::MissingColumn(column))
-                };
-                let truth = |column| cells.truth(position(column)?);
-                rights.owner = truth("owner")?;
-                rights.writable = truth("writable")?;
-                rights.readable = truth("readable")?;
-                if let Some(schema) = cells.text(position("schema")?)? {
-                    if rights.create.len() < PLACES {
-                        rights.create.push(cut(&schema, LABEL).into());
+            .send_any_text(
+                client,
+                &["schema", "name"],
+                &mut rights,
+                reset,
+                |rights, cells| {
+                    let position = |column: &'static str| {
+                        let position = cells.position(column);
+                        position.ok_or(QueryError::MissingColumn(column))
+                    };
+                    let truth = |column| cells.truth(position(column)?);
+                    rights.owner = truth("owner")?;
+                    rights.writable = truth("writable")?;
+                    rights.readable = truth("readable")?;
+                    let text = |column| cells.text(position(column)?);
+                    let listed = match text("kind")?.as_deref() {
+                        Some("create") => &mut rights.create,
+                        Some("write") => &mut rights.write,
+                        Some(_) => &mut rights.call,
+                        None => return Ok(()),
+                    };
+                    if listed.named.len() < NAMED {
+                        let name = |column| {
+                            let name = text(column)?.unwrap_or_default();
+                            Ok::<String, QueryError>(cut(&name, LABEL).into())
+                        };
+                        listed.named.push([name("schema")?, name("name")?]);
                     }
-                    let places = cells.number(position("places")?, "places")?;
-                    let places = places.unwrap_or_default() as usize;
-                    rights.more = places.saturating_sub(rights.create.len());
-                }
-                Ok(())
-            })
+                    let total = cells.number(position("total")?, "total")?;
+                    let total = total.unwrap_or_default() as usize;
+                    listed.more = total.saturating_sub(listed.named.len());
+                    Ok(())
+                },
+            )
             .await?;
         Ok(rights)
     }

@@ -215,7 +215,7 @@ async fn roles_and_databases_of_grants_may_have_any_name() {
                 assert!(output.status.success(), "{name}: {output:?}");
                 String::from_utf8(output.stdout).unwrap()
             };
-            run_script(&server, &script(&[])).await;
+            run_script(&server, &script(&[])).await.unwrap();
             let granted = format!(
                 "SELECT bool_and(pg_catalog.has_column_privilege(r.oid, 'app.blocked_rooms',
                                                                  'ctid', 'SELECT'))
@@ -224,7 +224,7 @@ async fn roles_and_databases_of_grants_may_have_any_name() {
             );
             let granted = server.value(&database, &granted).await;
             assert_eq!(granted.as_deref(), Some("t"), "{name}");
-            run_script(&server, &script(&["--revoke"])).await;
+            run_script(&server, &script(&["--revoke"])).await.unwrap();
             let left = format!(
                 "SELECT count(*) FROM pg_catalog.pg_roles WHERE rolname = {}",
                 literal(&name)

@@ -135,7 +135,7 @@ pub const LEFT: &[Left] = &[
                 ('old', 'two', false, pg_temp.ago(700000)),
                 ('new', 'three', false, pg_temp.ago(60));
          INSERT INTO event_expiry (event_id, expiry_ts)
-         VALUES ('over', pg_temp.ago(90)), ('just over', pg_temp.ago(-30)),
+         VALUES ('over', pg_temp.ago(90)), ('soon', pg_temp.ago(-600)),
                 ('later', pg_temp.ago(-9000));
          INSERT INTO received_transactions (transaction_id, origin, ts)
          VALUES ('one', 'well.example', pg_temp.ago(90000)),

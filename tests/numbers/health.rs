@@ -62,9 +62,9 @@ pub const LEFT: &[Left] = &[
     (
         "locks are stale when they are not renewed for two minutes",
         "INSERT INTO worker_locks (lock_name, lock_key, instance_name, token, last_renewed_ts)
-         VALUES ('federation_inbound_pdu', 'one', 'master', 'a', pg_temp.ago(-60)),
+         VALUES ('federation_inbound_pdu', 'one', 'master', 'a', pg_temp.ago(-600)),
                 ('federation_inbound_pdu', 'two', 'master', 'b', pg_temp.ago(125)),
-                ('federation_inbound_pdu', 'three', 'master', 'c', pg_temp.ago(-60))",
+                ('federation_inbound_pdu', 'three', 'master', 'c', pg_temp.ago(-600))",
         &[
             (
                 "synapse_db_worker_locks",
@@ -213,8 +213,8 @@ pub const LEFT_UNLOGGED: &[Left] = &[(
             ('purge_pagination_lock', 'two', true, 'f');
      INSERT INTO worker_read_write_locks
             (lock_name, lock_key, instance_name, write_lock, token, last_renewed_ts)
-     VALUES ('purge_pagination_lock', 'one', 'master', false, 'd', pg_temp.ago(-60)),
-            ('purge_pagination_lock', 'one', 'worker', false, 'e', pg_temp.ago(-60)),
+     VALUES ('purge_pagination_lock', 'one', 'master', false, 'd', pg_temp.ago(-600)),
+            ('purge_pagination_lock', 'one', 'worker', false, 'e', pg_temp.ago(-600)),
             ('purge_pagination_lock', 'two', 'master', true, 'f', pg_temp.ago(300))",
     &[
         (

@@ -73,7 +73,7 @@ pub const LEFT: &[Left] = &[
          INSERT INTO erased_users VALUES ('one'), ('two');
          INSERT INTO users_pending_deactivation VALUES ('one');
          INSERT INTO account_validity (user_id, expiration_ts_ms, email_sent)
-         VALUES ('late', pg_temp.ago(60), true), ('soon', pg_temp.ago(-60), true),
+         VALUES ('late', pg_temp.ago(60), true), ('soon', pg_temp.ago(-3600), true),
                 ('never', pg_temp.ago(-90000000), false)",
         &[
             ("synapse_db_appservice_users", &[("as_id", "bridge")], 1.0),

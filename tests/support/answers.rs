@@ -26,7 +26,7 @@ pub async fn watch(server: &Postgres, db: &str) -> [Exporter; 2] {
     [monitor, strict]
 }
 
-/// Panics unless each value lies between the answers of right before and right after the scrape,
+/// Panics unless, in one of three scrapes, each value lies between the answers of right before and right after the scrape,
 /// or both say that there is none. Returns the page of the last exporter.
 pub async fn assert_agree(
     server: &Postgres,
@@ -37,29 +37,60 @@ pub async fn assert_agree(
     let client = server.client(db, "postgres").await;
     let mut page = Page::default();
     for exporter in exporters {
-        let start = Instant::now();
-        let (before, after) = loop {
-            let before = answers(&client, questions).await;
-            page = exporter.scrape().await;
-            let after = answers(&client, questions).await;
-            // On a busy machine a collector may be late; the page says so.
-            if page.failed().is_empty() {
-                break (before, after);
+        // A value may go up and come down again between two answers.
+        for last in [false, false, true] {
+            let (before, after) = scrape_between(&client, exporter, questions, &mut page).await;
+            let wrong = disagreements(&page, questions, &before, &after);
+            if wrong.is_empty() {
+                break;
             }
-            assert!(start.elapsed() < PATIENCE, "{:?}", page.skipped());
-        };
-        for (((metric, labels, sql), before), after) in questions.iter().zip(before).zip(after) {
-            let value = page.value(metric, labels);
+            let major = server.major();
             assert!(
-                agrees(value, before, after),
-                "PostgreSQL {}: {metric}{labels:?} is {value:?}, \
-                 the server says {before:?} to {after:?}: {sql}\nskipped: {:?}",
-                server.major(),
+                !last,
+                "PostgreSQL {major}: {wrong:#?}\n{:?}",
                 page.skipped()
             );
         }
     }
     page
+}
+
+/// A page on which nothing failed, and the server's answers of before and after.
+async fn scrape_between(
+    client: &Client,
+    exporter: &Exporter,
+    questions: &[Question<'_>],
+    page: &mut Page,
+) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
+    let start = Instant::now();
+    loop {
+        let before = answers(client, questions).await;
+        *page = exporter.scrape().await;
+        let after = answers(client, questions).await;
+        // On a busy machine a collector may be late; the page says so.
+        if page.failed().is_empty() {
+            return (before, after);
+        }
+        assert!(start.elapsed() < PATIENCE, "{:?}", page.skipped());
+    }
+}
+
+fn disagreements(
+    page: &Page,
+    questions: &[Question<'_>],
+    before: &[Option<f64>],
+    after: &[Option<f64>],
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (((metric, labels, sql), before), after) in questions.iter().zip(before).zip(after) {
+        let value = page.value(metric, labels);
+        if !agrees(value, *before, *after) {
+            wrong.push(format!(
+                "{metric}{labels:?} is {value:?}, the server says {before:?} to {after:?}: {sql}"
+            ));
+        }
+    }
+    wrong
 }
 
 fn agrees(value: Option<f64>, before: Option<f64>, after: Option<f64>) -> bool {

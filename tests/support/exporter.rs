@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal};
 
 use super::exposition::Page;
 use super::http::{Response, request};
-use super::process::{PATIENCE, Process, User, command, scratch};
+use super::process::{PATIENCE, Process, User, command, pause, scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_matrix-postgres-exporter");
 
@@ -136,7 +136,7 @@ impl Exporter {
                 start.elapsed() < patience,
                 "not read after {patience:?}: {late:?}"
             );
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            pause(start).await;
         }
     }
 

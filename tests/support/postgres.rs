@@ -50,10 +50,9 @@ impl Postgres {
     pub fn builder(major: u32) -> Builder<'static> {
         Builder {
             major,
-            fresh: false,
+            files: Files::OfVersion,
             settings: Vec::new(),
             hba: Vec::new(),
-            primary: None,
         }
     }
 
@@ -61,7 +60,7 @@ impl Postgres {
     pub fn standby(&self) -> Builder<'_> {
         let conninfo = format!("'{}'", self.dsn("", "postgres").replace('\'', "''"));
         Builder {
-            primary: Some(self),
+            files: Files::OfPrimary(self),
             ..Self::builder(self.major)
         }
         .setting("primary_conninfo", &conninfo)
@@ -232,13 +231,29 @@ impl Drop for Postgres {
 /// A server that has not started.
 pub struct Builder<'a> {
     major: u32,
-    fresh: bool,
+    files: Files<'a>,
     settings: Vec<(String, String)>,
     hba: Vec<String>,
-    primary: Option<&'a Postgres>,
 }
 
-impl Builder<'_> {
+/// What a server begins with.
+enum Files<'a> {
+    /// What the installer has made, once for each version.
+    OfVersion,
+    /// What `initdb` makes.
+    Fresh,
+    /// Those of a server that has stopped.
+    Of(&'a Path),
+    /// Those of a server that runs.
+    OfPrimary(&'a Postgres),
+}
+
+impl<'a> Builder<'a> {
+    /// The major version.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
     /// A line of postgresql.conf, the value as it is to be written there.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -272,7 +287,15 @@ impl Builder<'_> {
     /// With a system identifier of its own; without this, all servers of a version have the same,
     /// as clusters do that were restored from one backup. Takes a second more.
     pub fn fresh(mut self) -> Self {
-        self.fresh = true;
+        self.files = Files::Fresh;
+        self
+    }
+
+    /// With a copy of the databases and roles in the folder of a server of the same version, which has
+    /// stopped.
+    pub fn with_files_of(mut self, data: &'a Path) -> Self {
+        assert!(matches!(self.files, Files::OfVersion));
+        self.files = Files::Of(data);
         self
     }
 
@@ -297,9 +320,18 @@ impl Builder<'_> {
     }
 
     async fn fill(&self, data: &Path) {
-        match self.primary {
+        let cluster = servers().join(format!("clusters/{}", self.major));
+        match self.files {
+            Files::OfVersion => copy(&cluster, data),
+            Files::Fresh => self.initdb(data),
+            Files::Of(stopped) => {
+                copy(stopped, data);
+                for file in ["postgresql.conf", "pg_hba.conf"] {
+                    fs::copy(cluster.join(file), data.join(file)).unwrap();
+                }
+            }
             // What is on the disk of a frozen server is what it would wake up with after a crash.
-            Some(primary) => {
+            Files::OfPrimary(primary) => {
                 primary.freeze().await;
                 copy(&primary.data_dir(), data);
                 primary.thaw();
@@ -308,8 +340,6 @@ impl Builder<'_> {
                 fs::write(data.join("standby.signal"), "").unwrap();
                 give(&data.join("standby.signal"));
             }
-            None if self.fresh => self.initdb(data),
-            None => copy(&servers().join(format!("clusters/{}", self.major)), data),
         }
         let conf = data.join("postgresql.conf");
         let mut conf = OpenOptions::new().append(true).open(conf).unwrap();

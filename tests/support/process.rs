@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, PipeReader};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -206,8 +206,15 @@ pub async fn wait_at_most<F: Future<Output = bool>>(
     let start = Instant::now();
     while !condition().await {
         assert!(start.elapsed() < patience, "{what}: not after {patience:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause(start).await;
     }
+}
+
+/// A moment between two looks, the longer, the longer it has taken since `start`: who waits leaves
+/// the machine to those who work.
+pub async fn pause(start: Instant) {
+    let [least, most] = [10, 250].map(Duration::from_millis);
+    tokio::time::sleep((start.elapsed() / 20).clamp(least, most)).await;
 }
 
 /// A new folder, open to the user under whom servers run, that is removed with its owner. The
@@ -221,6 +228,19 @@ pub fn scratch() -> TempDir {
         .tempdir()
         .unwrap();
     give(dir.path());
+    dir
+}
+
+/// The same, for what many tests use: it is removed when all of them have ended, however they do.
+pub fn lasting_scratch() -> PathBuf {
+    static REMOVERS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    let dir = scratch().keep();
+    // Nothing runs when a test program ends, but its end is also that of this input.
+    let script = r#"trap "" INT QUIT TERM; cat; exec rm -rf "$0""#;
+    let mut remover = Command::new("sh");
+    remover.args(["-c", script]).arg(&dir).stdin(Stdio::piped());
+    remover.stdout(Stdio::null()).stderr(Stdio::null());
+    REMOVERS.lock().unwrap().push(remover.spawn().unwrap());
     dir
 }
 

@@ -4,16 +4,18 @@
 //! Synapse's own admin API.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
-use super::postgres::Postgres;
-use super::process::{Process, User, children, command, deps, scratch};
+use super::postgres::{Builder, Postgres};
+use super::process::{Process, User, children, command, deps, lasting_scratch, run, scratch};
 
 /// The newest that is pinned; needs PostgreSQL 14 or later.
 pub const NEW: &str = "1.163.2";
@@ -117,8 +119,27 @@ pub struct Rooms {
 }
 
 impl Synapse {
-    /// Starts that version on a database of its own, `synapse`, and sends traffic; some five
-    /// seconds.
+    /// A server with the database `synapse`, as that version has left it after some traffic.
+    pub async fn leave(builder: Builder<'_>, version: &str) -> (Postgres, Made) {
+        let left = Left::of(builder.major(), version).await;
+        let postgres = builder.with_files_of(&left.data).start().await;
+        (postgres, left.made.clone())
+    }
+
+    /// A server with the database `synapse`, and that version on it after some traffic.
+    pub async fn go_on(builder: Builder<'_>, version: &str) -> (Postgres, Self, Made) {
+        let left = Left::of(builder.major(), version).await;
+        let postgres = builder.with_files_of(&left.data).start().await;
+        let folder = scratch();
+        copy(&left.folder, folder.path());
+        let place = Place::new(&postgres, "synapse", "");
+        let (synapse, made) = Self::run(version, place, Arc::new(folder)).await;
+        (postgres, synapse, made)
+    }
+
+    /// Starts that version on a database of its own, `synapse`, makes its schema and sends traffic,
+    /// which takes some ten seconds. Most tests are as well off with [`Self::leave`] or
+    /// [`Self::go_on`].
     pub async fn start(postgres: &Postgres, version: &str) -> (Self, Made) {
         Self::start_in(postgres, version, "synapse").await
     }
@@ -259,6 +280,52 @@ impl Synapse {
         }
         panic!("Synapse has no traffic: {}", self.process.output());
     }
+}
+
+/// What a Synapse has left that had traffic and was stopped, and its server with it. It is made once
+/// for all tests.
+struct Left {
+    data: PathBuf,
+    folder: PathBuf,
+    made: Made,
+}
+
+impl Left {
+    async fn of(major: u32, version: &str) -> Arc<Self> {
+        type All = BTreeMap<(u32, String), Arc<OnceCell<Arc<Left>>>>;
+        static ALL: Mutex<All> = Mutex::new(BTreeMap::new());
+        let key = (major, version.to_owned());
+        let cell = ALL.lock().unwrap().entry(key).or_default().clone();
+        cell.get_or_init(|| Self::make(major, version))
+            .await
+            .clone()
+    }
+
+    async fn make(major: u32, version: &str) -> Arc<Self> {
+        // How much has been analyzed does not hang on how long this takes.
+        let server = Postgres::builder(major).setting("autovacuum", "off");
+        let mut server = server.start().await;
+        let (synapse, made) = Synapse::start(&server, version).await;
+        synapse.stop().await;
+        server.stop().await;
+        let dir = lasting_scratch();
+        let left = Self {
+            data: dir.join("data"),
+            folder: dir.join("synapse"),
+            made,
+        };
+        fs::rename(server.data_dir(), &left.data).unwrap();
+        fs::create_dir(&left.folder).unwrap();
+        copy(synapse.folder.path(), &left.folder);
+        Arc::new(left)
+    }
+}
+
+/// Copies what is in a folder into another, whoever owns it.
+fn copy(from: &Path, to: &Path) {
+    run(command(User::Same, "cp")
+        .arg("-a")
+        .args([&from.join("."), to]));
 }
 
 /// The whole lines of JSON, which is YAML.

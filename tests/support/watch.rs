@@ -3,11 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::exporter::Exporter;
+use super::exposition::Page;
 use super::postgres::{Postgres, rows};
-use super::process::wait_for;
+use super::process::{PATIENCE, pause, wait_for};
 
 /// The exporter's `application_name`.
 pub const OURS: &str = "matrix-postgres-exporter";
@@ -66,6 +67,35 @@ impl Postgres {
 }
 
 impl Exporter {
+    /// Scrapes until the server, which is gone, is down for this reason. While it goes, a login that is
+    /// under way may hear another one.
+    pub async fn is_down(&self, reason: &str) -> Page {
+        let start = Instant::now();
+        loop {
+            let page = self.scrape_within(Duration::from_secs(10)).await;
+            let said = page.down_reason();
+            if said == Some(reason) {
+                return page;
+            }
+            assert!(said.is_some() && start.elapsed() < PATIENCE, "{said:?}");
+            pause(start).await;
+        }
+    }
+
+    /// Scrapes until the server is up and everything is seen, which on a busy machine may be a moment
+    /// after its start.
+    pub async fn is_whole(&self) -> Page {
+        let start = Instant::now();
+        loop {
+            let page = self.scrape_within(Duration::from_secs(10)).await;
+            if page.up() && page.failed().is_empty() || start.elapsed() > PATIENCE {
+                page.assert_whole();
+                return page;
+            }
+            pause(start).await;
+        }
+    }
+
     /// Waits until it has logged these words.
     pub async fn has_said(&self, words: &str) {
         let what = format!("the log says {words:?}");

@@ -42,8 +42,8 @@ fn kept() -> Query {
         .gauge("events_redactions", "Events of the type m.room.redaction")
         .gauge(
             "events_rejected",
-            "Events that Synapse has rejected. Events that become so later show when they are \
-             counted again, within a day unless events.recount says otherwise",
+            "Events that Synapse has rejected. One that is rejected after it was counted shows when its \
+             range is counted again, within events.recount (24 hours), whatever events_exact says",
         )
 }
 
@@ -72,8 +72,12 @@ fn progress() -> Query {
         .gauge(
             "events_exact",
             "Whether the numbers of events are exact (1): each is that of a full count as of \
-             synapse_db_events_as_of_timestamp_seconds. If not (0), they are not counted yet, or \
-             no such moment is known within events.max_age",
+             synapse_db_events_as_of_timestamp_seconds, but for what Synapse may change in an event \
+             later: events_rejected and events_state are as of when each range was last counted, \
+             within events.recount (24 hours). On 15 and newer this rests on what sessions report: \
+             what a superuser deletes with track_counts off is found when its range is counted \
+             again. If not (0), they are not counted yet, or no such moment is known within \
+             events.max_age",
         )
         .gauge(
             "events_as_of_timestamp_seconds",
