@@ -1,7 +1,7 @@
 //! Every collector and metric on paper, with what each needs: for a terminal, for programs, and as
 //! `docs/metrics.md`. All of it comes from the definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use clap::ValueEnum;
@@ -253,17 +253,11 @@ fn needs(queries: &[Query]) -> Vec<String> {
             });
         }
     }
-    let mut tables = BTreeSet::new();
-    for (table, _) in queries.iter().flat_map(|query| &query.reads) {
-        tables.insert(*table);
+    let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (table, column) in queries.iter().flat_map(Query::privileges) {
+        tables.entry(table).or_default().insert(column);
     }
-    for table in tables {
-        let columns: BTreeSet<_> = queries
-            .iter()
-            .flat_map(|query| &query.reads)
-            .filter(|(name, _)| *name == table)
-            .flat_map(|(_, columns)| columns.iter().copied())
-            .collect();
+    for (table, columns) in tables {
         let columns: Vec<_> = columns.into_iter().collect();
         needs.insert(format!("SELECT ({}) on `{table}`", columns.join(", ")));
     }
@@ -275,11 +269,7 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
     let mut seen = BTreeSet::new();
     let mut metrics = Vec::new();
     for query in queries {
-        let names = |kind| {
-            let columns = query.columns.iter().filter(move |c| c.kind == kind);
-            columns.map(|column| column.name)
-        };
-        let per_row = names(ColumnKind::Name).next().is_some();
+        let per_row = query.columns.iter().any(|c| c.kind == ColumnKind::Name);
         for column in &query.columns {
             let kind = match column.kind {
                 ColumnKind::Counter => kind(Kind::Counter),
@@ -295,8 +285,9 @@ fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
                     false => query.metric_name(column),
                 },
                 kind,
-                labels: names(ColumnKind::Label)
-                    .filter(|label| column.labels.is_none_or(|some| some.contains(label)))
+                labels: query
+                    .labels_of(column)
+                    .into_iter()
                     .map(str::to_owned)
                     .collect(),
                 versions: versions(|version| {

@@ -6,7 +6,8 @@
 //! columns that the definitions name.
 //!
 //! The script is for psql, and each section begins with `\connect`. Running it again changes
-//! nothing, or repairs what an upgrade of the application or of this program made of it.
+//! nothing, or repairs what an upgrade of the application or of this program made of it, and takes
+//! back what former versions gave and this one does not need.
 
 mod closing;
 mod memory;
@@ -222,11 +223,21 @@ BEGIN
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN ({columns})
      GROUP BY s.name, c.relname
+    UNION ALL
+    SELECT format('REVOKE SELECT (%I) ON TABLE %s.%I FROM %I',
+                  a.attname, s.name, c.relname, {role_literal})
+      FROM synapse s
+      JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+     WHERE (c.relname, a.attname) IN ({former})
   LOOP
     EXECUTE command;
   END LOOP;
 END",
-        columns = columns().as_str()
+        columns = columns().as_str(),
+        former = FORMER
+            .map(|(table, column)| format!("('{table}', '{column}')"))
+            .join(", ")
     ));
     format!(
         "GRANT CONNECT ON DATABASE {} TO {};\n{grant}{}",
@@ -235,6 +246,33 @@ END",
         no_creation(options)
     )
 }
+
+/// What former versions of the script gave, and no definition reads any more.
+const FORMER: [(&str, &str); 23] = [
+    ("access_tokens", "id"),
+    ("account_validity", "user_id"),
+    ("blocked_rooms", "room_id"),
+    ("dehydrated_devices", "user_id"),
+    ("erased_users", "user_id"),
+    ("event_auth_chain_to_calculate", "event_id"),
+    ("local_current_membership", "user_id"),
+    ("local_media_repository", "media_id"),
+    ("local_media_repository_thumbnails", "media_id"),
+    ("pushers", "id"),
+    ("refresh_tokens", "id"),
+    ("remote_media_cache", "media_id"),
+    ("remote_media_cache", "media_origin"),
+    ("remote_media_cache_thumbnails", "media_id"),
+    ("remote_media_cache_thumbnails", "media_origin"),
+    ("sliding_sync_connection_positions", "connection_position"),
+    ("sliding_sync_connections", "connection_key"),
+    ("sliding_sync_joined_rooms_to_recalculate", "room_id"),
+    ("state_groups_pending_deletion", "state_group"),
+    ("user_directory", "user_id"),
+    ("user_directory_stale_remote_users", "user_id"),
+    ("user_external_ids", "user_id"),
+    ("user_threepids", "user_id"),
+];
 
 /// Nobody is to run what the role makes in this database.
 fn no_creation(options: &Options) -> String {
@@ -425,6 +463,14 @@ mod tests {
         assert!(script.contains("(E'users', E'deactivated')"));
         assert!(!script.contains("password_hash"));
         assert!(script.contains("CONNECTION LIMIT 8"));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_read() {
+        let reads = collectors::reads();
+        for (table, column) in FORMER {
+            assert!(!reads[table].contains(column), "{table}.{column}");
+        }
     }
 
     #[test]

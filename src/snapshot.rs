@@ -38,6 +38,13 @@ impl Snapshot {
         }
     }
 
+    /// The sum of all samples of a metric, if it has any.
+    pub fn sum(&self, metric: &str) -> Option<f64> {
+        let samples = &self.families.get(metric)?.samples;
+        let values = samples.iter().map(|sample| sample.value);
+        (!samples.is_empty()).then(|| values.sum())
+    }
+
     /// Adds a copy of the samples of another snapshot.
     pub fn merge(&mut self, other: &Self) {
         for (name, family) in &other.families {

@@ -26,7 +26,13 @@ const SYNAPSE: &str = "
     CREATE TABLE events (stream_ordering bigint UNIQUE, type text, state_key text,
                          rejection_reason text, received_ts bigint);
     CREATE TABLE stream_positions (stream_name text, instance_name text, stream_id bigint);
-    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean);
+    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean,
+                        creator text);
+    CREATE TABLE event_forward_extremities (room_id text);
+    CREATE TABLE local_current_membership (room_id text, membership text);
+    CREATE TABLE room_stats_current (room_id text);
+    CREATE TABLE room_stats_state (room_id text);
+    CREATE TABLE users (name text);
     CREATE SEQUENCE events_stream_seq;
     INSERT INTO events SELECT i, 'm.room.message', NULL, NULL, 1 FROM generate_series(1, 5) AS i;
     INSERT INTO stream_positions VALUES ('events', 'master', 5)";

@@ -19,8 +19,12 @@ use super::support::postgres::{MAJORS, Postgres};
 use super::support::process::wait_for;
 
 /// Metrics of the catalogue that these servers do not give.
-const NOT_SERVED: [(&str, &str); 6] = [
+const NOT_SERVED: [(&str, &str); 7] = [
     ("synapse_db_", "no Synapse lives here; tests/synapse.rs"),
+    (
+        "pg_exporter_count_",
+        "no Synapse lives here; tests/pieces.rs",
+    ),
     (
         "pg_exporter_tables_not_plain",
         "no Synapse lives here; tests/hostile_database.rs",

@@ -38,7 +38,13 @@ const SYNAPSE: &str = "
                          rejection_reason text, received_ts bigint);
     CREATE TABLE stream_positions (stream_name text, instance_name text, stream_id bigint);
     CREATE TABLE blocked_rooms (room_id text PRIMARY KEY, user_id text);
-    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean);
+    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean,
+                        creator text);
+    CREATE TABLE event_forward_extremities (room_id text);
+    CREATE TABLE local_current_membership (room_id text, membership text);
+    CREATE TABLE room_stats_current (room_id text);
+    CREATE TABLE room_stats_state (room_id text);
+    CREATE TABLE users (name text);
     CREATE SEQUENCE events_stream_seq;
     INSERT INTO schema_version VALUES (88);
     INSERT INTO events SELECT i, 'm.room.message', NULL, NULL, 1 FROM generate_series(1, 5) AS i;

@@ -262,7 +262,7 @@ fn queries() -> Vec<Query> {
     let collectors = collectors::synapse::all().into_iter();
     let queries = collectors.flat_map(|collector| collector.queries);
     let at_once = |query: &Query| {
-        query.pieces.is_none() && !query.reads.is_empty() && !query.statements.is_empty()
+        query.walk.is_none() && !query.reads.is_empty() && !query.statements.is_empty()
     };
     queries.filter(|query| at_once(query)).collect()
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::{ColumnKind, Query, Version};
+use matrix_postgres_exporter::query::{Column, ColumnKind, Query};
 
 use super::support::exporter::{Exporter, failures};
 use super::support::large;
-use super::support::postgres::{Postgres, rows};
+use super::support::postgres::{Builder, Postgres, rows};
 use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
+use super::support::whole;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_add_up_on_13() {
@@ -25,7 +26,7 @@ async fn pieces_add_up_on_18() {
 }
 
 async fn pieces_add_up(major: u32, version: &str) {
-    let (server, _) = Synapse::leave(Postgres::builder(major), version).await;
+    let (server, _) = Synapse::leave(roomy(major), version).await;
     large::fill(&server, "synapse", 20_000).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
 
@@ -54,85 +55,96 @@ async fn pieces_add_up(major: u32, version: &str) {
             "{metric} {labels:?}: {found:?}, not {wanted:?}"
         );
     }
-    for (collector, walks) in [
-        ("synapse_activity", 1.0),
-        ("synapse_devices", 1.0),
-        ("synapse_users", 2.0),
-    ] {
-        let statements = "pg_exporter_collector_statements_total";
-        let statements = page.value(statements, &[("collector", collector)]);
-        // Two pieces, and two statements for each.
-        assert!(
-            statements >= Some(walks * 4.0),
-            "{collector}: {statements:?}"
-        );
+    let statements = "pg_exporter_collector_statements_total";
+    let statements = page.value(statements, &[("collector", "synapse_activity")]);
+    // Two pieces, and two other questions.
+    assert!(statements >= Some(4.0), "{statements:?}");
+    let flags = ["pg_exporter_count_estimated", "pg_exporter_count_at_least"];
+    for flag in flags.iter().flat_map(|flag| page.samples(flag)) {
+        assert_eq!(flag.value, 0.0, "{:?}", flag.labels);
     }
 }
 
 /// Rows that are slow to read get smaller pieces; rows that are written again and again meanwhile,
-/// which gives them another place on disk, are counted once.
+/// which gives them another place on disk, have their place by their key, and are counted once.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_rows_that_do_not_keep_still_are_counted_once() {
-    const TOKENS: &str = "synapse_tokens";
-    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
+    const ACTIVITY: &str = "synapse_activity";
+    let (server, _) = Synapse::leave(roomy(18), NEW).await;
     large::fill(&server, "synapse", 500).await;
-    let _purge = large::slow_down(&server, "access_tokens", 700).await;
+    let count = server.value("synapse", large::ACTIVE).await.unwrap();
+    let _purge = large::slow_down(&server, 1_000).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
-    let count = "SELECT count(*) FROM access_tokens";
-    let count = server.value("synapse", count).await.unwrap();
 
     let writer = Writer::start(&server).await;
     let dsn = server.dsn("synapse", "exporter");
-    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 250ms }").await;
-    wait_for("the tokens are counted", || async {
+    let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
+    let month = [("within", "30d")];
+    wait_for("the active users are counted", || async {
         let page = exporter.scrape().await;
-        page.samples("synapse_db_access_tokens").count() == 1
+        page.value("synapse_db_users_active", &month).is_some()
     })
     .await;
     let rounds = writer.stop().await;
 
     let page = exporter.scrape().await;
-    let success = page.value("pg_scrape_collector_success", &[("collector", TOKENS)]);
+    let success = page.value("pg_scrape_collector_success", &[("collector", ACTIVITY)]);
     assert_eq!(success, Some(1.0));
-    let found = page.value("synapse_db_access_tokens", &[("datname", "synapse")]);
+    let found = page.value("synapse_db_users_active", &month);
     assert_eq!(found, count.parse().ok());
+    let whole = [("collector", ACTIVITY), ("table", "user_ips")];
+    assert_eq!(page.value("pg_exporter_count_at_least", &whole), Some(0.0));
     assert!(rounds > 2, "{rounds}");
     let log = server.log();
     assert!(log.contains("due to statement timeout"), "{log}");
 }
 
+/// A server with a cache that walks may fill soon enough.
+fn roomy(major: u32) -> Builder<'static> {
+    Postgres::builder(major).setting("shared_buffers", "128MB")
+}
+
 /// What each statement that runs in pieces gives as a whole.
 async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>), f64> {
-    let version = Version(server.major() * 10_000);
     let client = server.client("synapse", "postgres").await;
-    let mut whole = BTreeMap::new();
+    let there = whole::columns(server).await;
+    let mut found = BTreeMap::new();
     let queries = collectors::all().into_iter().flat_map(|one| one.queries);
-    for query in queries {
-        let Some(pieces) = query.pieces else { continue };
-        let exists = format!("SELECT to_regclass('public.{}') IS NOT NULL", pieces.table);
-        if server.value("synapse", &exists).await.as_deref() == Some("f") {
-            // An older Synapse has not all tables.
+    for mut query in queries {
+        let Some(sql) = whole::plain(&query, server.major(), &there) else {
             continue;
-        }
-        let sql = query.covers(version).unwrap().text();
-        let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
-        let columns: Vec<_> = query
+        };
+        let is_there =
+            |(table, column): (&str, &str)| there.contains(&(table.to_owned(), column.to_owned()));
+        query
+            .columns
+            .retain(|column| column.from.is_none_or(is_there));
+        let columns = query
             .columns
             .iter()
-            .map(|column| format!("q.{}", column.name))
-            .collect();
-        let named = format!("SELECT {} FROM ({sql}) AS q", columns.join(", "));
+            .map(|column| format!("q.{}", column.name));
+        let columns: Vec<_> = columns.collect();
+        let named = format!("SELECT {} FROM ({}) AS q", columns.join(", "), sql.as_str());
         for row in rows(&client, &named).await {
-            for (metric, labels, value) in samples(&query, &row) {
-                whole.insert((metric, labels), value);
+            for (column, metric, labels, value) in samples(&query, &row) {
+                let sum = found.entry((metric, labels)).or_insert(0.0);
+                *sum = if column.largest {
+                    value.max(*sum)
+                } else {
+                    *sum + value
+                };
             }
         }
     }
-    assert!(whole.len() > 30, "{whole:?}");
-    whole
+    assert!(found.len() > 30, "{found:?}");
+    found
 }
 
-fn samples(query: &Query, row: &[Option<String>]) -> Vec<(String, BTreeMap<String, String>, f64)> {
+/// The samples of a row, each with its column, name and labels.
+fn samples<'a>(
+    query: &'a Query,
+    row: &[Option<String>],
+) -> Vec<(&'a Column, String, BTreeMap<String, String>, f64)> {
     let cells = || query.columns.iter().zip(row);
     let mut samples = Vec::new();
     for (column, cell) in cells().filter(|(column, _)| column.kind != ColumnKind::Label) {
@@ -141,13 +153,21 @@ fn samples(query: &Query, row: &[Option<String>]) -> Vec<(String, BTreeMap<Strin
             .filter(|(label, _)| label.kind == ColumnKind::Label)
             .filter(|(label, _)| column.labels.is_none_or(|some| some.contains(&label.name)))
             .map(|(label, cell)| (label.name.to_owned(), cell.clone().unwrap_or_default()));
+        let own = column
+            .label
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let value = value.parse().unwrap();
-        samples.push((query.metric_name(column), labels.collect(), value));
+        samples.push((
+            column,
+            query.metric_name(column),
+            labels.chain(own).collect(),
+            value,
+        ));
     }
     samples
 }
 
-/// Writes every access token anew, over and over.
+/// Writes every request of a user anew, over and over.
 struct Writer {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<u32>,
@@ -161,7 +181,11 @@ impl Writer {
         let task = tokio::spawn(async move {
             let mut rounds = 0;
             while !stopped.load(Ordering::Relaxed) {
-                rows(&client, "UPDATE access_tokens SET used = NOT used").await;
+                rows(
+                    &client,
+                    "UPDATE user_ips SET user_agent = user_agent || '.'",
+                )
+                .await;
                 rounds += 1;
             }
             rounds

@@ -170,9 +170,9 @@ async fn only_what_is_declared_can_be_read(server: &Postgres, version: &str) {
 }
 
 /// What a column is called that may hold what people write, or what lets somebody in.
-const TELLING: [&str; 16] = [
+const TELLING: [&str; 17] = [
     "address", "agent", "avatar", "body", "content", "display", "hash", "json", "keydata",
-    "password", "reason", "secret", "token", "topic", "url", "vector",
+    "media_id", "password", "reason", "secret", "token", "topic", "url", "vector",
 ];
 
 /// Called so, and holds how far a background update is, a word of Synapse's own, a number.
@@ -183,7 +183,7 @@ const HARMLESS: [[&str; 2]; 3] = [
 ];
 
 /// The worst.
-const SECRET: [[&str; 2]; 43] = [
+const SECRET: [[&str; 2]; 51] = [
     ["access_tokens", "token"],
     ["account_data", "content"],
     ["account_validity", "renewal_token"],
@@ -205,6 +205,9 @@ const SECRET: [[&str; 2]; 43] = [
     ["event_reports", "content"],
     ["event_search", "vector"],
     ["federation_inbound_events_staging", "event_json"],
+    ["local_media_repository", "media_id"],
+    ["local_media_repository", "upload_name"],
+    ["local_media_repository_thumbnails", "media_id"],
     ["login_tokens", "token"],
     ["open_id_tokens", "token"],
     ["profiles", "displayname"],
@@ -214,6 +217,11 @@ const SECRET: [[&str; 2]; 43] = [
     ["received_transactions", "response_json"],
     ["refresh_tokens", "token"],
     ["registration_tokens", "token"],
+    ["remote_media_cache", "filesystem_id"],
+    ["remote_media_cache", "media_id"],
+    ["remote_media_cache", "upload_name"],
+    ["remote_media_cache_thumbnails", "filesystem_id"],
+    ["remote_media_cache_thumbnails", "media_id"],
     ["room_account_data", "content"],
     ["sessions", "value"],
     ["threepid_validation_session", "client_secret"],
@@ -311,6 +319,8 @@ async fn nothing_is_changed_and_no_content_read(server: &Postgres) {
         "SELECT token FROM access_tokens",
         "SELECT name FROM room_stats_state",
         "SELECT upload_name FROM local_media_repository",
+        "SELECT count(media_id) FROM local_media_repository",
+        "SELECT media_id FROM remote_media_cache",
         "UPDATE users SET deactivated = 1",
         "DELETE FROM background_updates",
         "TRUNCATE users",

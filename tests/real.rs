@@ -55,3 +55,4 @@ mod triggers;
 mod turns;
 mod values;
 mod waiting;
+mod walks;

@@ -280,7 +280,8 @@ async fn busy(major: u32) -> Postgres {
                   CREATE TABLE background_updates (update_name text);
                   CREATE TABLE schema_version (version int);
                   CREATE TABLE users (name text, creation_ts bigint, is_guest smallint,
-                      admin smallint, deactivated smallint, appservice_id text);
+                      admin smallint, deactivated smallint, appservice_id text,
+                      user_type text, shadow_banned boolean);
                   INSERT INTO users SELECT i FROM generate_series(1, 7) AS i;
                   INSERT INTO schema_version VALUES (88)";
     server.sql("matrix", tables).await;

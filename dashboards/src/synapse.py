@@ -559,7 +559,9 @@ def exporter() -> list:
             "What could the exporter not see, and why?",
             """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again, also
             after an upgrade of Synapse. lock_timeout and statement_timeout: something held the
-            table; the last values are served. unsupported_version: this Synapse does not have it.""",
+            table; the last values are served. unsupported_version: this Synapse does not have it.
+            too_large: a table that PostgreSQL 13 cannot count within the statement cap;
+            pg_exporter_count_planner_rows has the planner's estimate.""",
             {"collector": "Collector", "reason": "Reason"},
             only="max by (collector, reason) (pg_exporter_collector_skipped{db})",
             width=12,

@@ -256,6 +256,11 @@ fn explain(reason: &str) -> (bool, &'static str) {
             true,
             "run what `matrix-postgres-exporter grants` prints once more",
         ),
+        "too_large" => (
+            false,
+            "to count a table there takes longer than scrape.statement_cap allows, and PostgreSQL 13 \
+             cannot read it in pieces",
+        ),
         "not_a_plain_table" => (
             true,
             "it could run somebody else's code; the warnings name the table and the cause",

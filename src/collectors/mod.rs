@@ -7,7 +7,7 @@ pub mod synapse;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::query::Collector;
+use crate::query::{Collector, Query};
 
 /// Every collector, in the order in which the catalogue lists them.
 pub fn all() -> Vec<Collector> {
@@ -18,8 +18,8 @@ pub fn all() -> Vec<Collector> {
 pub fn reads() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let mut tables: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for collector in all() {
-        for (table, columns) in collector.queries.into_iter().flat_map(|query| query.reads) {
-            tables.entry(table).or_default().extend(columns);
+        for (table, column) in collector.queries.iter().flat_map(Query::privileges) {
+            tables.entry(table).or_default().insert(column);
         }
     }
     tables
@@ -41,7 +41,7 @@ use collectors;
 mod tests {
     use super::*;
     use crate::query::view::VIEWS;
-    use crate::query::{Column, ColumnKind, Query, Version, pieces, relations};
+    use crate::query::{Column, ColumnKind, Statement, Version, Walk, keys, pages, relations};
 
     /// Where postgres_exporter has counters without `_total`.
     const AS_POSTGRES_EXPORTER: &[&str] = &[
@@ -59,6 +59,16 @@ mod tests {
                 .into_iter()
                 .map(move |query| (name, query))
         })
+    }
+
+    /// What a query sends, and the rows of a key, which become part of it.
+    fn statements(query: &Query) -> impl Iterator<Item = &Statement> {
+        let rows = match &query.walk {
+            Some(Walk::Keys(key)) => Some(&key.rows),
+            _ => None,
+        };
+        let statements = query.statements.iter().map(|(_, statement)| statement);
+        statements.chain(rows)
     }
 
     fn is_value(column: &Column) -> bool {
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn a_statement_is_one_select_of_named_columns_of_qualified_relations() {
         for (name, query) in queries() {
-            for (_, statement) in &query.statements {
+            for statement in statements(&query) {
                 let sql = statement.text();
                 assert!(sql.starts_with("SELECT "), "{name}: {sql}");
                 assert!(!sql.contains(';') && !sql.contains(".*"), "{name}: {sql}");
@@ -129,6 +139,7 @@ mod tests {
                         || relation.starts_with("{schema}.")
                         || sql.contains(&format!("WITH RECURSIVE {relation} AS ("))
                         || relation.starts_with("(")
+                        || relation == "{piece}"
                         || VIEWS
                             .iter()
                             .any(|view| relation == format!("{{{}}}", view.name));
@@ -160,13 +171,24 @@ mod tests {
     #[test]
     fn a_placeholder_is_known_and_has_an_alias() {
         for (name, query) in queries() {
-            for (_, statement) in &query.statements {
+            for statement in statements(&query) {
                 let sql = statement.text();
                 for placeholder in statement.placeholders() {
-                    if [pieces::PLACEHOLDER, relations::PLACEHOLDER].contains(&placeholder) {
+                    if [pages::PLACEHOLDER, keys::BEGINS, relations::PLACEHOLDER]
+                        .contains(&placeholder)
+                    {
                         continue;
                     }
-                    let known = VIEWS.iter().any(|view| view.name == placeholder);
+                    if let Some(column) = placeholder.split_once('.') {
+                        let optional = query.columns.iter().any(|c| c.from == Some(column));
+                        assert!(
+                            optional,
+                            "{name}: {placeholder} is read as if it were there"
+                        );
+                        continue;
+                    }
+                    let known = placeholder == keys::PIECE
+                        || VIEWS.iter().any(|view| view.name == placeholder);
                     assert!(known, "{name}: {placeholder}");
                     let written = format!("{{{placeholder}}}");
                     let mut uses = sql.split(&written).skip(1);
@@ -234,8 +256,8 @@ mod tests {
             "USING", "VALUES", "WHEN", "WHERE", "WITH",
         ];
         let mut called = BTreeSet::new();
-        let queries: Vec<_> = queries().flat_map(|(_, query)| query.statements).collect();
-        let definitions = queries.iter().map(|(_, statement)| statement.text());
+        let queries: Vec<_> = queries().map(|(_, query)| query).collect();
+        let definitions = queries.iter().flat_map(statements).map(Statement::text);
         for sql in definitions.chain(VIEWS.iter().map(|view| view.body)) {
             // Every other part is a string.
             let sql: String = sql.split('\'').step_by(2).collect();
@@ -253,26 +275,36 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_in_pieces_is_refreshed_behind_the_scrapes() {
+    fn a_walk_is_behind_the_scrapes_and_each_table_is_walked_once() {
         for collector in all() {
+            let name = collector.name;
+            let mut tables = BTreeSet::new();
             for query in collector.queries {
-                let name = collector.name;
                 for (_, statement) in &query.statements {
                     let sql = statement.text();
-                    let pieces = statement.has(pieces::PLACEHOLDER);
-                    assert_eq!(pieces, query.pieces.is_some(), "{name}: {sql}");
+                    let has = |placeholder| statement.has(placeholder);
+                    let (pages, piece) = (has(pages::PLACEHOLDER), has(keys::PIECE));
+                    match &query.walk {
+                        None => assert!(!pages && !piece, "{name}: {sql}"),
+                        Some(Walk::Pages { .. }) => assert!(pages && !piece, "{name}: {sql}"),
+                        Some(Walk::Keys(_)) => assert!(piece && !pages, "{name}: {sql}"),
+                    }
                 }
-                let Some(pieces) = query.pieces else {
+                let Some(walk) = &query.walk else {
                     let largest = query.columns.iter().any(|column| column.largest);
                     assert!(!largest, "{name} has no pieces to compare");
                     continue;
                 };
                 assert!(!collector.ttl.is_zero(), "{name} has no TTL");
-                for column in pieces.key.split(", ") {
-                    let mut reads = query.reads.iter();
-                    let declared = reads.any(|(table, columns)| {
-                        *table == pieces.table && columns.contains(&column)
-                    });
+                let table = walk.table();
+                assert!(tables.insert(table), "{name} walks through {table} twice");
+                assert!(
+                    query.reads.iter().any(|(of, _)| *of == table),
+                    "{name}: {table}"
+                );
+                let Walk::Keys(key) = walk else { continue };
+                for column in key.columns() {
+                    let declared = query.privileges().any(|pair| pair == (table, column));
                     assert!(declared, "{name} walks along {column} and does not read it");
                 }
             }
@@ -326,25 +358,14 @@ mod tests {
     fn a_metric_has_one_type_one_help_and_one_set_of_labels() {
         let mut known = BTreeMap::new();
         for (_, query) in queries() {
-            let labels: BTreeSet<_> = query
-                .columns
-                .iter()
-                .filter(|column| column.kind == ColumnKind::Label)
-                .map(|column| column.name)
-                .collect();
+            let labels = query.columns.iter();
+            let labels = labels.filter(|column| column.kind == ColumnKind::Label);
+            let labels: BTreeSet<_> = labels.map(|column| column.name).collect();
             for column in query.columns.iter().filter(|column| is_value(column)) {
                 let metric = query.metric_name(column);
-                let labels = match column.labels {
-                    Some(some) => {
-                        assert!(
-                            some.iter().all(|l| labels.contains(l)),
-                            "labels of {metric}"
-                        );
-                        some.iter().copied().collect()
-                    }
-                    None => labels.clone(),
-                };
-                let this = (column.kind, column.help, labels);
+                let mut some = column.labels.unwrap_or_default().iter();
+                assert!(some.all(|l| labels.contains(l)), "labels of {metric}");
+                let this = (column.kind, column.help, query.labels_of(column));
                 let before = known.entry(metric.clone()).or_insert_with(|| this.clone());
                 assert_eq!(*before, this, "{metric}");
             }
@@ -356,13 +377,20 @@ mod tests {
         for (name, query) in queries() {
             for (_, statement) in &query.statements {
                 let sql = statement.text();
-                let tables: BTreeSet<_> = statement.tables().collect();
+                let key = match &query.walk {
+                    Some(Walk::Keys(key)) => Some(&key.rows),
+                    _ => None,
+                };
+                let tables = statement
+                    .tables()
+                    .chain(key.into_iter().flat_map(|k| k.tables()));
+                let tables: BTreeSet<_> = tables.collect();
                 let declared: BTreeSet<_> = query.reads.iter().map(|(table, _)| *table).collect();
                 assert_eq!(tables, declared, "{name}");
-                let key = query.pieces.map_or("", |pieces| pieces.key);
+                let rows = key.map_or("", |key| key.text());
                 for column in query.reads.iter().flat_map(|(_, columns)| columns.iter()) {
                     assert!(
-                        sql.contains(column) || key.contains(column),
+                        sql.contains(column) || rows.contains(column),
                         "{name} grants {column} and never reads it"
                     );
                 }

@@ -93,8 +93,10 @@ pub struct Query {
     pub reads: Vec<(&'static str, &'static [&'static str])>,
     /// What becomes of two rows with the same labels.
     pub merge: Merge,
-    /// The table along whose key it runs in pieces.
-    pub pieces: Option<Pieces>,
+    /// The table that it walks through, in pieces.
+    pub walk: Option<Walk>,
+    /// Two metrics of the same collector that say whether its answer means anything.
+    pub covered: Option<Coverage>,
 }
 
 impl Query {
@@ -109,7 +111,8 @@ impl Query {
             columns: Vec::new(),
             reads: Vec::new(),
             merge: Merge::Drop,
-            pieces: None,
+            walk: None,
+            covered: None,
         }
     }
 
@@ -136,7 +139,9 @@ impl Query {
     /// `{schema_name}` for the name of its schema as a string; `{pg_stat_activity}` and its like
     /// (see [`super::view`]) for what the role may read of that view; `{relations}` for an `oid[]`
     /// of tables: such a statement runs in chunks, and returns the table's oid in the column
-    /// `relid`. For `{piece}` see [`Self::in_pieces`].
+    /// `relid`. `{users.locked}` stands for that column, or for NULL where it is not there (see
+    /// [`Self::if_there`]). For `{pages}`, `{piece}` and `{begins}` see [`Self::by_pages`] and
+    /// [`Self::by_key`].
     pub fn sql(mut self, versions: Versions, sql: &'static str) -> Self {
         self.statements.push((versions, Statement::parse(sql)));
         self
@@ -236,13 +241,89 @@ impl Query {
         self
     }
 
-    /// Reads a table that may be large in pieces, along the columns with which an index of it
-    /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. In the
-    /// statement `{piece}` stands for the condition on them. What the pieces say of the same
-    /// labels is added up, so a DISTINCT is right only of what the key begins with.
-    pub fn in_pieces(mut self, table: &'static str, key: &'static str) -> Self {
-        self.pieces = Some(Pieces { table, key });
+    /// Reads this table of the application, which may be large, by ranges of pages. In the statement
+    /// `{pages}` stands for the condition on them; no other stands beside it that an index could
+    /// serve. What the pieces say of the same labels is added up, so a DISTINCT would be wrong.
+    pub fn by_pages(mut self, table: &'static str) -> Self {
+        self.walk = Some(Walk::Pages { table });
         self
+    }
+
+    /// Reads a table that may be large in the order of these columns, with which an index of it
+    /// begins: `"user_id"`, or `"user_id, device_id"`. They hold no NULL and do not change. `rows`
+    /// are the rows to be read. In the statement `{piece}` stands for some of them, and `{begins}`
+    /// for the condition that no piece before had the same first value: what the pieces say of the
+    /// same labels is added up, so that is what a DISTINCT needs where the key has more columns.
+    pub fn by_key(mut self, columns: &'static str, rows: &'static str) -> Self {
+        self.walk = Some(Walk::Keys(Key {
+            columns,
+            rows: Statement::parse(rows),
+            unique: false,
+        }));
+        self
+    }
+
+    /// The same where no two of the rows have the same key, as when they are groups by it. Then no row
+    /// beyond a piece is read, to see whether it is equal to the last.
+    pub fn by_unique_key(self, columns: &'static str, rows: &'static str) -> Self {
+        let mut query = self.by_key(columns, rows);
+        if let Some(Walk::Keys(key)) = &mut query.walk {
+            key.unique = true;
+        }
+        query
+    }
+
+    /// Asks only while the first of these metrics, of a query of the collector before this one, is
+    /// at most a hundredth of the second.
+    pub fn while_few(mut self, missing: &'static str, of: &'static str) -> Self {
+        self.covered = Some(Coverage { missing, of });
+        self
+    }
+
+    /// The column just added comes from this column of a table of the application, which not each
+    /// version of it has. Where it is not there, or may not be read, only this is left out.
+    pub fn if_there(mut self, table: &'static str, column: &'static str) -> Self {
+        if let Some(added) = self.columns.last_mut() {
+            added.from = Some((table, column));
+        }
+        self
+    }
+
+    /// The value column just added has this label too, with this value.
+    pub fn with_label(mut self, name: &'static str, value: &'static str) -> Self {
+        if let Some(column) = self.columns.last_mut() {
+            column.label = Some((name, value));
+        }
+        self
+    }
+
+    /// The labels of a value column's metric.
+    pub fn labels_of(&self, column: &Column) -> Vec<&'static str> {
+        let labels = self.columns.iter().filter(|c| c.kind == ColumnKind::Label);
+        let labels = labels
+            .map(|label| label.name)
+            .filter(|label| column.labels.is_none_or(|some| some.contains(label)));
+        labels.chain(column.label.map(|(name, _)| name)).collect()
+    }
+
+    /// The columns of the application's tables that a role has to read for all of it.
+    pub fn privileges(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let optional = self.columns.iter().filter_map(|column| column.from);
+        self.needed().chain(optional).chain(self.ctid())
+    }
+
+    /// Those without which there is nothing.
+    pub(super) fn needed(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let reads = self.reads.iter().copied();
+        reads.flat_map(|(table, columns)| columns.iter().map(move |column| (table, *column)))
+    }
+
+    /// That by which it reads ranges of pages.
+    pub(super) fn ctid(&self) -> Option<(&'static str, &'static str)> {
+        match self.walk {
+            Some(Walk::Pages { table }) => Some((table, CTID)),
+            _ => None,
+        }
     }
 
     /// The full name of a value column's metric.
@@ -277,6 +358,8 @@ impl Query {
             role: Role::Any,
             setting: None,
             largest: false,
+            from: None,
+            label: None,
         });
         self
     }
@@ -335,13 +418,56 @@ pub enum Merge {
     Max,
 }
 
-/// A table, and the columns with which one of its indexes begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pieces {
+/// How a table that may be large is read.
+#[derive(Clone, Debug)]
+pub enum Walk {
+    /// By ranges of its pages.
+    Pages {
+        /// The table, of the application.
+        table: &'static str,
+    },
+    /// In the order of a key.
+    Keys(Key),
+}
+
+impl Walk {
     /// The table, of the application.
-    pub table: &'static str,
+    pub fn table(&self) -> &'static str {
+        match self {
+            Self::Pages { table } => table,
+            Self::Keys(key) => key.rows.tables().next().unwrap_or_default(),
+        }
+    }
+}
+
+/// The column of each table that says where a row is; it needs a privilege of its own.
+pub const CTID: &str = "ctid";
+
+/// Columns with which an index begins, and the rows that are read in their order.
+#[derive(Clone, Debug)]
+pub struct Key {
     /// The columns, separated by commas.
-    pub key: &'static str,
+    pub columns: &'static str,
+    /// The rows.
+    pub rows: Statement,
+    /// Whether no two of them have the same key.
+    pub unique: bool,
+}
+
+impl Key {
+    /// The columns, one by one.
+    pub fn columns(&self) -> impl Iterator<Item = &'static str> {
+        self.columns.split(", ")
+    }
+}
+
+/// Two metrics of a collector: how many are missing, of how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Coverage {
+    /// How many are missing.
+    pub missing: &'static str,
+    /// Of how many.
+    pub of: &'static str,
 }
 
 /// A column of the result.
@@ -365,6 +491,10 @@ pub struct Column {
     pub setting: Option<&'static str>,
     /// Whether the largest value of all pieces stays, instead of their sum.
     pub largest: bool,
+    /// The column of a table of the application without which it is not there.
+    pub from: Option<(&'static str, &'static str)>,
+    /// A label of this metric that is no column, and its value.
+    pub label: Option<(&'static str, &'static str)>,
 }
 
 /// What a column becomes. A NULL value gives no sample, a NULL label the empty string; `t` and

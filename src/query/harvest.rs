@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::definition::Coverage;
 use super::message::timeout_step;
-use super::{QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version, Views};
+use super::{
+    CacheShare, Column, Query, QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version,
+    Views,
+};
 use crate::snapshot::{Metric, Sample, Snapshot};
 
 /// What a run knows of the server and the database.
@@ -33,20 +37,40 @@ pub struct Context<'a> {
     pub statement_cap: Duration,
     /// How many rows are served at most.
     pub limit: usize,
+    /// How fast the server's cache may be filled.
+    pub cache: &'a CacheShare,
 }
 
 impl Context<'_> {
-    /// The statement with its placeholders filled; `part` says of which part of the tables it is,
-    /// where it has a placeholder for that.
+    /// The statement with its placeholders filled; `parts` are those that say of which part of the
+    /// tables it is.
     pub(super) fn fill(
         &self,
         statement: &Statement,
-        part: Option<(&'static str, &Sql)>,
+        parts: &[(&'static str, Sql)],
     ) -> Result<Sql, QueryError> {
-        statement.fill(self.schema(), |name| match part {
-            Some((placeholder, part)) if placeholder == name => Ok(Some(part.clone())),
-            _ => self.views.value(name),
+        statement.fill(self.schema(), |name| {
+            if let Some((_, part)) = parts.iter().find(|(placeholder, _)| *placeholder == name) {
+                return Ok(Some(part.clone()));
+            }
+            if let Some((table, column)) = name.split_once('.') {
+                let there = self.lacks_column(table, column).is_none();
+                return Ok(Some(Sql::from(if there { column } else { "NULL" })));
+            }
+            self.views.value(name)
         })
+    }
+
+    /// Why a column of an application's table is not read here, if it is not.
+    pub(super) fn lacks_column(&self, table: &str, column: &str) -> Option<Reason> {
+        self.tables.and_then(|tables| tables.lacks(table, column))
+    }
+
+    /// Why this server, or this version of the application, does not serve a value column.
+    pub(super) fn lacks_value(&self, column: &Column) -> Option<Reason> {
+        let missing = |(table, column)| self.lacks_column(table, column);
+        self.lacks(column.role, column.setting)
+            .or_else(|| column.from.and_then(missing))
     }
 
     /// Why this server has nothing to tell of what belongs to a role, or needs a setting.
@@ -98,6 +122,9 @@ pub struct Harvest {
     pub kept: BTreeMap<u32, Kept>,
     /// The answer to each query, where answers may be kept.
     pub answers: BTreeMap<usize, Answer>,
+    /// The application's tables that were walked through, and how far what was counted there can
+    /// be off.
+    pub walked: BTreeMap<&'static str, Quality>,
     /// Whether others have their turn, and the next run goes on with this one.
     pub paused: bool,
     /// How long it took, and the runs that it went on with.
@@ -112,6 +139,19 @@ pub struct Answer {
     /// When it was asked.
     pub(super) at: Instant,
     pub(super) snapshot: Snapshot,
+    /// The table that was walked through, if any, and how far what was counted there can be off.
+    pub(super) walked: Option<(&'static str, Quality)>,
+}
+
+/// How far what was counted in a table can be off.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// Whether more rows moved meanwhile than may, or nobody knows how many did.
+    pub estimated: bool,
+    /// Whether rows were left out, where that can be.
+    pub at_least: Option<bool>,
+    /// How many rows the planner expects, where nothing could be counted.
+    pub planner_rows: Option<f64>,
 }
 
 /// Something that could not be seen.
@@ -155,6 +195,7 @@ impl Harvest {
             oldest: Instant::now(),
             kept: BTreeMap::new(),
             answers: BTreeMap::new(),
+            walked: BTreeMap::new(),
             paused: false,
             spent: Duration::ZERO,
             rested: Duration::ZERO,
@@ -177,6 +218,26 @@ impl Harvest {
         !self.skipped.iter().any(|skip| skip.reason.is_failure())
     }
 
+    /// Notes why not all of a query is known.
+    pub(super) fn leave_out(&mut self, reasons: impl Iterator<Item = Reason>, query: &Query) {
+        for reason in reasons.collect::<BTreeSet<_>>() {
+            let message = format!("not all of {} is known here", query.prefix);
+            self.skipped.push(Skip { reason, message });
+        }
+    }
+
+    /// Whether no more is missing than a hundredth, as far as that is known now, or was before.
+    pub(super) fn covers(&self, covered: Coverage, previous: Option<&Self>) -> bool {
+        let known = |name: &str| {
+            let runs = [Some(self), previous].into_iter().flatten();
+            runs.map(|run| run.snapshot.sum(name)).find_map(|sum| sum)
+        };
+        match (known(covered.missing), known(covered.of)) {
+            (Some(missing), Some(of)) => 100.0 * missing <= of,
+            _ => false,
+        }
+    }
+
     /// Forgets what was read of these databases.
     pub fn forget(&mut self, databases: &BTreeSet<String>) {
         let answers = self.answers.values_mut();
@@ -188,6 +249,7 @@ impl Harvest {
 
     /// Takes in the answer to a query.
     pub(super) fn take(&mut self, index: usize, answer: Answer, context: &Context<'_>) {
+        self.walked.extend(answer.walked);
         if context.keep.is_zero() {
             self.snapshot.append(answer.snapshot);
         } else {

@@ -7,29 +7,38 @@
 //! - [`tables`]: the tables of an application, as a role finds them in one database
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked
-//! - [`pieces`]: statements on tables that may be large run in pieces along a key
+//! - `walk`: tables that may be large are read in pieces
+//! - [`pages`]: a walk by ranges of pages
+//! - [`keys`]: a walk in the order of a key
+//! - `tally`: what the pieces say, added up
+//! - [`cache`]: how fast walks may fill the server's cache
 //! - `rows`: the rows of a statement become samples
 //! - `harvest`: what a run knows, and what it brings
 //! - `guard`: what is checked right before an application's tables are read
 //! - [`message`]: one statement in one guarded message, and its rows
 //! - [`reason`]: why something could not be seen
 
+pub mod cache;
 pub mod definition;
 mod guard;
 mod harvest;
+pub mod keys;
 pub mod message;
-pub mod pieces;
+pub mod pages;
 pub mod plan;
 pub mod reason;
 pub mod relations;
 mod rows;
 pub mod sql;
 pub mod tables;
+mod tally;
 pub mod version;
 pub mod view;
+mod walk;
 
-pub use definition::{Collector, Column, ColumnKind, Merge, Pieces, Query, Role, Scope};
-pub use harvest::{Context, Cost, Harvest, Skip};
+pub use cache::CacheShare;
+pub use definition::{CTID, Collector, Column, ColumnKind, Key, Merge, Query, Role, Scope, Walk};
+pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};
 pub use sql::{Sql, Statement};

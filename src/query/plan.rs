@@ -1,18 +1,17 @@
 //! A definition made ready, and its run on one database.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::harvest::Answer;
-use super::pieces::Walk;
+use super::pages::Pace;
 use super::relations;
 use super::rows::{QueryPlan, Reader, snapshot_of};
-use super::{
-    Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Scope, Skip, Tables,
-};
+use super::walk::{Route, Walk};
+use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Scope, Skip, Tables};
 use crate::snapshot::{Sample, Snapshot};
 
 /// How long a run that was interrupted may wait to be gone on with.
@@ -34,6 +33,8 @@ pub struct Plan {
 pub struct Holds {
     /// Queries that rest, since asking again would bring the same refusal.
     resting: HashMap<usize, (Skip, Instant)>,
+    /// How fast the table of a query was read.
+    paces: HashMap<usize, Pace>,
     paused: Option<Paused>,
 }
 
@@ -69,10 +70,10 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
-    /// Whether any of its queries runs in pieces.
-    pub fn in_pieces(&self) -> bool {
+    /// Whether any of its queries walks through a table.
+    pub fn walks(&self) -> bool {
         let mut queries = self.collector.queries.iter();
-        queries.any(|query| query.pieces.is_some())
+        queries.any(|query| query.walk.is_some())
     }
 
     /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
@@ -142,7 +143,14 @@ impl Plan {
                 continue;
             }
             let walk = left.take_if(|(of, _)| *of == index).map(|(_, walk)| walk);
-            let run = plan.run(client, query, context, previous, walk, &mut harvest);
+            let pace = holds.paces.entry(index).or_default();
+            let reader = Reader {
+                client,
+                query,
+                plan,
+                context,
+            };
+            let run = reader.run(previous, walk, pace, &mut harvest);
             let error = match run.await {
                 Ok(Ended::Answered(answer)) => {
                     harvest.take(index, answer, context);
@@ -225,16 +233,16 @@ impl Holds {
     }
 }
 
-impl QueryPlan {
+impl Reader<'_> {
+    /// Asks the query.
     async fn run(
         &self,
-        client: &Client,
-        query: &Query,
-        context: &Context<'_>,
         previous: Option<&Harvest>,
         walk: Option<Walk>,
+        pace: &mut Pace,
         harvest: &mut Harvest,
     ) -> Result<Ended, QueryError> {
+        let Self { query, context, .. } = *self;
         if let Some(reason) = context.lacks(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
@@ -251,35 +259,41 @@ impl QueryPlan {
         if let Some(tables) = context.tables {
             tables.check(query)?;
         }
-        let reader = Reader {
-            query,
-            plan: self,
-            context,
+        let answer = |snapshot| Answer {
+            at: Instant::now(),
+            snapshot,
+            walked: None,
         };
-        let mut at = Instant::now();
-        let snapshot = if let Some(pieces) = query.pieces {
-            let mut walk = walk.unwrap_or_default();
-            at = walk.begun;
-            let going_on = walk.go_on(client, statement, pieces, &reader, harvest);
-            if !going_on.await? {
+        if let Some(covered) = query.covered
+            && !harvest.covers(covered, previous)
+        {
+            return Ok(Ended::Answered(answer(Snapshot::default())));
+        }
+        if let Some(walk_of) = &query.walk {
+            let mut walk = walk.unwrap_or_else(|| Walk::begin(walk_of));
+            let route = Route {
+                statement,
+                reader: self,
+            };
+            let walked = walk.go_on(&route, pace, harvest).await?;
+            let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
-            }
-            walk.end(harvest)
-        } else if statement.has(relations::PLACEHOLDER) {
+            };
+            harvest.leave_out(self.columns_left_out(), query);
+            return Ok(Ended::Answered(answer));
+        }
+        let began = answer(Snapshot::default());
+        let snapshot = if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
-            relations::run(client, statement, reader, kept, harvest).await?
+            relations::run(statement, self, kept, harvest).await?
         } else {
-            let sql = context.fill(statement, None)?;
-            let rows = reader.read(client, &sql, &mut harvest.cost).await?;
+            let sql = context.fill(statement, &[])?;
+            let rows = self.read(&sql, &mut harvest.cost).await?;
             let unknown = rows.iter().filter_map(|row| row.unknown);
-            let unknown = unknown.chain(reader.columns_left_out());
-            for reason in unknown.collect::<BTreeSet<_>>() {
-                let message = format!("not all of {} is known here", query.prefix);
-                harvest.skipped.push(Skip { reason, message });
-            }
+            harvest.leave_out(unknown.chain(self.columns_left_out()), query);
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)
         };
-        Ok(Ended::Answered(Answer { at, snapshot }))
+        Ok(Ended::Answered(Answer { snapshot, ..began }))
     }
 }

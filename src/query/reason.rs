@@ -34,6 +34,8 @@ pub enum Reason {
     /// What should be an ordinary table of an application is something else, which might run the
     /// code of others.
     NotAPlainTable,
+    /// The table is too large to be counted in the one way that there is.
+    TooLarge,
     /// A setting of the server is off, without which it does not keep this.
     SettingOff,
     /// Switched off.
@@ -68,6 +70,7 @@ impl Reason {
             Self::SeriesLimit => "series_limit",
             Self::GrantsOutdated => "grants_outdated",
             Self::NotAPlainTable => "not_a_plain_table",
+            Self::TooLarge => "too_large",
             Self::SettingOff => "setting_off",
             Self::Disabled => "disabled",
             Self::Connection => "connection",

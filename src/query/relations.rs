@@ -9,8 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use tokio_postgres::Client;
-
 use super::harvest::Kept;
 use super::message::Message;
 use super::rows::{Reader, snapshot_of};
@@ -49,13 +47,12 @@ const TABLES: &str = "
 
 /// Runs a statement that holds the placeholder over every table of the database.
 pub(super) async fn run(
-    client: &Client,
     statement: &Statement,
-    reader: Reader<'_>,
+    reader: &Reader<'_>,
     previous: Option<&BTreeMap<u32, Kept>>,
     harvest: &mut Harvest,
 ) -> Result<Snapshot, QueryError> {
-    let mut tables = Tables::read(client, &reader, &mut harvest.cost).await?;
+    let mut tables = Tables::read(reader, &mut harvest.cost).await?;
     let beyond = tables.free.len().saturating_sub(reader.context.limit);
     tables.free.truncate(reader.context.limit);
     harvest.cost.cut += beyond as u64;
@@ -66,9 +63,9 @@ pub(super) async fn run(
         .map(|chunk| (chunk.to_vec(), RETRIES))
         .collect();
     while let Some((mut chunk, retries)) = chunks.pop() {
-        let part = (PLACEHOLDER, &oid_array(&chunk));
-        let sql = reader.context.fill(statement, Some(part))?;
-        match reader.read(client, &sql, &mut harvest.cost).await {
+        let part = (PLACEHOLDER, oid_array(&chunk));
+        let sql = reader.context.fill(statement, &[part])?;
+        match reader.read(&sql, &mut harvest.cost).await {
             Ok(rows) => {
                 let at = Instant::now();
                 for row in rows {
@@ -80,7 +77,7 @@ pub(super) async fn run(
                 }
             }
             Err(error) if error.reason() == Reason::LockTimeout && retries > 0 => {
-                let now = Tables::read(client, &reader, &mut harvest.cost).await?;
+                let now = Tables::read(reader, &mut harvest.cost).await?;
                 left_out.extend(chunk.iter().filter(|oid| now.locked.contains(oid)));
                 chunk.retain(|oid| !now.locked.contains(oid));
                 let half = chunk.split_off(chunk.len() / 2);
@@ -129,11 +126,7 @@ struct Tables {
 }
 
 impl Tables {
-    async fn read(
-        client: &Client,
-        reader: &Reader<'_>,
-        cost: &mut Cost,
-    ) -> Result<Self, QueryError> {
+    async fn read(reader: &Reader<'_>, cost: &mut Cost) -> Result<Self, QueryError> {
         let mut tables = Self {
             free: Vec::new(),
             locked: BTreeSet::new(),
@@ -146,7 +139,7 @@ impl Tables {
             scope: Scope::Database,
         };
         message
-            .send(client, |_, cells| {
+            .send(reader.client, |_, cells| {
                 let Some(oid) = cells.number(0, "oid")? else {
                     return Ok(());
                 };

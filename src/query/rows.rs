@@ -15,6 +15,8 @@ use crate::text::cut;
 #[derive(Debug)]
 pub(super) struct QueryPlan {
     pub labels: Vec<Arc<str>>,
+    /// For each column, its label that is no column, if it has one.
+    pub own_labels: Vec<Option<(Arc<str>, Arc<str>)>>,
     /// For each column, its metric, if it has one.
     pub metrics: Vec<Option<Arc<Metric>>>,
 }
@@ -43,7 +45,15 @@ impl QueryPlan {
             .iter()
             .map(|column| column.name.into())
             .collect();
-        Self { labels, metrics }
+        let own_labels = query.columns.iter().map(|column| {
+            let (name, value) = column.label?;
+            Some((name.into(), value.into()))
+        });
+        Self {
+            labels,
+            own_labels: own_labels.collect(),
+            metrics,
+        }
     }
 }
 
@@ -59,6 +69,7 @@ pub(super) struct RowSamples {
 
 /// Reads the rows of one query, in one message or in several.
 pub(super) struct Reader<'a> {
+    pub client: &'a Client,
     pub query: &'a Query,
     pub plan: &'a QueryPlan,
     pub context: &'a Context<'a>,
@@ -77,11 +88,17 @@ struct Columns {
 
 impl Reader<'_> {
     /// Sends one statement and reads its rows.
-    pub async fn read(
+    pub async fn read(&self, sql: &Sql, cost: &mut Cost) -> Result<Vec<RowSamples>, QueryError> {
+        self.read_and(sql, cost, |_| Ok(())).await
+    }
+
+    /// The same, and hands each row to `also`, for what it holds beside; a statement that is asked
+    /// again begins again there too.
+    pub async fn read_and(
         &self,
-        client: &Client,
         sql: &Sql,
         cost: &mut Cost,
+        mut also: impl FnMut(Cells<'_>) -> Result<(), QueryError>,
     ) -> Result<Vec<RowSamples>, QueryError> {
         cost.statements += 1;
         let message = Message {
@@ -103,11 +120,14 @@ impl Reader<'_> {
         let mut reading = Reading::default();
         message
             .send_any_text(
-                client,
+                self.client,
                 &text_columns,
                 &mut reading,
                 |reading| *reading = Reading::default(),
-                |reading, cells| self.row(reading, cells),
+                |reading, cells| {
+                    also(cells)?;
+                    self.row(reading, cells)
+                },
             )
             .await?;
         cost.rows += reading.rows.len() as u64 + reading.cut;
@@ -140,7 +160,7 @@ impl Reader<'_> {
             .iter()
             .enumerate()
             .filter(|(_, column)| column.versions.contains(self.context.version))
-            .filter(|(_, column)| self.context.lacks(column.role, column.setting).is_none())
+            .filter(|(_, column)| self.context.lacks_value(column).is_none())
             .map(|(index, column)| (index, column.kind))
     }
 
@@ -148,7 +168,7 @@ impl Reader<'_> {
     pub fn columns_left_out(&self) -> impl Iterator<Item = Reason> {
         let columns = self.query.columns.iter();
         let columns = columns.filter(|column| column.versions.contains(self.context.version));
-        columns.filter_map(|column| self.context.lacks(column.role, column.setting))
+        columns.filter_map(|column| self.context.lacks_value(column))
     }
 
     fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
@@ -197,11 +217,12 @@ impl Reader<'_> {
             let Some(value) = cells.number(*position, column.name)? else {
                 continue;
             };
-            let labels = match column.labels {
-                None => all.clone(),
-                Some(names) => pairs
+            let labels = match (column.labels, &self.plan.own_labels[*index]) {
+                (None, None) => all.clone(),
+                (some, own) => pairs
                     .iter()
-                    .filter(|(name, _)| names.contains(&&**name))
+                    .filter(|(name, _)| some.is_none_or(|names| names.contains(&&**name)))
+                    .chain(own)
                     .cloned()
                     .collect(),
             };

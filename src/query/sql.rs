@@ -29,11 +29,16 @@ impl Sql {
 
     /// A table of an application, to be read alone, without those that inherit from it.
     pub fn table(schema: &str, table: &'static str) -> Self {
-        let name = format!("{}.{}", identifier(schema), identifier(table));
+        let name = qualified(schema, table);
         Self {
             text: format!("ONLY {name}"),
             tables: BTreeSet::from([name]),
         }
+    }
+
+    /// The name of such a table as a string, for a function that takes one.
+    pub fn table_name(schema: &str, table: &'static str) -> Self {
+        Self::literal(&qualified(schema, table))
     }
 
     fn of(text: String) -> Self {
@@ -92,6 +97,10 @@ impl From<u64> for Sql {
     }
 }
 
+fn qualified(schema: &str, table: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(table))
+}
+
 /// A name in quotes.
 pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -103,8 +112,8 @@ pub fn literal(text: &str) -> String {
 }
 
 /// A statement as it is defined. `{schema}.users` stands for a table of the application,
-/// `{schema_name}` for the name of its schema as a string, and other words in lower case for what
-/// the caller knows. Braces around anything else, as in a regular expression, are text.
+/// `{schema_name}` for the name of its schema as a string, and other words in lower case, or two with
+/// a dot between, for what the caller knows. Braces around anything else, as in a regular expression, are text.
 #[derive(Clone, Debug)]
 pub struct Statement {
     text: &'static str,
@@ -126,7 +135,7 @@ impl Statement {
         let (mut rest, mut searched) = (text, 0);
         while let Some(open) = rest[searched..].find('{') {
             let open = searched + open;
-            let Some((name, after)) = word(&rest[open + 1..])
+            let Some((name, after)) = words(&rest[open + 1..])
                 .and_then(|(name, after)| Some((name, after.strip_prefix('}')?)))
             else {
                 searched = open + 1;
@@ -196,6 +205,15 @@ impl Statement {
     }
 }
 
+/// The name at the beginning of a text, or two with a dot between, and what follows.
+fn words(text: &'static str) -> Option<(&'static str, &'static str)> {
+    let (first, after) = word(text)?;
+    Some(match after.strip_prefix('.').and_then(word) {
+        Some((second, after)) => (&text[..first.len() + 1 + second.len()], after),
+        None => (first, after),
+    })
+}
+
 /// The name at the beginning of a text, and what follows it.
 fn word(text: &'static str) -> Option<(&'static str, &'static str)> {
     let in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -217,8 +235,9 @@ mod tests {
         let placeholders: Vec<_> = statement.placeholders().collect();
         assert_eq!(placeholders, ["piece", "schema"]);
         assert!(Statement::parse("'{{piece}}'").has("piece"));
+        assert!(Statement::parse("NOT {users.locked}").has("users.locked"));
         for text in [
-            "a{32}", "{}", "{", "{a", "{a b}", "{A}", "'{1,2}'", "é{é}", "{_}",
+            "a{32}", "{}", "{", "{a", "{a b}", "{A}", "'{1,2}'", "é{é}", "{_}", "{a.}", "{a.B}",
         ] {
             let statement = Statement::parse(text);
             assert_eq!(statement.placeholders().collect::<Vec<_>>(), NONE, "{text}");

@@ -27,7 +27,7 @@ pub struct Tables {
 impl Tables {
     /// Whether what the query reads is to be expected here.
     pub fn concern(&self, query: &Query) -> bool {
-        of(&self.elsewhere, query).is_empty()
+        of(&self.elsewhere, query.needed().chain(query.ctid())).is_empty()
     }
 
     /// Says beforehand what the server would only say to a statement, and write into its log.
@@ -44,25 +44,41 @@ impl Tables {
                 format!("{} is not read: {}", found.0, found.1),
             ));
         }
-        let absent = of(&self.absent, query);
+        let absent = of(&self.absent, query.needed().chain(query.ctid()));
         if !absent.is_empty() {
             return Err(QueryError::Unavailable(
                 Reason::UnsupportedVersion,
                 format!("this version of the application has no {}", list(&absent)),
             ));
         }
-        let unreadable = of(&self.unreadable, query);
+        // Whoever may read any column of a table may count it as a whole.
+        let alone = query.ctid();
+        let alone = alone.filter(|(table, _)| query.needed().all(|(of, _)| of != *table));
+        let unreadable = of(&self.unreadable, query.needed().chain(alone));
         if unreadable.is_empty() {
             return Ok(());
         }
-        let reason = match self.granted {
-            true => Reason::GrantsOutdated,
-            false => Reason::NoPrivilege,
-        };
         Err(QueryError::Unavailable(
-            reason,
+            self.refusal(),
             format!("the role may not read {}", list(&unreadable)),
         ))
+    }
+
+    /// Why a column is not read, if it is not.
+    pub fn lacks(&self, table: &str, column: &str) -> Option<Reason> {
+        let among = |columns: &Columns| columns.get(table).is_some_and(|of| of.contains(column));
+        if among(&self.absent) || among(&self.elsewhere) {
+            return Some(Reason::UnsupportedVersion);
+        }
+        among(&self.unreadable).then(|| self.refusal())
+    }
+
+    /// Why the role may not read all.
+    fn refusal(&self) -> Reason {
+        match self.granted {
+            true => Reason::GrantsOutdated,
+            false => Reason::NoPrivilege,
+        }
     }
 
     /// How many columns are there that the role may not read.
@@ -71,14 +87,16 @@ impl Tables {
     }
 }
 
-/// Those of the columns that a query reads.
-fn of(columns: &Columns, query: &Query) -> Columns {
+/// Those of the columns that are among these.
+fn of(columns: &Columns, read: impl Iterator<Item = (&'static str, &'static str)>) -> Columns {
     let mut found = Columns::new();
-    for (table, read) in &query.reads {
-        let known = columns.get(*table).into_iter().flatten();
-        for column in known.filter(|column| read.contains(&column.as_str())) {
-            let table = found.entry((*table).to_owned()).or_default();
-            table.insert(column.clone());
+    for (table, column) in read {
+        if columns
+            .get(table)
+            .is_some_and(|known| known.contains(column))
+        {
+            let table = found.entry(table.to_owned()).or_default();
+            table.insert(column.to_owned());
         }
     }
     found

@@ -24,7 +24,7 @@ use crate::server::{Application, Facts, Owner, Purpose, Rights};
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long it may take to count in pieces before other databases have their turn.
+/// How long it may take to walk through tables before other databases have their turn.
 const TURN: Duration = Duration::from_secs(5);
 
 /// The databases that wait for their turn.
@@ -246,14 +246,14 @@ impl Target {
             if enabled.contains(plan.collector.name) && self.is_due(plan, &key, warm) {
                 let unit = self.unit(key.0, &key.1);
                 let last = unit.cell.latest().map(|(at, _)| at);
-                due.push((plan.in_pieces(), last, plan, key, unit));
+                due.push((plan.walks(), last, plan, key, unit));
             }
         }
         // What may take long comes last, and there what was not read for longest comes first.
-        due.sort_by_key(|(in_pieces, last, ..)| in_pieces.then_some(*last));
+        due.sort_by_key(|(walks, last, ..)| walks.then_some(*last));
         let mut paused = false;
-        for (in_pieces, _, plan, key, unit) in due {
-            paused |= in_pieces && Instant::now() >= until.pause;
+        for (walks, _, plan, key, unit) in due {
+            paused |= walks && Instant::now() >= until.pause;
             if paused {
                 break;
             }

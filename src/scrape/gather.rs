@@ -22,7 +22,7 @@ const STALE: u32 = 10;
 /// How long before a value that could not be refreshed is tried again, if its TTL is longer.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What runs in pieces rests this many times as long as it took, so that it takes a fiftieth of
+/// What walks through tables rests this many times as long as it took, so that it takes a fiftieth of
 /// the time at most; but no longer than this.
 const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
@@ -289,6 +289,7 @@ impl Target {
             },
             statement_cap: self.statement_cap,
             limit: self.limits[name],
+            cache: &self.cache,
         };
         let mut holds = std::mem::take(&mut *lock(&unit.holds));
         let mut harvest = match &unit.count {
@@ -388,7 +389,7 @@ impl Target {
 
 /// How long a collector rests after a run.
 fn rest(plan: &Plan, harvest: &Harvest) -> Duration {
-    match plan.in_pieces() {
+    match plan.walks() {
         true => (harvest.spent * REST).min(LONGEST_REST),
         false => Duration::ZERO,
     }

@@ -83,6 +83,19 @@ own! {
     AGE = Gauge "pg_exporter_collector_age_seconds" ["collector", "datname"]
         "Age of the collector's oldest value that is served, in seconds, where it is not read in \
          every scrape";
+    COUNT_ESTIMATED = Gauge "pg_exporter_count_estimated" ["collector", "datname", "table"]
+        "1 if the collector's counts of this table may be wrong by more than 1 % of its rows: more of \
+         them moved to another page while it was read, even when it was read again, or the server \
+         does not say how many did, as on a standby. 0 if they are right to within 1 % of its rows, \
+         apart from what was written while it was read";
+    COUNT_AT_LEAST = Gauge "pg_exporter_count_at_least" ["collector", "datname", "table"]
+        "1 if rows are missing in the collector's counts of this table, since those of one user, room \
+         or server could not be read within the statement cap: there are at least as many as are \
+         served. 0 if none are missing";
+    PLANNER_ROWS = Gauge "pg_exporter_count_planner_rows" ["collector", "datname", "table"]
+        "Rows of a table that is too large to be counted here, as the last VACUUM or ANALYZE has \
+         estimated them for the planner; how wrong that is, is not known. The collector's counts of \
+         this table have no samples meanwhile";
     STATEMENTS = Counter "pg_exporter_collector_statements_total" ["collector"]
         "Statements that the collector has sent";
     ROWS = Counter "pg_exporter_collector_rows_total" ["collector"]

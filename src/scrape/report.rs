@@ -185,6 +185,16 @@ impl Report {
             }
         };
         page.merge(&harvest.snapshot);
+        for (table, quality) in &harvest.walked {
+            let labels = [one.collector, database.as_str(), *table];
+            match quality.planner_rows {
+                Some(rows) => own::PLANNER_ROWS.push(page, labels, rows),
+                None => own::COUNT_ESTIMATED.push(page, labels, f64::from(quality.estimated)),
+            }
+            if let Some(at_least) = quality.at_least {
+                own::COUNT_AT_LEAST.push(page, labels, f64::from(at_least));
+            }
+        }
         self.success &= harvest.success();
         self.duration += harvest.cost.duration;
         for skip in &harvest.skipped {

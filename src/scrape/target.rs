@@ -12,7 +12,7 @@ use super::memory::{Down, Memory, Outdated};
 use super::room::Room;
 use crate::config;
 use crate::events::Count;
-use crate::query::{Harvest, Holds, Plan, Reason};
+use crate::query::{CacheShare, Harvest, Holds, Plan, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
@@ -35,6 +35,8 @@ pub struct Target {
     /// The deadlines of the scrapes that go on.
     pub active: Mutex<Vec<Instant>>,
     pub background: Background,
+    /// How fast walks may fill the server's cache.
+    pub cache: CacheShare,
 }
 
 /// One collector on one database; none for the server as a whole.
@@ -96,6 +98,7 @@ impl Target {
             room: Mutex::new(Room::new(config.page)),
             active: Mutex::default(),
             background: Background::new(),
+            cache: CacheShare::default(),
             own_database,
             plans,
             config: config.clone(),

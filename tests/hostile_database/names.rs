@@ -218,7 +218,7 @@ async fn roles_and_databases_of_grants_may_have_any_name() {
             run_script(&server, &script(&[])).await.unwrap();
             let granted = format!(
                 "SELECT bool_and(pg_catalog.has_column_privilege(r.oid, 'app.blocked_rooms',
-                                                                 'room_id', 'SELECT'))
+                                                                 'ctid', 'SELECT'))
                    FROM pg_catalog.pg_roles AS r WHERE r.rolname = {}",
                 literal(&name)
             );

@@ -37,44 +37,33 @@ async fn run(server: &Postgres, database: &str, script: &str, numbers: &[(&str, 
     server.sql(database, "VACUUM ANALYZE").await;
 }
 
-/// Makes each row of `users` or `access_tokens` slow to reach, as after a purge while somebody has
-/// a transaction open: so many deleted rows follow each. They stay as long as that transaction,
-/// which is the client's that is returned.
-pub async fn slow_down(server: &Postgres, table: &str, deleted: u32) -> Client {
-    let (key, columns, values, last) = match table {
-        "users" => ("name", "name", "name || '~' || i", "name"),
-        "access_tokens" => (
-            "id",
-            "id, user_id, token",
-            "id + i, user_id, token || '~' || i",
-            "token",
-        ),
-        _ => panic!("nothing is known of {table}"),
-    };
+/// How many users were active within 30 days.
+pub const ACTIVE: &str = "SELECT count(DISTINCT user_id) FROM user_ips
+     WHERE last_seen > (extract(epoch FROM now()) - 2592000) * 1000";
+
+/// Makes each row of `user_ips` slow to reach in the order of its users, as after a purge while
+/// somebody has a transaction open: so many deleted rows follow each. They stay as long as that
+/// transaction, which is the client's that is returned.
+pub async fn slow_down(server: &Postgres, deleted: u32) -> Client {
     // Only the index along which it is read, so that this takes seconds.
-    let lean = format!(
-        "DO $$ DECLARE command text; BEGIN
+    let lean = "DO $$ DECLARE command text; BEGIN
          FOR command IN
-             SELECT coalesce('ALTER TABLE {table} DROP CONSTRAINT ' || k.conname || ' CASCADE',
+             SELECT coalesce('ALTER TABLE user_ips DROP CONSTRAINT ' || k.conname || ' CASCADE',
                              'DROP INDEX ' || x.indexrelid::regclass)
                FROM pg_index AS x LEFT JOIN pg_constraint AS k ON k.conindid = x.indexrelid
                                                               AND k.conrelid = x.indrelid
                JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
-              WHERE x.indrelid = '{table}'::regclass AND a.attname <> '{key}'
-         LOOP EXECUTE command; END LOOP; END $$"
-    );
-    server.sql("synapse", &lean).await;
-    if table == "access_tokens" {
-        let apart = "UPDATE access_tokens SET id = id * 1000000";
-        server.sql("synapse", apart).await;
-    }
+              WHERE x.indrelid = 'user_ips'::regclass AND a.attname <> 'user_id'
+         LOOP EXECUTE command; END LOOP; END $$";
+    server.sql("synapse", lean).await;
     let reader = server.client("synapse", "postgres").await;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users";
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM user_ips";
     rows(&reader, begin).await;
     let purge = format!(
-        "INSERT INTO {table} ({columns})
-             SELECT {values} FROM {table}, generate_series(1, {deleted}) AS i;
-         DELETE FROM {table} WHERE {last} LIKE '%~%'"
+        "INSERT INTO user_ips (user_id, access_token, device_id, ip, user_agent, last_seen)
+             SELECT user_id, access_token, device_id, ip || '~' || i, user_agent, last_seen
+               FROM user_ips, generate_series(1, {deleted}) AS i;
+         DELETE FROM user_ips WHERE ip LIKE '%~%'"
     );
     server.sql("synapse", &purge).await;
     reader

@@ -49,4 +49,5 @@ pub mod slow;
 pub mod synapse;
 pub mod verdict;
 pub mod watch;
+pub mod whole;
 pub mod writers;

@@ -42,13 +42,13 @@ super::collectors! {
     synapse_visits,
 }
 
-/// How many rows a table has, counted in pieces along a key.
+/// How many rows a table has.
 macro_rules! counted {
-    ($table:literal, $key:literal, $metric:literal, $help:literal) => {
+    ($table:literal, $metric:literal, $help:literal) => {
         $crate::query::Query::new("synapse_db")
             .scope($crate::query::Scope::Synapse)
-            .reads($table, &[$key])
-            .in_pieces($table, $key)
+            .reads($table, &[])
+            .by_pages($table)
             .sql(
                 $crate::query::ALL,
                 concat!(
@@ -56,7 +56,7 @@ macro_rules! counted {
                     $metric,
                     " FROM {schema}.",
                     $table,
-                    " WHERE {piece}"
+                    " WHERE {pages}"
                 ),
             )
             .label("datname")

@@ -15,12 +15,15 @@ pub fn collector() -> Collector {
 }
 
 /// Synapse forgets what is older than `user_ips_max_age`, 28 days unless set otherwise. The inner
-/// SELECT of the time runs once; without it, the time would be reckoned for each user.
+/// SELECT of the time runs once; without it, the time would be calculated for each user.
 fn active() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_ips", &["user_id", "last_seen"])
-        .in_pieces("user_ips", "user_id")
+        .by_unique_key(
+            "user_id",
+            "SELECT user_id, max(last_seen) AS last_seen FROM {schema}.user_ips GROUP BY user_id",
+        )
         .sql(
             ALL,
             "SELECT current_database() AS datname, spans.within, spans.users_active
@@ -29,10 +32,8 @@ fn active() -> Query {
                             count(*) FILTER (WHERE age < 604800000) AS week,
                             count(*) FILTER (WHERE age < 2592000000) AS month
                        FROM (SELECT (SELECT (extract(epoch FROM now()) * 1000)::bigint)
-                                        - max(last_seen) AS age
-                               FROM {schema}.user_ips
-                              WHERE {piece}
-                              GROUP BY user_id) AS users) AS counts
+                                        - last_seen AS age
+                               FROM {piece} AS p) AS users) AS counts
               CROSS JOIN LATERAL (VALUES ('1h', hour), ('24h', day), ('7d', week), ('30d', month))
                               AS spans (within, users_active)",
         )

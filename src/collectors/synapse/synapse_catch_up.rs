@@ -18,21 +18,22 @@ pub fn collector() -> Collector {
                 "destinations",
                 &["destination", "last_successful_stream_ordering"],
             )
-            .in_pieces("destination_rooms", "destination")
+            .by_unique_key(
+                "destination",
+                "SELECT s.destination, r.rooms
+                   FROM {schema}.destinations AS s
+                  CROSS JOIN LATERAL (
+                        SELECT count(*) AS rooms
+                          FROM {schema}.destination_rooms AS r
+                         WHERE r.destination = s.destination
+                           AND r.stream_ordering > s.last_successful_stream_ordering) AS r",
+            )
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
-                        count(*) AS federation_destinations_behind,
-                        coalesce(sum(b.rooms), 0) AS federation_destination_rooms_behind
-                   FROM (SELECT r.destination, count(*) AS rooms
-                           FROM (SELECT destination, stream_ordering
-                                   FROM {schema}.destination_rooms
-                                  WHERE {piece}) AS r
-                           JOIN (SELECT destination, last_successful_stream_ordering
-                                   FROM {schema}.destinations
-                                  WHERE {piece}) AS d ON d.destination = r.destination
-                          WHERE r.stream_ordering > d.last_successful_stream_ordering
-                          GROUP BY r.destination) AS b",
+                        count(*) FILTER (WHERE rooms > 0) AS federation_destinations_behind,
+                        coalesce(sum(rooms), 0) AS federation_destination_rooms_behind
+                   FROM {piece} AS p",
             )
             .label("datname")
             .gauge(

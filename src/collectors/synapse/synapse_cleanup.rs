@@ -71,9 +71,9 @@ fn state_groups() -> Query {
         .scope(Scope::Synapse)
         .reads(
             "state_groups_pending_deletion",
-            &["state_group", "insertion_ts"],
+            &["insertion_ts"],
         )
-        .in_pieces("state_groups_pending_deletion", "state_group")
+        .by_pages("state_groups_pending_deletion")
         .sql(
             ALL,
             concat!(
@@ -83,7 +83,7 @@ fn state_groups() -> Query {
                 oldest_age!("insertion_ts"),
                 "       AS state_groups_pending_deletion_oldest_age_seconds
                    FROM {schema}.state_groups_pending_deletion
-                  WHERE {piece}"
+                  WHERE {pages}"
             ),
         )
         .label("datname")

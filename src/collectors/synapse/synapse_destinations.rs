@@ -14,9 +14,9 @@ pub fn collector() -> Collector {
         .scope(Scope::Synapse)
         .reads(
             "destinations",
-            &["destination", "failure_ts", "retry_last_ts", "retry_interval"],
+            &["failure_ts", "retry_last_ts", "retry_interval"],
         )
-        .in_pieces("destinations", "destination")
+        .by_pages("destinations")
         // The inner SELECT runs once; without it, the time would be reckoned for each row.
         .sql(
             ALL,
@@ -32,7 +32,7 @@ pub fn collector() -> Collector {
                               > (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS federation_destinations_backing_off
                FROM {schema}.destinations
-              WHERE {piece}",
+              WHERE {pages}",
         )
         .label("datname")
         .gauge("federation_destinations", "Other servers that are known")

@@ -9,8 +9,8 @@ pub fn collector() -> Collector {
         .query(
             Query::new("synapse_db")
                 .scope(Scope::Synapse)
-                .reads("devices", &["user_id", "device_id", "hidden", "last_seen"])
-                .in_pieces("devices", "user_id, device_id")
+                .reads("devices", &["hidden", "last_seen"])
+                .by_pages("devices")
                 // The inner SELECT runs once; without it, the time would be reckoned for each row.
                 .sql(
                     ALL,
@@ -23,7 +23,7 @@ pub fn collector() -> Collector {
                                                           - 30::bigint * 86400000))
                                 AS devices_active_30d
                        FROM {schema}.devices
-                      WHERE {piece}",
+                      WHERE {pages}",
                 )
                 .label("datname")
                 .gauge("devices", "Devices")

@@ -18,15 +18,15 @@ pub fn collector() -> Collector {
 fn threepids() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("user_threepids", &["user_id", "medium"])
-        .in_pieces("user_threepids", "user_id")
+        .reads("user_threepids", &["medium"])
+        .by_pages("user_threepids")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     CASE WHEN medium IN ('email', 'msisdn') THEN medium ELSE 'other' END AS medium,
                     count(*) AS user_threepids
                FROM {schema}.user_threepids
-              WHERE {piece}
+              WHERE {pages}
               GROUP BY 2",
         )
         .label("datname")
@@ -40,14 +40,14 @@ fn threepids() -> Query {
 fn external() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("user_external_ids", &["user_id", "auth_provider"])
-        .in_pieces("user_external_ids", "user_id")
+        .reads("user_external_ids", &["auth_provider"])
+        .by_pages("user_external_ids")
         .sql(
             ALL,
             "SELECT current_database() AS datname, auth_provider,
                     count(*) AS user_external_ids
                FROM {schema}.user_external_ids
-              WHERE {piece}
+              WHERE {pages}
               GROUP BY 2",
         )
         .label("datname")

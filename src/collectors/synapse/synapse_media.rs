@@ -6,49 +6,35 @@ use crate::query::{ALL, Collector, Query, Scope};
 /// `local_media_repository_url_cache`.
 ///
 /// Local files hold the pictures of URL previews too: what tells them apart is the URL, which
-/// somebody wrote in a message.
+/// somebody wrote in a message. The id of a file is never read: where Synapse does not ask who
+/// downloads, it is all that a download needs.
 pub fn collector() -> Collector {
     Collector::new("synapse_media", "Files that Synapse keeps, and their size")
         .ttl(3600)
-        .query(media!(
-            "local",
-            "local_media_repository",
-            "media_id",
-            ["media_id"]
-        ))
-        .query(media!(
-            "remote",
-            "remote_media_cache",
-            "media_origin, media_id",
-            ["media_origin", "media_id"]
-        ))
-        .query(uploads())
-        .query(thumbnails!(
-            "local",
-            "local_media_repository_thumbnails",
-            "media_id",
-            ["media_id"]
-        ))
-        .query(thumbnails!(
-            "remote",
-            "remote_media_cache_thumbnails",
-            "media_origin, media_id",
-            ["media_origin", "media_id"]
-        ))
+        .query(local())
+        .query(media!("remote", "remote_media_cache", [], ""))
+        .query(thumbnails!("local", "local_media_repository_thumbnails"))
+        .query(thumbnails!("remote", "remote_media_cache_thumbnails"))
         .query(previews())
 }
 
 /// An upload that was announced and never came has no length, and is no file. One that nobody ever
 /// looked at is as old as itself, as it is to Synapse when it deletes what is not used.
 macro_rules! media {
-    ($origin:literal, $table:literal, $key:literal, [$($column:literal),+]) => {
+    ($origin:literal, $table:literal, [$($column:literal),*], $more:literal) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
             .reads(
                 $table,
-                &[$($column),+, "media_length", "quarantined_by", "last_access_ts", "created_ts"],
+                &[
+                    "media_length",
+                    "quarantined_by",
+                    "last_access_ts",
+                    "created_ts",
+                    $($column),*
+                ],
             )
-            .in_pieces($table, $key)
+            .by_pages($table)
             .sql(
                 ALL,
                 concat!(
@@ -59,14 +45,17 @@ macro_rules! media {
                             count(media_length) FILTER (WHERE unused) AS media_files_unused_90d,
                             coalesce(sum(media_length) FILTER (WHERE unused), 0)
                                 AS media_bytes_unused_90d,
-                            count(quarantined_by) AS media_files_quarantined
-                       FROM (SELECT media_length, quarantined_by,
+                            count(quarantined_by) AS media_files_quarantined",
+                    $more,
+                    "  FROM (SELECT media_length, quarantined_by, ",
+                    $($column, ", ",)*
+                    "
                                     coalesce(last_access_ts, created_ts)
                                     < (SELECT (extract(epoch FROM now())::bigint - 7776000) * 1000)
                                     AS unused
                                FROM {schema}.",
                     $table,
-                    "         WHERE {piece}) AS m"
+                    "         WHERE {pages}) AS m"
                 ),
             )
             .label("datname")
@@ -92,39 +81,32 @@ macro_rules! media {
 }
 use media;
 
-fn uploads() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads(
-            "local_media_repository",
-            &["media_id", "media_length", "safe_from_quarantine"],
-        )
-        .in_pieces("local_media_repository", "media_id")
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE media_length IS NULL) AS media_uploads_pending,
-                    count(*) FILTER (WHERE safe_from_quarantine) AS media_files_protected
-               FROM {schema}.local_media_repository
-              WHERE {piece}",
-        )
-        .label("datname")
-        .gauge(
-            "media_uploads_pending",
-            "Uploads that were announced and never came, or are still to come",
-        )
-        .gauge(
-            "media_files_protected",
-            "Files uploaded here that an administrator has protected from quarantine",
-        )
+fn local() -> Query {
+    media!(
+        "local",
+        "local_media_repository",
+        ["safe_from_quarantine"],
+        ", count(*) FILTER (WHERE media_length IS NULL) AS media_uploads_pending,
+           count(*) FILTER (WHERE safe_from_quarantine) AS media_files_protected"
+    )
+    .gauge(
+        "media_uploads_pending",
+        "Uploads that were announced and never came, or are still to come",
+    )
+    .with_labels(&["datname"])
+    .gauge(
+        "media_files_protected",
+        "Files uploaded here that an administrator has protected from quarantine",
+    )
+    .with_labels(&["datname"])
 }
 
 macro_rules! thumbnails {
-    ($origin:literal, $table:literal, $key:literal, [$($column:literal),+]) => {
+    ($origin:literal, $table:literal) => {
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads($table, &[$($column),+, "thumbnail_length"])
-            .in_pieces($table, $key)
+            .reads($table, &["thumbnail_length"])
+            .by_pages($table)
             .sql(
                 ALL,
                 concat!(
@@ -134,7 +116,7 @@ macro_rules! thumbnails {
                             coalesce(sum(thumbnail_length), 0) AS media_thumbnail_bytes
                        FROM {schema}.",
                     $table,
-                    " WHERE {piece}"
+                    " WHERE {pages}"
                 ),
             )
             .label("datname")
@@ -149,7 +131,7 @@ fn previews() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("local_media_repository_url_cache", &["expires_ts"])
-        .in_pieces("local_media_repository_url_cache", "expires_ts")
+        .by_pages("local_media_repository_url_cache")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -158,7 +140,7 @@ fn previews() -> Query {
                         WHERE expires_ts < (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS url_previews_expired
                FROM {schema}.local_media_repository_url_cache
-              WHERE {piece}",
+              WHERE {pages}",
         )
         .label("datname")
         .gauge("url_previews", "Previews of web pages that are kept")

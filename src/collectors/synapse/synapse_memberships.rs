@@ -12,14 +12,14 @@ pub fn collector() -> Collector {
     .query(
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads("local_current_membership", &["user_id", "membership"])
-            .in_pieces("local_current_membership", "user_id")
+            .reads("local_current_membership", &["membership"])
+            .by_pages("local_current_membership")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname, membership,
-                        count(user_id) AS local_memberships
+                        count(*) AS local_memberships
                    FROM {schema}.local_current_membership
-                  WHERE {piece}
+                  WHERE {pages}
                   GROUP BY membership",
             )
             .label("datname")

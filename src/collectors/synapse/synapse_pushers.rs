@@ -12,8 +12,8 @@ pub fn collector() -> Collector {
     .query(
         Query::new("synapse_db")
             .scope(Scope::Synapse)
-            .reads("pushers", &["id", "kind", "enabled", "failing_since"])
-        .in_pieces("pushers", "id")
+            .reads("pushers", &["kind", "enabled", "failing_since"])
+        .by_pages("pushers")
             .sql(
                 ALL,
                 "SELECT current_database() AS datname,
@@ -29,7 +29,7 @@ pub fn collector() -> Collector {
                                  - min(failing_since) FILTER (WHERE enabled IS NOT FALSE) / 1000.0,
                                  0) END AS pushers_failing_oldest_age_seconds
                    FROM {schema}.pushers
-                  WHERE {piece}
+                  WHERE {pages}
                   GROUP BY 2",
             )
             .label("datname")

@@ -9,63 +9,14 @@ use crate::query::{ALL, Collector, Query, Scope};
 pub fn collector() -> Collector {
     Collector::new("synapse_rooms", "Rooms that Synapse knows, and who is in them")
         .ttl(300)
-        .query(known())
-        .query(local())
+        .query(rooms())
         .query(statistics())
-        .query(members())
-        .query(attributes())
-        .query(encrypted())
-        .query(by_attribute!(
-            "rooms_by_join_rule",
-            "join_rule",
-            "join_rules",
-            [
-                "public",
-                "invite",
-                "knock",
-                "private",
-                "restricted",
-                "knock_restricted"
-            ],
-            "Rooms by who may join; other is a rule that Synapse does not know, and unset are those \
-             that every user of this server has left, too"
-        ))
-        .query(by_attribute!(
-            "rooms_by_history_visibility",
-            "history_visibility",
-            "history_visibility",
-            ["invited", "joined", "shared", "world_readable"],
-            "Rooms by who may read what was written before; unset are those that every user of this \
-             server has left, too"
-        ))
-        .query(created_here())
+        .query(states())
         .query(counted!(
             "blocked_rooms",
-            "room_id",
             "rooms_blocked",
             "Rooms that an administrator has blocked: nobody here can join them"
         ))
-}
-
-fn known() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("rooms", &["room_id", "room_version", "is_public"])
-        .in_pieces("rooms", "room_id")
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname,
-                    coalesce(room_version, 'unknown') AS room_version,
-                    count(*) AS rooms,
-                    count(*) FILTER (WHERE is_public) AS rooms_published
-               FROM {schema}.rooms
-              WHERE {piece}
-              GROUP BY 2",
-        )
-        .label("datname")
-        .label("room_version")
-        .gauge("rooms", "Rooms that the server knows, left ones too")
-        .gauge("rooms_published", "Rooms that are listed in the room directory")
 }
 
 /// Whether a user of this server is in the room, by one look into an index.
@@ -75,78 +26,96 @@ macro_rules! joined {
            WHERE m.room_id = r.room_id AND m.membership = 'join' LIMIT 1)"
     };
 }
-use joined;
 
-/// From the memberships, which Synapse keeps in any case.
-fn local() -> Query {
+/// Who is in a room comes from the memberships, which Synapse keeps in any case. The id of a room
+/// does not tell who made it: from room version 12 on it names no server. Each user of the table is
+/// one of this server. Subqueries with a LIMIT are one look into an index for each room, and with
+/// OFFSET what they found is not looked up again.
+fn rooms() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("rooms", &["room_id"])
+        .reads("rooms", &["room_id", "room_version", "is_public", "creator"])
         .reads("local_current_membership", &["room_id", "membership"])
         .reads("room_stats_current", &["room_id"])
         .reads("room_stats_state", &["room_id"])
-        .in_pieces("rooms", "room_id")
+        .reads("event_forward_extremities", &["room_id"])
+        .reads("users", &["name"])
+        .by_pages("rooms")
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        count(joined) AS rooms_with_local_users,
-                        count(joined) FILTER (WHERE NOT covered) AS rooms_without_statistics
-                   FROM (SELECT ",
+                "SELECT current_database() AS datname, g.room_version, g.rooms, g.rooms_published,
+                        coalesce(g.joined, 0) AS rooms_with_local_users,
+                        coalesce(g.uncovered, 0) AS rooms_without_statistics,
+                        coalesce(g.endless, 0) AS rooms_without_forward_extremities,
+                        CASE WHEN s.server IS NOT NULL THEN coalesce(g.created_here, 0) END
+                            AS rooms_created_here
+                   FROM (VALUES (1)) AS one
+                   LEFT JOIN (SELECT substr(name, strpos(name, ':')) AS server
+                                FROM {schema}.users LIMIT 1) AS s ON true
+                   LEFT JOIN LATERAL (
+                        SELECT coalesce(room_version, 'unknown') AS room_version,
+                               count(*) AS rooms,
+                               count(*) FILTER (WHERE is_public) AS rooms_published,
+                               count(joined) AS joined,
+                               count(joined) FILTER (WHERE current IS NULL OR state IS NULL)
+                                   AS uncovered,
+                               count(joined) FILTER (WHERE extremity IS NULL) AS endless,
+                               count(*) FILTER (WHERE right(creator, length(s.server)) = s.server)
+                                   AS created_here
+                          FROM (SELECT room_version, is_public, creator, joined,
+                                       CASE WHEN joined = 1 THEN
+                                       (SELECT 1 FROM {schema}.room_stats_current AS c
+                                         WHERE c.room_id = j.room_id LIMIT 1) END AS current,
+                                       CASE WHEN joined = 1 THEN
+                                       (SELECT 1 FROM {schema}.room_stats_state AS t
+                                         WHERE t.room_id = j.room_id LIMIT 1) END AS state,
+                                       CASE WHEN joined = 1 THEN
+                                       (SELECT 1 FROM {schema}.event_forward_extremities AS e
+                                         WHERE e.room_id = j.room_id LIMIT 1) END AS extremity
+                                  FROM (SELECT room_id, room_version, is_public, creator, ",
                 joined!(),
-                "           AS joined,
-                                c.room_id IS NOT NULL AND s.room_id IS NOT NULL AS covered
-                           FROM (SELECT room_id FROM {schema}.rooms WHERE {piece}) AS r
-                           LEFT JOIN (SELECT room_id FROM {schema}.room_stats_current
-                                       WHERE {piece}) AS c ON c.room_id = r.room_id
-                           LEFT JOIN (SELECT room_id FROM {schema}.room_stats_state
-                                       WHERE {piece}) AS s ON s.room_id = r.room_id) AS rooms"
+                "                                  AS joined
+                                          FROM {schema}.rooms AS r
+                                         WHERE {pages}
+                                        OFFSET 0) AS j) AS k
+                         GROUP BY 1) AS g ON true"
             ),
         )
         .label("datname")
+        .label("room_version")
+        .gauge("rooms", "Rooms that the server knows, left ones too")
+        .gauge("rooms_published", "Rooms that are listed in the room directory")
         .gauge("rooms_with_local_users", "Rooms with users of this server")
+        .with_labels(&["datname"])
         .gauge(
             "rooms_without_statistics",
             "Rooms with users of this server of which Synapse keeps no statistics, since it was told \
              not to or is yet to fill them. While these are more than one in a hundred, what the \
              statistics say of all rooms has no samples",
         )
-}
-
-/// A number that is unknown where the statistics do not cover the rooms of the piece.
-macro_rules! while_covered {
-    ($value:literal) => {
-        concat!(
-            "CASE WHEN u.covered THEN (",
-            $value,
-            ")::numeric ELSE 'NaN' END"
+        .with_labels(&["datname"])
+        .gauge(
+            "rooms_without_forward_extremities",
+            "Rooms with users of this server and without forward extremity: nobody can write in \
+             them. For a moment so while a room is made",
         )
-    };
-}
-use while_covered;
-
-/// One in a hundred may lack them: while a room is made, it does for a moment.
-macro_rules! covered {
-    ($statistics:literal) => {
-        concat!(
-            "(SELECT 100 * count(CASE WHEN c.room_id IS NULL THEN ",
-            joined!(),
-            "                     END) <= count(c.room_id) AS covered
-                FROM (SELECT room_id FROM {schema}.rooms WHERE {piece}) AS r
-                LEFT JOIN (SELECT room_id FROM {schema}.",
-            $statistics,
-            "               WHERE {piece}) AS c ON c.room_id = r.room_id) AS u"
+        .with_labels(&["datname"])
+        .gauge(
+            "rooms_created_here",
+            "Rooms that a user of this server has made, left ones too",
         )
-    };
+        .with_labels(&["datname"])
 }
-use covered;
 
-fn from_statistics(sql: &'static str) -> Query {
+fn from_statistics(table: &'static str, sql: &'static str) -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("rooms", &["room_id"])
-        .reads("local_current_membership", &["room_id", "membership"])
-        .in_pieces("rooms", "room_id")
+        .by_pages(table)
+        .while_few(
+            "synapse_db_rooms_without_statistics",
+            "synapse_db_rooms_with_local_users",
+        )
         .sql(ALL, sql)
         .label("datname")
 }
@@ -154,37 +123,33 @@ fn from_statistics(sql: &'static str) -> Query {
 /// When its last user here leaves, Synapse takes everybody of the room for gone, banned ones too,
 /// and counts the state that it had.
 fn statistics() -> Query {
-    from_statistics(concat!(
+    from_statistics(
+        "room_stats_current",
         "SELECT current_database() AS datname,
-                ",
-        while_covered!("s.empty"),
-        " AS rooms_empty,
-                ",
-        while_covered!("s.local_users"),
-        " AS room_local_users,
-                ",
-        while_covered!("s.state_events"),
-        " AS room_state_events,
-                ",
-        while_covered!("s.state_events_max"),
-        " AS room_state_events_max
-           FROM (SELECT count(*) FILTER (WHERE joined_members = 0) AS empty,
-                        coalesce(sum(local_users_in_room), 0) AS local_users,
-                        coalesce(sum(current_state_events)
-                                     FILTER (WHERE local_users_in_room > 0), 0) AS state_events,
-                        coalesce(max(current_state_events)
-                                     FILTER (WHERE local_users_in_room > 0), 0)
-                            AS state_events_max
-                   FROM {schema}.room_stats_current
-                  WHERE {piece}) AS s
-          CROSS JOIN ",
-        covered!("room_stats_current")
-    ))
+                count(*) FILTER (WHERE joined_members = 0) AS rooms_empty,
+                coalesce(sum(local_users_in_room), 0) AS room_local_users,
+                coalesce(sum(current_state_events) FILTER (WHERE local_users_in_room > 0), 0)
+                    AS room_state_events,
+                coalesce(max(current_state_events) FILTER (WHERE local_users_in_room > 0), 0)
+                    AS room_state_events_max,
+                coalesce(sum(joined_members) FILTER (WHERE local_users_in_room > 0), 0) AS joined,
+                coalesce(sum(invited_members) FILTER (WHERE local_users_in_room > 0), 0)
+                    AS invited,
+                coalesce(sum(knocked_members) FILTER (WHERE local_users_in_room > 0), 0)
+                    AS knocked,
+                coalesce(sum(left_members) FILTER (WHERE local_users_in_room > 0), 0) AS gone,
+                coalesce(sum(banned_members) FILTER (WHERE local_users_in_room > 0), 0) AS banned
+           FROM {schema}.room_stats_current
+          WHERE {pages}",
+    )
     .reads(
         "room_stats_current",
         &[
-            "room_id",
             "joined_members",
+            "invited_members",
+            "knocked_members",
+            "left_members",
+            "banned_members",
             "local_users_in_room",
             "current_state_events",
         ],
@@ -206,152 +171,113 @@ fn statistics() -> Query {
         "Current state events of the room with users of this server that has most",
     )
     .largest()
+    .members("joined", "join")
+    .members("invited", "invite")
+    .members("knocked", "knock")
+    .members("gone", "leave")
+    .members("banned", "ban")
 }
 
-fn members() -> Query {
-    from_statistics(concat!(
-        "SELECT current_database() AS datname, m.membership,
-                ",
-        while_covered!("m.members"),
-        " AS room_members
-           FROM (SELECT coalesce(sum(joined_members), 0) AS joined,
-                        coalesce(sum(invited_members), 0) AS invited,
-                        coalesce(sum(knocked_members), 0) AS knocked,
-                        coalesce(sum(left_members), 0) AS gone,
-                        coalesce(sum(banned_members), 0) AS banned
-                   FROM {schema}.room_stats_current
-                  WHERE {piece} AND local_users_in_room > 0) AS s
-          CROSS JOIN LATERAL (VALUES ('join', joined), ('invite', invited),
-                                     ('knock', knocked), ('leave', gone),
-                                     ('ban', banned)) AS m (membership, members)
-          CROSS JOIN ",
-        covered!("room_stats_current")
-    ))
+impl Query {
+    /// How many users have a membership.
+    fn members(self, column: &'static str, membership: &'static str) -> Self {
+        self.gauge(
+            column,
+            "Users by their membership in the rooms with users of this server, each counted once per \
+             room",
+        )
+        .named("synapse_db_room_members")
+        .with_label("membership", membership)
+    }
+}
+
+/// Rooms come from everywhere and may say anything, so the values are a closed set.
+macro_rules! one_of {
+    ($column:literal, [$($known:literal),+]) => {
+        concat!(
+            "CASE WHEN ", $column, " IS NULL THEN 'unset' ",
+            $("WHEN ", $column, " = '", $known, "' THEN '", $known, "' ",)+
+            "     ELSE 'other' END"
+        )
+    };
+}
+
+/// What the state of rooms says; what people still write in, of all that are encrypted.
+fn states() -> Query {
+    from_statistics(
+        "room_stats_state",
+        concat!(
+            "SELECT current_database() AS datname, g.join_rule, g.history_visibility,
+                    g.rooms AS rooms_by_join_rule, g.rooms AS rooms_by_history_visibility,
+                    coalesce(g.encrypted, 0) AS rooms_encrypted,
+                    coalesce(g.encrypted_joined, 0) AS rooms_encrypted_with_local_users,
+                    coalesce(g.spaces, 0) AS rooms_spaces
+               FROM (VALUES (1)) AS one
+               LEFT JOIN (
+                    SELECT ",
+            one_of!(
+                "r.join_rules",
+                [
+                    "public",
+                    "invite",
+                    "knock",
+                    "private",
+                    "restricted",
+                    "knock_restricted"
+                ]
+            ),
+            " AS join_rule, ",
+            one_of!(
+                "r.history_visibility",
+                ["invited", "joined", "shared", "world_readable"]
+            ),
+            " AS history_visibility,
+                           count(*) AS rooms, count(r.encryption) AS encrypted,
+                           count(CASE WHEN r.encryption IS NOT NULL THEN ",
+            joined!(),
+            "                    END) AS encrypted_joined,
+                           count(*) FILTER (WHERE r.room_type = 'm.space') AS spaces
+                      FROM {schema}.room_stats_state AS r
+                     WHERE {pages}
+                     GROUP BY 1, 2) AS g ON true"
+        ),
+    )
     .reads(
-        "room_stats_current",
+        "room_stats_state",
         &[
             "room_id",
-            "joined_members",
-            "invited_members",
-            "knocked_members",
-            "left_members",
-            "banned_members",
-            "local_users_in_room",
+            "encryption",
+            "room_type",
+            "join_rules",
+            "history_visibility",
         ],
     )
-    .label("membership")
+    .reads("local_current_membership", &["room_id", "membership"])
+    .label("join_rule")
+    .label("history_visibility")
     .gauge(
-        "room_members",
-        "Users by their membership in the rooms with users of this server, each counted once per \
-         room",
+        "rooms_by_join_rule",
+        "Rooms by who may join; other is a rule that Synapse does not know, and unset are those \
+         that every user of this server has left, too",
     )
-}
-
-fn attributes() -> Query {
-    from_statistics(concat!(
-        "SELECT current_database() AS datname,
-                ",
-        while_covered!("s.encrypted"),
-        " AS rooms_encrypted,
-                ",
-        while_covered!("s.spaces"),
-        " AS rooms_spaces
-           FROM (SELECT count(encryption) AS encrypted,
-                        count(*) FILTER (WHERE room_type = 'm.space') AS spaces
-                   FROM {schema}.room_stats_state
-                  WHERE {piece}) AS s
-          CROSS JOIN ",
-        covered!("room_stats_state")
-    ))
-    .reads("room_stats_state", &["room_id", "encryption", "room_type"])
+    .with_labels(&["datname", "join_rule"])
+    .gauge(
+        "rooms_by_history_visibility",
+        "Rooms by who may read what was written before; unset are those that every user of this \
+         server has left, too",
+    )
+    .with_labels(&["datname", "history_visibility"])
     .gauge(
         "rooms_encrypted",
         "Rooms that are encrypted; not those that every user of this server has left, as Synapse \
          forgets their state",
     )
-    .gauge("rooms_spaces", "Rooms that are spaces")
-}
-
-/// What people still write in, of all that are encrypted.
-fn encrypted() -> Query {
-    from_statistics(concat!(
-        "SELECT current_database() AS datname,
-                ",
-        while_covered!("s.encrypted"),
-        " AS rooms_encrypted_with_local_users
-           FROM (SELECT count(",
-        joined!(),
-        ") AS encrypted
-                   FROM (SELECT room_id
-                           FROM {schema}.room_stats_state
-                          WHERE {piece} AND encryption IS NOT NULL) AS r) AS s
-          CROSS JOIN ",
-        covered!("room_stats_state")
-    ))
-    .reads("room_stats_state", &["room_id", "encryption"])
+    .with_labels(&["datname"])
     .gauge(
         "rooms_encrypted_with_local_users",
         "Encrypted rooms with users of this server",
     )
-}
-
-/// Rooms come from everywhere and may say anything, so the values are a closed set. Where a piece
-/// is not covered, it is so for each of them.
-macro_rules! by_attribute {
-    ($metric:literal, $label:literal, $column:literal, [$($known:literal),+], $help:literal) => {
-        from_statistics(concat!(
-            "SELECT current_database() AS datname, v.",
-            $label,
-            ",      ",
-            while_covered!("s.rooms"),
-            " AS ",
-            $metric,
-            "  FROM (VALUES ",
-            $("('", $known, "'), ",)+
-            "               ('unset'), ('other')) AS v (",
-            $label,
-            ") LEFT JOIN (SELECT CASE WHEN ",
-            $column,
-            " IS NULL THEN 'unset' ",
-            $("WHEN ", $column, " = '", $known, "' THEN '", $known, "' ",)+
-            "                         ELSE 'other' END AS value, count(*) AS rooms
-                       FROM {schema}.room_stats_state
-                      WHERE {piece}
-                      GROUP BY 1) AS s ON s.value = v.",
-            $label,
-            " CROSS JOIN ",
-            covered!("room_stats_state"),
-            " WHERE s.rooms > 0 OR NOT u.covered"
-        ))
-        .reads("room_stats_state", &["room_id", $column])
-        .label($label)
-        .gauge($metric, $help)
-    };
-}
-use by_attribute;
-
-/// The id of a room does not tell: from room version 12 on it names no server. Each user of the
-/// table is one of this server.
-fn created_here() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("rooms", &["room_id", "creator"])
-        .reads("users", &["name"])
-        .in_pieces("rooms", "room_id")
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE right(r.creator, length(s.server)) = s.server)
-                        AS rooms_created_here
-               FROM {schema}.rooms AS r
-              CROSS JOIN (SELECT substr(name, strpos(name, ':')) AS server
-                            FROM {schema}.users LIMIT 1) AS s
-              WHERE {piece}
-              GROUP BY s.server",
-        )
-        .label("datname")
-        .gauge(
-            "rooms_created_here",
-            "Rooms that a user of this server has made, left ones too",
-        )
+    .with_labels(&["datname"])
+    .gauge("rooms_spaces", "Rooms that are spaces")
+    .with_labels(&["datname"])
 }

@@ -13,19 +13,16 @@ pub fn collector() -> Collector {
     .ttl(300)
     .query(counted!(
         "sliding_sync_connections",
-        "connection_key",
         "sliding_sync_connections",
         "Connections that clients may resume"
     ))
     .query(counted!(
         "sliding_sync_connection_positions",
-        "connection_position",
         "sliding_sync_connection_positions",
         "Positions that are kept of these connections; a client that gets on has one or two of each"
     ))
     .query(counted!(
         "sliding_sync_joined_rooms_to_recalculate",
-        "room_id",
         "sliding_sync_rooms_to_recalculate",
         "Rooms whose state Synapse has yet to reckon for sliding sync"
     ))

@@ -17,8 +17,8 @@ pub fn collector() -> Collector {
 fn access() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("access_tokens", &["id", "valid_until_ms", "puppets_user_id"])
-        .in_pieces("access_tokens", "id")
+        .reads("access_tokens", &["valid_until_ms", "puppets_user_id"])
+        .by_pages("access_tokens")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -28,7 +28,7 @@ fn access() -> Query {
                         AS access_tokens_expired,
                     count(puppets_user_id) AS access_tokens_puppeting
                FROM {schema}.access_tokens
-              WHERE {piece}",
+              WHERE {pages}",
         )
         .label("datname")
         .gauge("access_tokens", "Access tokens, expired ones too")
@@ -45,15 +45,15 @@ fn access() -> Query {
 fn refresh() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("refresh_tokens", &["id", "next_token_id"])
-        .in_pieces("refresh_tokens", "id")
+        .reads("refresh_tokens", &["next_token_id"])
+        .by_pages("refresh_tokens")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
                     count(*) AS refresh_tokens,
                     count(*) FILTER (WHERE next_token_id IS NULL) AS refresh_tokens_unused
                FROM {schema}.refresh_tokens
-              WHERE {piece}",
+              WHERE {pages}",
         )
         .label("datname")
         .gauge("refresh_tokens", "Refresh tokens, the last but one of each session too")

@@ -10,13 +10,11 @@ pub fn collector() -> Collector {
         .ttl(3600)
         .query(counted!(
             "user_directory",
-            "user_id",
             "user_directory_users",
             "Users who can be found, of this server and of others"
         ))
         .query(counted!(
             "user_directory_stale_remote_users",
-            "user_id",
             "user_directory_stale_users",
             "Users of other servers whose profile is to be asked for again"
         ))

@@ -7,119 +7,106 @@ use crate::query::{ALL, Collector, Query, Scope};
 pub fn collector() -> Collector {
     Collector::new("synapse_users", "Users of Synapse by kind and flags")
         .ttl(300)
-        .query(kinds())
-        .query(flagged!(
-            "admin": "admin" if "admin = 1",
-            "shadow_banned": "shadow_banned" if "shadow_banned"
-        ))
-        .query(flagged!("unapproved": "approved" if "NOT approved"))
-        .query(flagged!("locked": "locked" if "locked"))
-        .query(flagged!("suspended": "suspended" if "suspended"))
-        .query(bridged())
+        .query(accounts())
         .query(expiring())
         .query(counted!(
             "erased_users",
-            "user_id",
             "users_erased",
             "Users who asked that what they wrote be hidden from newcomers"
         ))
         .query(leaving())
 }
 
-fn kinds() -> Query {
+/// What does not come from an application service has NULL in `appservice_id`, or nothing. The flags
+/// came with releases of Synapse. Before there is a row, none has a flag.
+fn accounts() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads(
             "users",
             &[
-                "name",
                 "appservice_id",
                 "is_guest",
                 "user_type",
                 "deactivated",
+                "admin",
+                "shadow_banned",
             ],
         )
-        .in_pieces("users", "name")
+        .by_pages("users")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN appservice_id <> '' THEN 'bridged'
-                         WHEN is_guest = 1 THEN 'guest'
-                         ELSE coalesce(nullif(user_type, ''), 'native') END AS kind,
-                    CASE WHEN deactivated = 0 THEN 'false' ELSE 'true' END AS deactivated,
-                    count(*) AS users
-               FROM {schema}.users
-              WHERE {piece}
-              GROUP BY 2, 3",
+            "SELECT current_database() AS datname, g.kind, g.deactivated, g.as_id, g.users,
+                    CASE WHEN g.as_id <> '' AND g.deactivated = 'false' THEN g.users END
+                        AS appservice_users,
+                    coalesce(g.admin, 0) AS admin,
+                    coalesce(g.shadow_banned, 0) AS shadow_banned,
+                    coalesce(g.unapproved, 0) AS unapproved,
+                    coalesce(g.locked, 0) AS locked,
+                    coalesce(g.suspended, 0) AS suspended
+               FROM (VALUES (1)) AS one
+               LEFT JOIN (
+                    SELECT CASE WHEN appservice_id <> '' THEN 'bridged'
+                                WHEN is_guest = 1 THEN 'guest'
+                                ELSE coalesce(nullif(user_type, ''), 'native') END AS kind,
+                           CASE WHEN deactivated = 0 THEN 'false' ELSE 'true' END AS deactivated,
+                           coalesce(appservice_id, '') AS as_id,
+                           count(*) AS users,
+                           count(*) FILTER (WHERE deactivated = 0 AND admin = 1) AS admin,
+                           count(*) FILTER (WHERE deactivated = 0 AND shadow_banned)
+                               AS shadow_banned,
+                           count(*) FILTER (WHERE deactivated = 0 AND NOT {users.approved})
+                               AS unapproved,
+                           count(*) FILTER (WHERE deactivated = 0 AND {users.locked}) AS locked,
+                           count(*) FILTER (WHERE deactivated = 0 AND {users.suspended})
+                               AS suspended
+                      FROM {schema}.users
+                     WHERE {pages}
+                     GROUP BY 1, 2, 3) AS g ON true",
         )
         .label("datname")
         .label("kind")
         .label("deactivated")
+        .label("as_id")
         .gauge(
             "users",
             "Accounts: native, guest, bridged (of an application service), or of a special type",
         )
-}
-
-/// Flags that one release of Synapse brought.
-macro_rules! flagged {
-    ($flag:literal: $column:literal if $condition:literal
-     $(, $more:literal: $columns:literal if $conditions:literal)*) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
-            .reads("users", &["name", "deactivated", $column $(, $columns)*])
-            .in_pieces("users", "name")
-            .sql(
-                ALL,
-                concat!(
-                    "SELECT current_database() AS datname, flags.flag, flags.users_flagged
-                       FROM (SELECT count(*) FILTER (WHERE ", $condition, ") AS ", $column,
-                             $(", count(*) FILTER (WHERE ", $conditions, ") AS ", $columns,)*
-                    "          FROM {schema}.users
-                              WHERE {piece} AND deactivated = 0) AS counts
-                      CROSS JOIN LATERAL (VALUES ('", $flag, "', ", $column, ")",
-                                                 $(", ('", $more, "', ", $columns, ")",)*
-                    "                    ) AS flags (flag, users_flagged)"
-                ),
-            )
-            .label("datname")
-            .label("flag")
-            .gauge(
-                "users_flagged",
-                "Accounts with this flag, deactivated ones not counted",
-            )
-    };
-}
-use flagged;
-
-/// What does not come from an application service has NULL here, or nothing.
-fn bridged() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("users", &["name", "appservice_id", "deactivated"])
-        .in_pieces("users", "name")
-        .sql(
-            ALL,
-            "SELECT current_database() AS datname, appservice_id AS as_id,
-                    count(*) AS appservice_users
-               FROM {schema}.users
-              WHERE {piece} AND appservice_id <> '' AND deactivated = 0
-              GROUP BY 2",
-        )
-        .label("datname")
-        .label("as_id")
+        .with_labels(&["datname", "kind", "deactivated"])
         .gauge(
             "appservice_users",
             "Accounts that an application service has made, deactivated ones not counted",
         )
+        .with_labels(&["datname", "as_id"])
+        .flag("admin")
+        .flag("shadow_banned")
+        .flag("unapproved")
+        .if_there("users", "approved")
+        .flag("locked")
+        .if_there("users", "locked")
+        .flag("suspended")
+        .if_there("users", "suspended")
+}
+
+impl Query {
+    /// How many users have a flag.
+    fn flag(self, flag: &'static str) -> Self {
+        self.gauge(
+            flag,
+            "Accounts with this flag, deactivated ones not counted",
+        )
+        .named("synapse_db_users_flagged")
+        .with_labels(&["datname"])
+        .with_label("flag", flag)
+    }
 }
 
 /// Empty unless Synapse is configured to let accounts expire.
 fn expiring() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
-        .reads("account_validity", &["user_id", "expiration_ts_ms"])
-        .in_pieces("account_validity", "user_id")
+        .reads("account_validity", &["expiration_ts_ms"])
+        .by_pages("account_validity")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -128,7 +115,7 @@ fn expiring() -> Query {
                         WHERE expiration_ts_ms <= (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS users_expired
                FROM {schema}.account_validity
-              WHERE {piece}",
+              WHERE {pages}",
         )
         .label("datname")
         .gauge("users_expiring", "Accounts that expire one day, or have expired")

@@ -19,20 +19,22 @@ fn visitors() -> Query {
     Query::new("synapse_db")
         .scope(Scope::Synapse)
         .reads("user_daily_visits", &["user_id", "timestamp"])
-        .in_pieces("user_daily_visits", "user_id")
+        .by_unique_key(
+            "user_id",
+            "SELECT user_id, max(timestamp) - min(timestamp) AS longest,
+                    bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)::bigint
+                                                 - 1) * 86400000)) AS yesterday
+               FROM {schema}.user_daily_visits
+              WHERE timestamp > (extract(epoch FROM now())::bigint - 5184000) * 1000
+                AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000
+              GROUP BY user_id",
+        )
         .sql(
             ALL,
             "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE v.yesterday) AS users_active_yesterday,
-                    count(*) FILTER (WHERE v.longest > 2592000000) AS users_retained_30d
-               FROM (SELECT max(timestamp) - min(timestamp) AS longest,
-                            bool_or(timestamp = (SELECT (floor(extract(epoch FROM now()) / 86400)
-                                                         ::bigint - 1) * 86400000)) AS yesterday
-                       FROM {schema}.user_daily_visits
-                      WHERE {piece}
-                        AND timestamp > (extract(epoch FROM now())::bigint - 5184000) * 1000
-                        AND timestamp < (extract(epoch FROM now())::bigint + 86400) * 1000
-                      GROUP BY user_id) AS v",
+                    count(*) FILTER (WHERE yesterday) AS users_active_yesterday,
+                    count(*) FILTER (WHERE longest > 2592000000) AS users_retained_30d
+               FROM {piece} AS p",
         )
         .label("datname")
         .gauge(
@@ -53,7 +55,7 @@ fn monthly() -> Query {
         .scope(Scope::Synapse)
         .reads("monthly_active_users", &["user_id"])
         .reads("users", &["name", "appservice_id"])
-        .in_pieces("monthly_active_users", "user_id")
+        .by_pages("monthly_active_users")
         .sql(
             ALL,
             "SELECT current_database() AS datname,
@@ -61,7 +63,7 @@ fn monthly() -> Query {
                                 WHERE u.name = m.user_id) <> '' THEN 'bridged'
                          ELSE 'native' END AS kind,
                     count(*) AS users_monthly_active
-               FROM (SELECT user_id FROM {schema}.monthly_active_users WHERE {piece}) AS m
+               FROM (SELECT user_id FROM {schema}.monthly_active_users WHERE {pages}) AS m
               GROUP BY 2",
         )
         .label("datname")

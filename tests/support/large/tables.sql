@@ -137,13 +137,13 @@ INSERT INTO {schema}.local_media_repository
 SELECT pg_temp.hash('media', n), 'image/png', CASE WHEN n % 200 > 0 THEN pg_temp.dice(n, 16, 50000000) END,
        pg_temp.ago(n), pg_temp.person(1 + n % {users}), CASE WHEN n % 5000 = 1 THEN 'admin' END,
        CASE WHEN n % 10 = 0 THEN 'https://web.example/' || n END
-  FROM generate_series(1, {users} / 2) AS n;
+  FROM generate_series(1, {users}) AS n;
 
 INSERT INTO {schema}.remote_media_cache
        (media_origin, media_id, media_type, created_ts, media_length, filesystem_id, quarantined_by)
 SELECT pg_temp.server(n), pg_temp.hash('media', n), 'image/png', pg_temp.ago(n),
        pg_temp.dice(n, 17, 50000000), pg_temp.hash('file', n), CASE WHEN n % 5000 = 1 THEN 'admin' END
-  FROM generate_series(1, {users} / 2) AS n;
+  FROM generate_series(1, {users}) AS n;
 
 INSERT INTO {schema}.local_media_repository_thumbnails
        (media_id, thumbnail_width, thumbnail_height, thumbnail_type, thumbnail_method, thumbnail_length)
@@ -189,11 +189,13 @@ SELECT pg_temp.person(1 + n % {users}), pg_temp.device(n), pg_temp.room(1 + n % 
        1000 + n, n < {users} * 99 / 100
   FROM generate_series(1, {users}) AS n;
 
+-- One server has been away for long.
 INSERT INTO {schema}.device_lists_outbound_pokes
        (destination, stream_id, user_id, device_id, sent, ts)
-SELECT pg_temp.server(n), 1000 + n, pg_temp.person(1 + n % {users}), pg_temp.device(n), n % 2 = 0,
-       pg_temp.ago({users} - n)
-  FROM generate_series(1, {users} / 2) AS n;
+SELECT CASE WHEN n % 50 > 0 THEN 'away.example' ELSE pg_temp.server(n / 50) END, 1000 + n,
+       pg_temp.person(1 + n % {users}), pg_temp.device(n), n % 1000 = 0,
+       pg_temp.ago({users} - n / 5)
+  FROM generate_series(1, {users} * 5) AS n;
 
 INSERT INTO {schema}.received_transactions (transaction_id, origin, ts, response_code)
 SELECT n::text, pg_temp.server(n), pg_temp.ago({users} - n), 200
