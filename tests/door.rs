@@ -60,6 +60,37 @@ async fn five_hundred_clients_that_drip_their_headers_keep_nobody_out() {
     door.withstands(crowd).await;
 }
 
+/// As many bytes of headers as the HTTP library takes by default, and no end of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_clients_with_long_headers_cost_little() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let header = format!("A: {}\r\n", "b".repeat(8_000));
+    let request: Arc<[u8]> = format!("GET / HTTP/1.1\r\n{}", header.repeat(49))
+        .into_bytes()
+        .into();
+    let crowd = Crowd::new(500, move |_| {
+        let request = request.clone();
+        async move { send_and_wait(address, &request).await }
+    });
+    door.withstands(crowd).await;
+}
+
+/// A scrape is not late because many people look at the other page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_readers_of_the_landing_page_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
+    let last = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let requests: Arc<[u8]> = (request + last).into_bytes().into();
+    let crowd = Crowd::new(100, move |_| {
+        let requests = requests.clone();
+        async move { send_and_wait(address, &requests).await }
+    });
+    door.withstands(crowd).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_a_large_page_cost_little() {
     let door = Door::large().await;

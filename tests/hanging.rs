@@ -57,7 +57,7 @@ async fn owners_who_make_logins_hang_harm_only_themselves() {
         }
         wait_for("both owners have made a login hang", || async {
             exporter.scrape_within(TIMEOUT).await;
-            exporter.output().contains("has hung for") && waiting_logins(&server).await >= 2
+            exporter.output().contains("hangs, and until") && waiting_logins(&server).await >= 2
         })
         .await;
         for round in 0..5 {
@@ -94,6 +94,66 @@ async fn owners_who_make_logins_hang_harm_only_themselves() {
         let open = page.value("pg_exporter_connections", &[]);
         assert!(open <= Some(3.0), "{major}: {open:?}");
     }
+}
+
+/// More owners than logins may hang, one of whom hides each database as soon as a login to it hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_owners_and_hidden_databases() {
+    let server = Postgres::start(18).await;
+    let mut theirs = Vec::new();
+    for (owner, count) in [("o1", 4), ("o2", 1), ("o3", 1), ("o4", 1), ("o5", 1)] {
+        server
+            .sql("postgres", &format!("CREATE ROLE {owner} LOGIN"))
+            .await;
+        for number in 0..count {
+            let name = format!("{owner}_{number}");
+            let create = format!("CREATE DATABASE {name} OWNER {owner}");
+            server.sql("postgres", &create).await;
+            server.sql(&name, "CREATE TABLE before ()").await;
+            theirs.push((name, owner));
+        }
+    }
+    server.sql("postgres", "CREATE DATABASE good").await;
+    let exporter = Exporter::configured(&server.dsn("postgres", "postgres"), YAML).await;
+    wait_for("all databases were looked at", || async {
+        let page = exporter.scrape_within(TIMEOUT).await;
+        theirs.iter().all(|(name, _)| has(&page, name, "before"))
+    })
+    .await;
+    let mut holders = Vec::new();
+    for (name, owner) in &theirs {
+        holders.push(hang(&server, name, owner).await);
+    }
+    let hide = "SELECT d.datname FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                 WHERE NOT l.granted AND l.mode = 'AccessShareLock' AND d.datname LIKE 'o1%' \
+                   AND NOT d.datistemplate";
+    wait_for("no more databases are looked at than may hang", || async {
+        exporter.scrape_within(TIMEOUT).await;
+        if let Some(name) = server.value("postgres", hide).await {
+            let hide = format!("ALTER DATABASE {name} IS_TEMPLATE true");
+            server.sql("postgres", &hide).await;
+        }
+        exporter
+            .output()
+            .contains("logins to databases of several owners hang")
+    })
+    .await;
+    for round in 0..5 {
+        let table = format!("round{round}");
+        server
+            .sql("good", &format!("CREATE TABLE {table} ()"))
+            .await;
+        wait_for("the other database is looked at", || async {
+            let page = exporter.scrape_within(TIMEOUT).await;
+            assert_eq!(page.value("pg_up", &[]), Some(1.0));
+            has(&page, "good", &table)
+        })
+        .await;
+        assert_eq!(waiting_logins(&server).await, 3);
+    }
+    // Each says so once, and not in every scrape.
+    let said = exporter.output().matches("hang, and until").count();
+    assert!(said <= 2 * theirs.len(), "{}", exporter.output());
 }
 
 /// VACUUM FULL of `pg_class` that waits for an open transaction: whoever logs in waits behind it.

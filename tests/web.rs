@@ -266,6 +266,14 @@ async fn a_client_that_dawdles_over_its_headers_is_cut_off() {
 }
 
 #[tokio::test]
+async fn headers_that_are_too_long_are_refused() {
+    let server = Server::start(exporter(web()), Limits::default()).await;
+    let header = |length| format!("X-Long: {}\r\n", "x".repeat(length));
+    assert_eq!(server.get("/-/healthy", &header(20_000)).await.status, 200);
+    assert_eq!(server.get("/-/healthy", &header(40_000)).await.status, 431);
+}
+
+#[tokio::test]
 async fn a_client_that_drips_its_headers_is_cut_off() {
     let headers = Duration::from_millis(200);
     let server = Server::start(

@@ -314,19 +314,10 @@ pub(super) fn by_metric(
     samples: impl Iterator<Item = (Arc<Metric>, Sample)>,
 ) -> Vec<(Arc<Metric>, Vec<Sample>)> {
     let mut groups: Vec<(Arc<Metric>, Vec<Sample>)> = Vec::new();
-    let mut last = 0;
+    let mut places = HashMap::new();
     for (metric, sample) in samples {
-        // A row's metrics follow each other, and so do the rows.
-        let here = |at: usize| {
-            groups
-                .get(at)
-                .is_some_and(|group| Arc::ptr_eq(&group.0, &metric))
-        };
-        let at = [last + 1, 0].into_iter().find(|at| here(*at));
-        last = at
-            .or_else(|| (0..groups.len()).find(|at| here(*at)))
-            .unwrap_or(groups.len());
-        match groups.get_mut(last) {
+        let at = *places.entry(Arc::as_ptr(&metric)).or_insert(groups.len());
+        match groups.get_mut(at) {
             Some((_, group)) => group.push(sample),
             None => groups.push((metric, vec![sample])),
         }

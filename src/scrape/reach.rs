@@ -215,8 +215,10 @@ impl Target {
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
         let mut applications: Vec<_> = memory.applications().collect();
-        // The one with the most of it goes first.
-        applications.sort_by_key(|(_, tables)| tables.elsewhere.len());
+        // The one with the most of it goes first, then the one that was made first: somebody who makes
+        // another takes no connection from it.
+        let made = |name: &str| memory.databases.get(name).map(|known| known.oid);
+        applications.sort_by_key(|(name, tables)| (tables.elsewhere.len(), made(name)));
         let applications = applications.iter().map(|(name, _)| (*name).to_owned());
         let mut others: Vec<_> = applications.filter(|name| !warm.contains(name)).collect();
         memory.without_connection = others.split_off(room.min(others.len()));

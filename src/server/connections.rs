@@ -118,17 +118,20 @@ pub enum LeaseError {
     },
     /// A login to a database of the same owner was given up, and its backend is still there.
     #[error(
-        "a login to database {database:?} has hung for {} s, and the server has not ended it; until \
-         then no database of the same owner is looked at. Most often something holds or waits for a lock on the \
-         catalogue there, such as VACUUM FULL pg_class: look for it in pg_locks and \
-         pg_stat_activity", .since.elapsed().as_secs()
+        "a login to database {database:?} hangs, and until the server has ended it no database of \
+         the same owner is looked at. Most often something there holds or awaits a lock on the \
+         catalogue, such as VACUUM FULL pg_class: look for it in pg_locks and pg_stat_activity"
     )]
     LoginHangs {
         /// Where it hangs.
         database: String,
-        /// When it was given up.
-        since: Instant,
     },
+    /// Logins to databases of several owners were given up, and their backends are still there.
+    #[error(
+        "logins to databases of several owners hang, and until the server has ended one only \
+         databases of superusers are looked at: see pg_locks for locks on catalogues such as pg_class"
+    )]
+    LoginsHang,
     /// There is no room for another, and those that were given up are still there.
     #[error(
         "no connection to {address} is free: of {budget}, some hang, and the server neither \
@@ -164,7 +167,7 @@ impl LeaseError {
         match self {
             Self::Connect(error) => error.reason().as_str(),
             Self::OtherServer { .. } => "other_server",
-            Self::Hanging { .. } | Self::LoginHangs { .. } => "timeout",
+            Self::Hanging { .. } | Self::LoginHangs { .. } | Self::LoginsHang => "timeout",
             Self::Broken { .. } => "connection",
             Self::Protocol { .. } => Reason::Protocol.as_str(),
         }

@@ -5,14 +5,16 @@
 //! none.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
+use tokio::sync::Mutex;
 
 use super::App;
 use super::switch::Permission;
@@ -22,10 +24,46 @@ use crate::scrape::{self, CollectorStatus, DatabaseStatus, ServerStatus, Status}
 const MOST_DATABASES: usize = 100;
 const MOST_SKIPS: usize = 10;
 
-/// `/`, with relative links, so that it also works under another path of a reverse proxy.
+/// The page as it was made last, for those who may switch collectors and for those who may not.
+#[derive(Default)]
+pub(super) struct Landing {
+    granted: Mutex<Option<Made>>,
+    denied: Mutex<Option<Made>>,
+}
+
+struct Made {
+    begun: Instant,
+    page: Bytes,
+}
+
+/// `/`, with relative links, so that it also works under another path of a reverse proxy. It is made
+/// once for all who wait for it: a crowd here is not to delay a scrape.
 pub(super) async fn landing(State(app): State<App>, permission: Permission) -> Response {
+    let asked = Instant::now();
+    let made = match permission {
+        Permission::Granted => &app.landing.granted,
+        Permission::Denied => &app.landing.denied,
+    };
+    let mut made = made.lock().await;
+    let page = match &*made {
+        Some(made) if made.begun >= asked => made.page.clone(),
+        _ => {
+            let begun = Instant::now();
+            let page = Bytes::from(render(&app, permission).into_string());
+            *made = Some(Made {
+                begun,
+                page: page.clone(),
+            });
+            page
+        }
+    };
+    drop(made);
+    respond(StatusCode::OK, page)
+}
+
+fn render(app: &App, permission: Permission) -> Markup {
     let status = app.scraper.status();
-    let page = page(
+    page(
         "",
         html! {
             header {
@@ -34,8 +72,7 @@ pub(super) async fn landing(State(app): State<App>, permission: Permission) -> R
             }
             (overview(&status, permission, SystemTime::now()))
         },
-    );
-    respond(StatusCode::OK, page)
+    )
 }
 
 /// Every address that is none of ours; what is looked for there may come.
@@ -57,7 +94,7 @@ pub(super) async fn not_found(State(app): State<App>, uri: Uri) -> Response {
             }
         },
     );
-    respond(StatusCode::NOT_FOUND, page)
+    respond(StatusCode::NOT_FOUND, page.into_string().into())
 }
 
 /// `/-/style.css`
@@ -66,7 +103,7 @@ pub(super) async fn style() -> impl IntoResponse {
     (headers, include_str!("style.css"))
 }
 
-fn respond(status: StatusCode, page: Markup) -> Response {
+fn respond(status: StatusCode, page: Bytes) -> Response {
     const HEADERS: [(HeaderName, &str); 4] = [
         (
             CONTENT_SECURITY_POLICY,
@@ -78,7 +115,7 @@ fn respond(status: StatusCode, page: Markup) -> Response {
         (REFERRER_POLICY, "same-origin"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (status, HEADERS, Html(page.into_string())).into_response()
+    (status, HEADERS, Html(page)).into_response()
 }
 
 fn page(root: &str, body: Markup) -> Markup {

@@ -39,6 +39,7 @@ use tower_http::csrf::CsrfLayer;
 
 use crate::config;
 use crate::scrape::{self, Scraper};
+use landing::Landing;
 use pages::Pages;
 
 pub use server::{Limits, serve};
@@ -48,6 +49,7 @@ pub use server::{Limits, serve};
 pub fn router(scraper: Scraper, web: &config::Web, timeout: Duration) -> Router {
     let app = App {
         pages: Pages::new(scraper.clone(), web.limits),
+        landing: Arc::default(),
         scraper,
         web: Arc::new(web.clone()),
         timeout,
@@ -83,6 +85,7 @@ fn guard(router: Router) -> Router {
 struct App {
     scraper: Scraper,
     pages: Pages,
+    landing: Arc<Landing>,
     web: Arc<config::Web>,
     timeout: Duration,
 }

@@ -122,6 +122,9 @@ const WAITING: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Bytes of a request's line and headers; what is longer is answered with 431.
+const HEADERS: usize = 32 << 10;
+
 /// Bytes that the system takes of an answer before its client has them.
 const SEND_BUFFER: usize = 64 << 10;
 
@@ -197,8 +200,9 @@ impl Client {
                 response
             }
         });
-        let served = Builder::new(TokioExecutor::new())
-            .http1_only()
+        let mut http = Builder::new(TokioExecutor::new()).http1_only();
+        http.http1().max_buf_size(HEADERS);
+        let served = http
             .serve_connection(TokioIo::new(connection), TowerToHyperService::new(service))
             .into_owned();
         if let Err(error) = watcher.watch(served).await {

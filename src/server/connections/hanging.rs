@@ -3,12 +3,10 @@
 //! Whoever owns a database can make each login to it wait as long as they like: a new backend reads
 //! `pg_class`, and `VACUUM FULL pg_class` behind an open transaction keeps it from that. Such a
 //! backend does not notice that nobody waits for it any more, and no timeout ends it. Once given
-//! up, a login leaves the budget to the others. There is one of each owner at most, and as many
-//! in all as the budget has places.
+//! up, a login leaves the budget to the others, and no database of the same owner is logged in to.
+//! Where those of a few owners hang, only databases of superusers are.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,8 +14,18 @@ use super::{Counted, Inner, LeaseError, lock};
 use crate::server::connect::ConnectError;
 use crate::server::facts::Owner;
 
-/// Whose logins hang, since when and in which database.
-pub(super) type Hanging = BTreeMap<Owner, (Instant, String)>;
+/// Once so many logins hang, no database of a role that is no superuser is logged in to; with two
+/// more, none at all. Together with the budget that is as many as `grants` lets the role have.
+const MOST: usize = 3;
+
+/// The logins that hang.
+pub(super) type Hanging = Vec<Arc<Hung>>;
+
+/// One of them.
+pub(super) struct Hung {
+    owner: Owner,
+    database: String,
+}
 
 /// What a connection keeps until its backend is gone.
 #[derive(Clone)]
@@ -48,6 +56,8 @@ impl Place {
 pub(super) struct Login<'a> {
     inner: &'a Inner,
     database: &'a str,
+    /// As it was at the beginning: the database may be hidden, or given away, meanwhile.
+    owner: Owner,
     place: Option<Place>,
 }
 
@@ -56,6 +66,7 @@ impl<'a> Login<'a> {
         Self {
             inner,
             database,
+            owner: inner.owner(database),
             place: Some(place.clone()),
         }
     }
@@ -77,54 +88,61 @@ impl<'a> Login<'a> {
 impl Drop for Login<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.inner.given_up(self.database, &place);
+            self.inner.given_up(self.database, &self.owner, &place);
         }
     }
 }
 
-/// Stands in [`Hanging`] for as long as the backend is there.
+/// Keeps one in the list for as long as the backend is there.
 struct Hangs {
     hanging: Arc<Mutex<Hanging>>,
-    owner: Owner,
+    hung: Arc<Hung>,
 }
 
 impl Drop for Hangs {
     fn drop(&mut self) {
-        lock(&self.hanging).remove(&self.owner);
+        lock(&self.hanging).retain(|hung| !Arc::ptr_eq(hung, &self.hung));
     }
 }
 
 impl Inner {
-    /// Fails as long as a login to a database of the same owner hangs.
+    /// Fails where a login would be likely to hang. The database of the connection string is left
+    /// out: where its logins hang the server itself does, and is asked again.
     pub(super) fn does_not_hang(&self, database: &str) -> Result<(), LeaseError> {
-        match lock(&self.hanging).get(&self.owner(database)) {
-            Some((since, hangs)) if database != self.dialer.database() => {
-                Err(LeaseError::LoginHangs {
-                    database: hangs.clone(),
-                    since: *since,
-                })
-            }
-            _ => Ok(()),
+        if database == self.dialer.database() {
+            return Ok(());
+        }
+        let owner = self.owner(database);
+        let hanging = lock(&self.hanging);
+        if let Some(hung) = hanging.iter().find(|hung| hung.owner == owner) {
+            return Err(LeaseError::LoginHangs {
+                database: hung.database.clone(),
+            });
+        }
+        let most = match owner {
+            Owner::Role(_) => MOST,
+            Owner::Superuser(_) => MOST + 2,
+        };
+        match hanging.len() < most {
+            true => Ok(()),
+            false => Err(LeaseError::LoginsHang),
         }
     }
 
-    /// A login was given up. The database of the connection string is left out: where its logins
-    /// hang the server itself does, and is asked again.
-    fn given_up(&self, database: &str, place: &Place) {
-        let owner = self.owner(database);
-        let mut hanging = lock(&self.hanging);
-        let beside = database != self.dialer.database()
-            && hanging.len() < self.budget
-            && !hanging.contains_key(&owner);
-        if !beside {
+    /// A login was given up: it goes on beside the budget.
+    fn given_up(&self, database: &str, owner: &Owner, place: &Place) {
+        if database == self.dialer.database() {
             return;
         }
-        hanging.insert(owner.clone(), (Instant::now(), database.to_owned()));
-        drop(hanging);
+        let hung = Arc::new(Hung {
+            owner: owner.clone(),
+            database: database.to_owned(),
+        });
+        lock(&self.hanging).push(hung.clone());
         let mut kept = lock(&place.0);
         kept.hangs = Some(Hangs {
             hanging: self.hanging.clone(),
-            owner,
+            hung,
         });
         kept.login = None;
         kept.budget = None;

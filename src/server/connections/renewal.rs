@@ -83,7 +83,10 @@ impl Inner {
     /// The pool with the connection that was opened first, of those that wait.
     fn pool_of_oldest(&self) -> Option<Pool> {
         let warm = self.warm();
-        let oldest = warm.values().filter_map(|entry| {
+        let renewable = warm
+            .iter()
+            .filter(|(name, _)| self.does_not_hang(name).is_ok());
+        let oldest = renewable.filter_map(|(_, entry)| {
             let mut oldest: Option<Instant> = None;
             entry.pool.retain(|_, metrics| {
                 let created = metrics.created;
