@@ -18,6 +18,7 @@ use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{Made, NEW, OLD, Synapse};
+use super::support::whole;
 
 mod asked;
 mod backlog;
@@ -142,10 +143,21 @@ async fn times_are_compared_as_bigint_and_never_as_numeric() {
     let queries = collectors::synapse::all()
         .into_iter()
         .flat_map(|one| one.queries);
-    let statements =
-        queries.flat_map(|query| query.statements.into_iter().map(|(_, sql)| sql.text()));
-    for sql in statements.filter(|sql| sql.contains("{schema}")) {
-        let sql = sql.replace("{schema}", "public").replace("{piece}", "true");
+    let columns = whole::columns(&server).await;
+    let statements = queries.flat_map(|query| match query.walk {
+        Some(_) => {
+            let plain = whole::plain(&query, server.major(), &columns);
+            plain.iter().map(|sql| sql.as_str().to_owned()).collect()
+        }
+        None => {
+            let statements = query.statements.iter();
+            let statements = statements.map(|(_, sql)| sql.text());
+            let statements = statements.filter(|sql| sql.contains("{schema}"));
+            let statements = statements.map(|sql| sql.replace("{schema}", "public"));
+            statements.collect::<Vec<_>>()
+        }
+    });
+    for sql in statements {
         let plan = rows(&client, &format!("EXPLAIN {sql}")).await;
         for line in plan.iter().flatten().flatten() {
             assert!(!casts_a_column(line), "{sql}: {line}");

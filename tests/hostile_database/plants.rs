@@ -271,7 +271,8 @@ async fn nothing_planted_runs(major: u32) {
             })
         };
         page_when(&exporter, role, said).await;
-        let output = exporter_command(&["check"])
+        // As long as many databases take on a busy machine.
+        let output = exporter_command(&["check", "--scrape.timeout=2m"])
             .env("DATA_SOURCE_NAME", server.dsn("postgres", role))
             .output()
             .unwrap();
