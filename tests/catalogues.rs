@@ -53,7 +53,8 @@ async fn a_locked_catalogue() {
                     "{told}"
                 );
                 let open = page.value("pg_exporter_connections", &[]);
-                assert!(open <= Some(3.0), "{open:?} {told}");
+                // The three, and the login to the other database that hangs beside them.
+                assert!(open <= Some(4.0), "{open:?} {told}");
                 // What a visit has found stays, and what is visited is nobody else's matter.
                 let table = [("datname", "visited")];
                 let found = page.value("pg_stat_user_tables_seq_scan", &table);
@@ -62,10 +63,10 @@ async fn a_locked_catalogue() {
                     assert_eq!(failures(&page), Vec::<&str>::new(), "{told}");
                 }
             }
-            // That of this test, the three of the exporter.
+            // That of this test, and these of the exporter.
             let sessions = sessions(&server);
             assert!(
-                sessions.len() <= 4,
+                sessions.len() <= 5,
                 "{major} {database} {catalogue}: {sessions:?}"
             );
 
