@@ -7,6 +7,7 @@ use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::footprint::{is_small, memory, rests};
 use super::support::forger::{Forger, Forgery};
+use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_at_most;
 use super::support::roles::Role;
@@ -16,26 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take, on a busy machine, until all has been asked once.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-/// What a Synapse is known by, and what the tests read of it.
-const SYNAPSE: &str = "
-    CREATE TABLE applied_schema_deltas ();
-    CREATE TABLE background_updates ();
-    CREATE TABLE schema_version (version int);
-    CREATE TABLE state_groups_state ();
-    CREATE TABLE events (stream_ordering bigint UNIQUE, type text, state_key text,
-                         rejection_reason text, received_ts bigint);
-    CREATE TABLE stream_positions (stream_name text, instance_name text, stream_id bigint);
-    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean,
-                        creator text);
-    CREATE TABLE event_forward_extremities (room_id text);
-    CREATE TABLE local_current_membership (room_id text, membership text);
-    CREATE TABLE room_stats_current (room_id text);
-    CREATE TABLE room_stats_state (room_id text);
-    CREATE TABLE users (name text);
-    CREATE SEQUENCE events_stream_seq;
-    INSERT INTO events SELECT i, 'm.room.message', NULL, NULL, 1 FROM generate_series(1, 5) AS i;
-    INSERT INTO stream_positions VALUES ('events', 'master', 5)";
 
 /// Of the places where the role may create.
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
+use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::{wait_at_most, wait_for};
 use super::support::roles::Role;
@@ -23,35 +24,20 @@ mod plants;
 const BLOCKED: &str = "synapse_db_rooms_blocked";
 const ROWS: f64 = 3.0;
 
-/// Everything of Synapse that these tests need: its marks, and tables that are read whole, in
-/// pieces, by the count of events.
-const SYNAPSE: &str = "
-    CREATE SCHEMA app;
-    GRANT ALL ON SCHEMA app, public TO PUBLIC;
-    SET search_path = app;
-    CREATE TABLE applied_schema_deltas ();
-    CREATE TABLE background_updates (update_name text, ordering int, depends_on text,
-                                     progress_json text);
-    CREATE TABLE schema_version (version int);
-    CREATE TABLE state_groups_state ();
-    CREATE TABLE events (stream_ordering bigint UNIQUE, type text, state_key text,
-                         rejection_reason text, received_ts bigint);
-    CREATE TABLE stream_positions (stream_name text, instance_name text, stream_id bigint);
-    CREATE TABLE blocked_rooms (room_id text PRIMARY KEY, user_id text);
-    CREATE TABLE rooms (room_id text PRIMARY KEY, room_version text, is_public boolean,
-                        creator text);
-    CREATE TABLE event_forward_extremities (room_id text);
-    CREATE TABLE local_current_membership (room_id text, membership text);
-    CREATE TABLE room_stats_current (room_id text);
-    CREATE TABLE room_stats_state (room_id text);
-    CREATE TABLE users (name text);
-    CREATE SEQUENCE events_stream_seq;
-    INSERT INTO schema_version VALUES (88);
-    INSERT INTO events SELECT i, 'm.room.message', NULL, NULL, 1 FROM generate_series(1, 5) AS i;
-    INSERT INTO stream_positions VALUES ('events', 'master', 5);
-    INSERT INTO rooms SELECT 'a' || lpad(i::text, 5, '0') FROM generate_series(1, 10000) AS i;
-    INSERT INTO blocked_rooms SELECT i, 'x' FROM generate_series(1, 3) AS i;
-    ANALYZE";
+/// A Synapse in a schema of its own, with rows to read whole, in pieces and by the count of events.
+fn synapse() -> String {
+    format!(
+        "CREATE SCHEMA app;
+         GRANT ALL ON SCHEMA app, public TO PUBLIC;
+         SET search_path = app;
+         {SYNAPSE};
+         CREATE TABLE blocked_rooms (room_id text PRIMARY KEY, user_id text);
+         INSERT INTO schema_version VALUES (88);
+         INSERT INTO rooms SELECT 'a' || lpad(i::text, 5, '0') FROM generate_series(1, 10000) AS i;
+         INSERT INTO blocked_rooms SELECT i, 'x' FROM generate_series(1, 3) AS i;
+         ANALYZE"
+    )
+}
 
 /// Whoever calls these is written into the log.
 const PLANTED: &str = "
@@ -79,7 +65,7 @@ async fn hostile(major: u32) -> Postgres {
         .sql("postgres", "CREATE DATABASE model OWNER mallory")
         .await;
     let owner = server.client("model", "mallory").await;
-    owner.batch_execute(SYNAPSE).await.unwrap();
+    owner.batch_execute(&synapse()).await.unwrap();
     owner.batch_execute(PLANTED).await.unwrap();
     server
 }

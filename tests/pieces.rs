@@ -90,17 +90,10 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     let page = exporter.scrape().await;
     let success = page.value("pg_scrape_collector_success", &[("collector", ACTIVITY)]);
     assert_eq!(success, Some(1.0));
-    let found = page.value("synapse_db_users_active", &month).unwrap();
-    let count: f64 = count.parse().unwrap();
+    let found = page.value("synapse_db_users_active", &month);
+    assert_eq!(found, count.parse().ok());
     let whole = [("collector", ACTIVITY), ("table", "user_ips")];
-    match page.value("pg_exporter_count_at_least", &whole) {
-        Some(0.0) => assert_eq!(found, count),
-        // On a busy machine a single user may take longer than the cap, and is left out.
-        other => assert!(
-            other == Some(1.0) && found < count,
-            "{other:?} {found} {count}"
-        ),
-    }
+    assert_eq!(page.value("pg_exporter_count_at_least", &whole), Some(0.0));
     assert!(rounds > 2, "{rounds}");
     let log = server.log();
     assert!(log.contains("due to statement timeout"), "{log}");

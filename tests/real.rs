@@ -30,6 +30,7 @@ mod lost;
 mod long;
 mod names;
 mod numbers;
+mod passwords;
 mod people;
 mod pgbouncer;
 mod pieces;

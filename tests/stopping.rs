@@ -57,7 +57,13 @@ async fn a_connection_is_renewed_each_minute_and_no_scrape_is_lost() {
     let server = Postgres::start(18).await;
     let exporter = Exporter::watch(&server.dsn("postgres", "postgres"), &[]).await;
     exporter.complete().await;
-    let (before, logins) = (opened(&exporter).await, Instant::now());
+    let page = exporter.scrape_within(TIMEOUT).await;
+    let [before, open] = [
+        "pg_exporter_connections_opened_total",
+        "pg_exporter_connections",
+    ]
+    .map(|metric| page.value(metric, &[]));
+    let logins = Instant::now();
     wait_at_most(RENEWAL, "a connection is renewed", async || {
         let page = exporter.scrape_within(TIMEOUT).await;
         let mut skipped = page.skipped().into_iter();
@@ -72,7 +78,9 @@ async fn a_connection_is_renewed_each_minute_and_no_scrape_is_lost() {
     .await;
     assert!(logins.elapsed() > Duration::from_secs(30), "{logins:?}");
     let more = opened(&exporter).await.unwrap() - before.unwrap();
-    assert!((1.0..=2.0).contains(&more), "{more}");
+    // Beside it those that a slow scrape may have opened, up to the three that there may be.
+    let most = 1.0 + 3.0 - open.unwrap();
+    assert!((1.0..=most).contains(&more), "{more} of {most}");
     // The new one took the place of an old one.
     let page = exporter.scrape_within(TIMEOUT).await;
     assert!(page.value("pg_exporter_connections", &[]) <= Some(3.0));

@@ -49,6 +49,8 @@ pub(super) struct Keys {
     after: Option<Vec<String>>,
     /// How many rows the next piece is to have.
     rows: u32,
+    /// Whether the next value alone has taken too long once: it may have been the machine.
+    slow: bool,
     /// Whether any rows were left out.
     left_out: bool,
     refusals: Refusals,
@@ -63,6 +65,7 @@ impl Keys {
             key,
             after: None,
             rows: FIRST,
+            slow: false,
             left_out: false,
             refusals: Refusals::default(),
             tally: Tally::default(),
@@ -89,13 +92,17 @@ impl Keys {
                         self.rows = (2 * self.rows).min(MOST);
                     }
                     self.refusals.clear();
+                    self.slow = false;
                     at_end
                 }
                 Err(error) if error.reason() == Reason::StatementTimeout => {
                     if self.rows > FEWEST {
                         self.rows = (self.rows / 32).max(FEWEST);
                         false
+                    } else if !std::mem::replace(&mut self.slow, true) {
+                        false
                     } else {
+                        self.slow = false;
                         self.left_out = true;
                         self.rows = FEW;
                         self.skip_value(route, harvest).await?

@@ -5,12 +5,13 @@
 //! they reach one server: the first fixes its identity, and one that reaches another server is
 //! refused.
 //!
+//! - `budget`: places in it, and who makes room for whom
+//! - [`error`]: why there is no connection to be had
 //! - `hanging`: logins that do not end
 //! - `identity`: which server it is
 //! - `refusals`: what becomes of a login that the server refuses
 //! - `renewal`: one connection a minute is made anew
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
@@ -27,25 +28,26 @@ use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Client};
 
 use super::carried::{carried, carry};
-use super::connect::{ConnectError, Dialer};
+use super::connect::Dialer;
 use super::facts::{Database, Facts, Owner};
 use super::lease::Lease;
-use crate::query::{Reason, Version};
+use crate::query::Version;
 
+mod budget;
+pub mod error;
 mod hanging;
 mod identity;
 mod refusals;
 mod renewal;
 
+use budget::take_one;
+pub use error::LeaseError;
 use hanging::{Hanging, Login, Place};
 use identity::Identity;
 use refusals::Refusals;
 
 /// How long a shutdown waits for the server to close its ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long a place in the budget is waited for before looking whether any will come free.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often one who waits for a connection looks for another way to one.
 const STEP: Duration = Duration::from_millis(500);
@@ -99,81 +101,6 @@ pub enum Purpose {
     Background,
 }
 
-/// No connection.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// It could not be made.
-    #[error("{0}")]
-    Connect(Arc<ConnectError>),
-    /// It reached another server than the rest.
-    #[error(
-        "a new connection to {address} reached another server (system identifier {found}) than \
-         those that are open; let the name lead to one server only"
-    )]
-    OtherServer {
-        /// Where it went.
-        address: String,
-        /// Whom it reached.
-        found: String,
-    },
-    /// A login to a database of the same owner was given up, and its backend is still there.
-    #[error(
-        "a login to database {database:?} hangs, and until the server has ended it no database of \
-         the same owner is looked at. Most often something there holds or awaits a lock on the \
-         catalogue, such as VACUUM FULL pg_class: look for it in pg_locks and pg_stat_activity"
-    )]
-    LoginHangs {
-        /// Where it hangs.
-        database: String,
-    },
-    /// Logins to databases of several owners were given up, and their backends are still there.
-    #[error(
-        "logins to databases of several owners hang, and until the server has ended one only \
-         databases of superusers are looked at: see pg_locks for locks on catalogues such as pg_class"
-    )]
-    LoginsHang,
-    /// There is no room for another, and those that were given up are still there.
-    #[error(
-        "no connection to {address} is free: of {budget}, some hang, and the server neither \
-         answers nor ends them"
-    )]
-    Hanging {
-        /// Where they go.
-        address: String,
-        /// How many there may be.
-        budget: usize,
-    },
-    /// The new connection broke before it could be used.
-    #[error("a new connection to {address} broke: {reason}")]
-    Broken {
-        /// Where it went.
-        address: String,
-        /// In whose words.
-        reason: String,
-    },
-    /// The new connection leads to something else than a PostgreSQL server.
-    #[error("a new connection to {address} is of no use: {reason}")]
-    Protocol {
-        /// Where it went.
-        address: String,
-        /// What was seen.
-        reason: String,
-    },
-}
-
-impl LeaseError {
-    /// The value of the label `reason` of `pg_exporter_down_reason`.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Connect(error) => error.reason().as_str(),
-            Self::OtherServer { .. } => "other_server",
-            Self::Hanging { .. } | Self::LoginHangs { .. } | Self::LoginsHang => "timeout",
-            Self::Broken { .. } => "connection",
-            Self::Protocol { .. } => Reason::Protocol.as_str(),
-        }
-    }
-}
-
 impl Connections {
     /// No connection yet, and at most `budget` later.
     pub fn new(dialer: Dialer, budget: usize) -> Self {
@@ -206,7 +133,7 @@ impl Connections {
         self.0.budget - self.0.permits.available_permits() + lock(&self.0.hanging).len()
     }
 
-    /// How many there may be, beside as many logins that hang.
+    /// How many there may be, beside logins that hang.
     pub fn budget(&self) -> usize {
         self.0.budget
     }
@@ -439,72 +366,6 @@ impl Inner {
             entry.pool.retain(|_, _| false);
         }
     }
-
-    /// A place in the budget; an idle connection makes room. While a login hangs none does: one
-    /// that works would be given for another that hangs.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
-        let started = Instant::now();
-        let mut room = None;
-        let mut permit = pin!(self.permits.clone().acquire_owned());
-        loop {
-            let in_login = self.logins.load(Ordering::Relaxed) > 0;
-            // Anew now and then, since what was closed for one caller may have served another.
-            room = room.filter(|(asked, _): &(Instant, _)| asked.elapsed() < PATIENCE);
-            if !in_login && room.is_none() {
-                let unserved = !self.close_one_idle();
-                let unserved = unserved.then(|| Unserved::new(&self.unserved));
-                room = Some((Instant::now(), unserved));
-            }
-            match timeout(STEP, &mut permit).await {
-                Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
-                Err(_) if started.elapsed() < PATIENCE => {}
-                Err(_) if in_login || self.all_hang() => return Err(self.hanging()),
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// The place of the background work, once the backend of its last connection is gone.
-    async fn background_place(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
-        let place = timeout(PATIENCE, self.background.clone().acquire_owned()).await;
-        let place = place.map_err(|_| self.hanging())?;
-        Ok(place.expect("nobody closes the semaphore"))
-    }
-
-    fn hanging(&self) -> LeaseError {
-        LeaseError::Hanging {
-            address: self.dialer.address(),
-            budget: self.budget,
-        }
-    }
-
-    /// Whether every connection was given up, and is still there: none idle, none in use but by
-    /// callers who wait for a permit, as the one who asks does.
-    fn all_hang(&self) -> bool {
-        let idle = |entry: &Warm| idle(&entry.pool) > 0;
-        self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
-    }
-
-    /// Closes an idle connection, if there is any.
-    fn close_one_idle(&self) -> bool {
-        let warm = self.warm();
-        // A database keeps its last one as long as another has several.
-        let spare = warm
-            .values()
-            .map(|entry| (idle(&entry.pool), entry))
-            .filter(|(idle, _)| *idle > 0)
-            .max_by_key(|(idle, entry)| (*idle, Reverse(entry.used)));
-        let mut closed = false;
-        if let Some((_, entry)) = spare {
-            entry
-                .pool
-                .retain(|_, _| std::mem::replace(&mut closed, true));
-        }
-        closed
-    }
 }
 
 /// A connection of a pool. Where a new one takes long, one that comes back meanwhile will do.
@@ -589,31 +450,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Asks for one connection to be closed when it comes back.
-struct Unserved<'a>(&'a AtomicUsize);
-
-impl<'a> Unserved<'a> {
-    fn new(unserved: &'a AtomicUsize) -> Self {
-        unserved.fetch_add(1, Ordering::Relaxed);
-        Self(unserved)
-    }
-}
-
-impl Drop for Unserved<'_> {
-    fn drop(&mut self) {
-        take_one(self.0);
-    }
-}
-
-/// Takes one away, if there is one.
-fn take_one(counter: &AtomicUsize) -> bool {
-    counter
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            count.checked_sub(1)
-        })
-        .is_ok()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -104,8 +104,9 @@ async fn a_schema_whose_name_is_not_utf_8_is_told() {
     let owner = server.client("ascii", "mallory").await;
     let name = r"convert_from('\xe922', 'SQL_ASCII') || ';commit;select public.f()--'";
     let rename = format!(
-        "{PLANTED}; {SYNAPSE};
-         DO $$ BEGIN EXECUTE format('ALTER SCHEMA app RENAME TO %I', {name}); END $$"
+        "{PLANTED}; {};
+         DO $$ BEGIN EXECUTE format('ALTER SCHEMA app RENAME TO %I', {name}); END $$",
+        synapse()
     );
     owner.batch_execute(&rename).await.unwrap();
     create_roles(&server, &["ascii"]).await;

@@ -20,6 +20,7 @@
 //! - [`synapse`]: a real Synapse with traffic
 //! - [`person`]: somebody who uses it
 //! - [`large`]: a large Synapse without traffic
+//! - [`look_alike`]: what looks like a Synapse to the exporter
 //! - [`verdict`]: what a page says of the scrape that made it
 //! - [`watch`]: what can be seen of a server from outside
 //! - [`writers`]: writers of events, as Synapse's event persisters are
@@ -39,6 +40,7 @@ pub mod forger;
 pub mod hostile;
 pub mod http;
 pub mod large;
+pub mod look_alike;
 pub mod person;
 pub mod pgbouncer;
 pub mod postgres;

@@ -15,7 +15,7 @@ use crate::server::connect::ConnectError;
 use crate::server::facts::Owner;
 
 /// Once so many logins hang, no database of a role that is no superuser is logged in to; with two
-/// more, none at all. Together with the budget that is as many as `grants` lets the role have.
+/// more, none at all. With three connections that is as many as `grants` lets the role have.
 const MOST: usize = 3;
 
 /// The logins that hang.

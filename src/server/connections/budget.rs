@@ -1,0 +1,107 @@
+//! Places in the budget, and who makes room for whom.
+
+use std::cmp::Reverse;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::{Inner, LeaseError, STEP, Warm, idle};
+
+/// How long a place in the budget is waited for before looking whether any will come free.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// A place in the budget; an idle connection makes room. While a login hangs none does: one
+    /// that works would be given for another that hangs.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let started = Instant::now();
+        let mut room = None;
+        let mut permit = pin!(self.permits.clone().acquire_owned());
+        loop {
+            let in_login = self.logins.load(Ordering::Relaxed) > 0;
+            // Anew now and then, since what was closed for one caller may have served another.
+            room = room.filter(|(asked, _): &(Instant, _)| asked.elapsed() < PATIENCE);
+            if !in_login && room.is_none() {
+                let unserved = !self.close_one_idle();
+                let unserved = unserved.then(|| Unserved::new(&self.unserved));
+                room = Some((Instant::now(), unserved));
+            }
+            match timeout(STEP, &mut permit).await {
+                Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
+                Err(_) if started.elapsed() < PATIENCE => {}
+                Err(_) if in_login || self.all_hang() => return Err(self.hanging()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The place of the background work, once the backend of its last connection is gone.
+    pub(super) async fn background_place(&self) -> Result<OwnedSemaphorePermit, LeaseError> {
+        let place = timeout(PATIENCE, self.background.clone().acquire_owned()).await;
+        let place = place.map_err(|_| self.hanging())?;
+        Ok(place.expect("nobody closes the semaphore"))
+    }
+
+    fn hanging(&self) -> LeaseError {
+        LeaseError::Hanging {
+            address: self.dialer.address(),
+            budget: self.budget,
+        }
+    }
+
+    /// Whether every connection was given up, and is still there: none idle, none in use but by
+    /// callers who wait for a permit, as the one who asks does.
+    fn all_hang(&self) -> bool {
+        let idle = |entry: &Warm| idle(&entry.pool) > 0;
+        self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
+    }
+
+    /// Closes an idle connection, if there is any.
+    fn close_one_idle(&self) -> bool {
+        let warm = self.warm();
+        // A database keeps its last one as long as another has several.
+        let spare = warm
+            .values()
+            .map(|entry| (idle(&entry.pool), entry))
+            .filter(|(idle, _)| *idle > 0)
+            .max_by_key(|(idle, entry)| (*idle, Reverse(entry.used)));
+        let mut closed = false;
+        if let Some((_, entry)) = spare {
+            entry
+                .pool
+                .retain(|_, _| std::mem::replace(&mut closed, true));
+        }
+        closed
+    }
+}
+
+/// Asks for one connection to be closed when it comes back.
+struct Unserved<'a>(&'a AtomicUsize);
+
+impl<'a> Unserved<'a> {
+    fn new(unserved: &'a AtomicUsize) -> Self {
+        unserved.fetch_add(1, Ordering::Relaxed);
+        Self(unserved)
+    }
+}
+
+impl Drop for Unserved<'_> {
+    fn drop(&mut self) {
+        take_one(self.0);
+    }
+}
+
+/// Takes one away, if there is one.
+pub(super) fn take_one(counter: &AtomicUsize) -> bool {
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            count.checked_sub(1)
+        })
+        .is_ok()
+}

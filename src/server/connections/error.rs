@@ -1,0 +1,81 @@
+//! Why there is no connection to be had.
+
+use std::sync::Arc;
+
+use crate::query::Reason;
+use crate::server::connect::ConnectError;
+
+/// No connection.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// It could not be made.
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+    /// It reached another server than the rest.
+    #[error(
+        "a new connection to {address} reached another server (system identifier {found}) than \
+         those that are open; let the name lead to one server only"
+    )]
+    OtherServer {
+        /// Where it went.
+        address: String,
+        /// Whom it reached.
+        found: String,
+    },
+    /// A login to a database of the same owner was given up, and its backend is still there.
+    #[error(
+        "a login to database {database:?} hangs, and until the server has ended it no database of \
+         the same owner is looked at. Most often something there holds or awaits a lock on the \
+         catalogue, such as VACUUM FULL pg_class: look for it in pg_locks and pg_stat_activity"
+    )]
+    LoginHangs {
+        /// Where it hangs.
+        database: String,
+    },
+    /// Logins to databases of several owners were given up, and their backends are still there.
+    #[error(
+        "logins to databases of several owners hang, and until the server has ended one only \
+         databases of superusers are looked at: see pg_locks for locks on catalogues such as pg_class"
+    )]
+    LoginsHang,
+    /// There is no room for another, and those that were given up are still there.
+    #[error(
+        "no connection to {address} is free: of {budget}, some hang, and the server neither \
+         answers nor ends them"
+    )]
+    Hanging {
+        /// Where they go.
+        address: String,
+        /// How many there may be.
+        budget: usize,
+    },
+    /// The new connection broke before it could be used.
+    #[error("a new connection to {address} broke: {reason}")]
+    Broken {
+        /// Where it went.
+        address: String,
+        /// In whose words.
+        reason: String,
+    },
+    /// The new connection leads to something else than a PostgreSQL server.
+    #[error("a new connection to {address} is of no use: {reason}")]
+    Protocol {
+        /// Where it went.
+        address: String,
+        /// What was seen.
+        reason: String,
+    },
+}
+
+impl LeaseError {
+    /// The value of the label `reason` of `pg_exporter_down_reason`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect(error) => error.reason().as_str(),
+            Self::OtherServer { .. } => "other_server",
+            Self::Hanging { .. } | Self::LoginHangs { .. } | Self::LoginsHang => "timeout",
+            Self::Broken { .. } => "connection",
+            Self::Protocol { .. } => Reason::Protocol.as_str(),
+        }
+    }
+}
