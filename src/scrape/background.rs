@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::gather::Until;
+use super::gather::{Until, rest_after};
 use super::reach::Unanswered;
 use super::target::Target;
 use crate::query::{QueryError, Reason, Scope};
@@ -196,6 +196,42 @@ impl Target {
         paused
     }
 
+    /// Asks what the role may do, if it is time to.
+    async fn find_rights(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &str,
+    ) -> Result<(), QueryError> {
+        let due = self
+            .memory()
+            .databases
+            .get(database)
+            .is_some_and(|known| known.rights.are_due());
+        if !due {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let found = Rights::find(client, facts.version, self.statement_cap).await;
+        if let Err(error) = &found {
+            tracing::debug!(database, "could not ask what the role may do: {error}");
+        }
+        match found {
+            Err(error) if error.reason() == Reason::Connection => return Err(error),
+            found => {
+                let rest = self
+                    .config
+                    .databases
+                    .interval
+                    .max(rest_after(asked.elapsed()));
+                if let Some(known) = self.memory().databases.get_mut(database) {
+                    known.rights.take(found, rest);
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn refresh_on(
         &self,
         client: &tokio_postgres::Client,
@@ -210,20 +246,12 @@ impl Target {
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, facts.version, self.statement_cap).await?;
         let application = application.map(Arc::new);
-        let rights = match Rights::find(client, facts.version, self.statement_cap).await {
-            Ok(rights) => Some(rights),
-            Err(error) if error.reason() == Reason::Connection => return Err(error),
-            Err(error) => {
-                tracing::debug!(database, "could not ask what the role may do: {error}");
-                None
-            }
-        };
+        self.find_rights(client, facts, database).await?;
         let (home, known, enabled) = {
             let mut memory = self.memory();
             let Some(entry) = memory.databases.get_mut(database) else {
                 return Ok(false);
             };
-            entry.rights = rights.unwrap_or_default();
             if entry.application != application {
                 entry.application.clone_from(&application);
                 self.rest_no_more(database);

@@ -22,8 +22,8 @@ const STALE: u32 = 10;
 /// How long before a value that could not be refreshed is tried again, if its TTL is longer.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What walks through tables rests this many times as long as it took, so that it takes a fiftieth of
-/// the time at most; but no longer than this.
+/// What may take long rests this many times as long as it took, so that it takes a fiftieth of the
+/// time at most; but no longer than this.
 const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 
@@ -390,9 +390,14 @@ impl Target {
 /// How long a collector rests after a run.
 fn rest(plan: &Plan, harvest: &Harvest) -> Duration {
     match plan.walks() {
-        true => (harvest.spent * REST).min(LONGEST_REST),
+        true => rest_after(harvest.spent),
         false => Duration::ZERO,
     }
+}
+
+/// How long what may take long rests after it took this.
+pub fn rest_after(took: Duration) -> Duration {
+    (took * REST).min(LONGEST_REST)
 }
 
 /// How old a value of a collector may get while it cannot be had anew.
