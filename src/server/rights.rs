@@ -68,10 +68,12 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
         SELECT a.privilege_type, t.whole
           FROM (SELECT r.relacl AS acl, r.relkind <> 'S' AS whole
                   FROM relation r
+                 WHERE r.relacl IS NOT NULL
                 UNION ALL
                 SELECT t.attacl, false
                   FROM relation r
-                  JOIN pg_catalog.pg_attribute t ON t.attrelid = r.oid) AS t,
+                  JOIN pg_catalog.pg_attribute t ON t.attrelid = r.oid
+                 WHERE t.attacl IS NOT NULL) AS t,
                pg_catalog.aclexplode(t.acl) AS a
          WHERE a.grantee IN (SELECT mine.oid FROM mine)
     )
