@@ -1,8 +1,10 @@
 //! The count of one database: when what is asked, and what is true of the answer.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::buckets::{Buckets, Exchanged, Task, What};
 use super::counts::{Counts, Moment, ORIGINS};
@@ -32,7 +34,7 @@ const SAVE: Duration = Duration::from_secs(300);
 /// The count of one database, for scrapes and for the work behind them.
 #[derive(Debug)]
 pub struct Count {
-    pub(super) database: String,
+    pub(super) database: Arc<str>,
     settings: Events,
     path: Option<PathBuf>,
     /// An answer is taken in before the next question is asked.
@@ -67,7 +69,7 @@ impl Count {
     pub fn new(settings: &Events, server: &str, database: &str) -> Self {
         let folder = settings.state_dir.as_deref();
         Self {
-            database: database.to_owned(),
+            database: database.into(),
             path: folder.map(|folder| keep::path(folder, server, database)),
             settings: settings.clone(),
             turn: tokio::sync::Mutex::default(),
@@ -230,7 +232,7 @@ impl Count {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -151,7 +151,7 @@ impl Keys {
         });
         let rows = read.await?;
         reader.context.cache.charge(charged);
-        self.tally.add(rows, reader.query, reader.context.limit);
+        self.tally.add(rows, reader.plan, reader.context.limit);
         let at_end = end.len() < width;
         if !at_end {
             self.after = Some(end);
@@ -238,7 +238,7 @@ impl Keys {
             sql: &sql,
             timeout: route.timeout(),
             version: context.version,
-            scope: route.reader.query.scope,
+            scope: route.reader.collector.scope,
         };
         let mut next = None;
         harvest.cost.statements += 1;

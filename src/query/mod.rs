@@ -1,6 +1,6 @@
 //! How a definition runs.
 //!
-//! - [`definition`]: what a collector says: SQL by version range, columns, scope, role
+//! - [`definition`]: what a collector says: scope, SQL by version range, columns, role
 //! - [`sql`]: the text of a statement: parsed once, values appended
 //! - [`version`]: server versions and ranges of them
 //! - [`view`]: statistics views that the strict set-up replaces by functions
@@ -37,7 +37,9 @@ pub mod view;
 mod walk;
 
 pub use cache::CacheShare;
-pub use definition::{CTID, Collector, Column, ColumnKind, Key, Merge, Query, Role, Scope, Walk};
+pub use definition::{
+    CTID, Collector, Column, ColumnKind, DefinedMetric, Key, Merge, Query, Role, Scope, Walk,
+};
 pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};

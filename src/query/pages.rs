@@ -246,7 +246,7 @@ impl Pages {
         match read {
             Ok(rows) => {
                 pace.note(pages, started.elapsed());
-                self.tally.add(rows, reader.query, reader.context.limit);
+                self.tally.add(rows, reader.plan, reader.context.limit);
                 Ok(())
             }
             Err(error) => {

@@ -68,7 +68,7 @@ impl Route<'_> {
 
     /// How long a statement may take.
     pub fn timeout(&self) -> Duration {
-        self.reader.context.timeout(self.reader.query.scope)
+        self.reader.context.timeout(self.reader.collector.scope)
     }
 
     /// Waits until then, or until others have their turn; says whether they have. Where there is no

@@ -348,7 +348,7 @@ impl Inner {
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
         self.keep_renewing();
-        let generation = self.identify(&client).await?;
+        let generation = self.identify(&client, database).await?;
         Ok((client, in_use, generation))
     }
 

@@ -6,7 +6,7 @@ use crate::query::Collector;
 /// From `sliding_sync_connections`, `sliding_sync_connection_positions` and
 /// `sliding_sync_joined_rooms_to_recalculate`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_sliding_sync",
         "Connections of sliding sync, and rooms that Synapse has yet to prepare for it",
     )
