@@ -13,9 +13,9 @@ use super::keep;
 use super::pace::Pace;
 use super::proof::Proof;
 use super::served::Served;
+use super::settings::Settings;
 use super::state::{Guess, State, known};
 use super::survey::{Estimate, Header, Survey, Tails};
-use crate::config::Events;
 use crate::query::message::timeout_step;
 use crate::query::{QueryError, Reason, Version};
 
@@ -35,7 +35,7 @@ const SAVE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Count {
     pub(super) database: Arc<str>,
-    settings: Events,
+    settings: Settings,
     path: Option<PathBuf>,
     /// An answer is taken in before the next question is asked.
     turn: tokio::sync::Mutex<()>,
@@ -66,7 +66,7 @@ struct Inner {
 
 impl Count {
     /// A count that begins, or goes on where its file says.
-    pub fn new(settings: &Events, server: &str, database: &str) -> Self {
+    pub fn new(settings: &Settings, server: &str, database: &str) -> Self {
         let folder = settings.state_dir.as_deref();
         Self {
             database: database.into(),
@@ -261,7 +261,7 @@ impl Inner {
     }
 
     /// What is known goes on from here, or begins.
-    fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Events) {
+    fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Settings) {
         self.look = false;
         let all = std::mem::take(&mut self.shorten);
         let at = moment(header, settings);
@@ -286,7 +286,7 @@ impl Inner {
         system: &str,
         header: &Header,
         tails: &Tails,
-        settings: &Events,
+        settings: &Settings,
     ) -> Option<Served> {
         let at = moment(header, settings);
         if !self.judge(system, header, Estimate::default(), &at) {
@@ -381,7 +381,7 @@ impl Inner {
         self.state = state;
     }
 
-    fn task(&mut self, settings: &Events) -> Option<Task> {
+    fn task(&mut self, settings: &Settings) -> Option<Task> {
         let turn = millis(settings.recount);
         let state = self.state.as_mut().filter(|_| !self.look)?;
         let proof = self.proof.round(&state.buckets, settings.max_age);
@@ -426,7 +426,7 @@ impl Inner {
     }
 
     /// What was proven, if that was not long before `at`; else what is known at this moment.
-    fn serve(&self, settings: &Events, at: u64) -> Option<Served> {
+    fn serve(&self, settings: &Settings, at: u64) -> Option<Served> {
         let state = self.state.as_ref()?;
         let proven = state.proven.as_ref().filter(|proven| {
             let age = at.checked_sub(proven.at).map(Duration::from_micros);
@@ -464,7 +464,7 @@ fn write(path: &Path, state: &State) {
     }
 }
 
-fn moment(header: &Header, settings: &Events) -> Moment {
+fn moment(header: &Header, settings: &Settings) -> Moment {
     Moment {
         now: now(),
         xmin: header.xmin,

@@ -14,7 +14,7 @@ use super::cache::{filled, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
 use super::tally::Tally;
-use super::walk::{Refusals, Route};
+use super::route::{Refusals, Route};
 use super::{Harvest, Key, QueryError, Reason, Sql};
 
 /// The placeholder of the rows of a piece, as a relation.

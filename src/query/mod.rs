@@ -10,6 +10,7 @@
 //! - `walk`: tables that may be large are read in pieces
 //! - [`pages`]: a walk by ranges of pages
 //! - [`keys`]: a walk in the order of a key
+//! - `route`: what both have in common
 //! - `tally`: what the pieces say, added up
 //! - [`cache`]: how fast walks may fill the server's cache
 //! - `rows`: the rows of a statement become samples
@@ -28,6 +29,7 @@ pub mod pages;
 pub mod plan;
 pub mod reason;
 pub mod relations;
+mod route;
 mod rows;
 pub mod sql;
 pub mod tables;

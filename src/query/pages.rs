@@ -16,7 +16,7 @@ use super::cache::{filled, keeps_to_ring, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
 use super::tally::Tally;
-use super::walk::{Refusals, Route};
+use super::route::{Refusals, Route};
 use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 
 /// The placeholder of the condition that gives one piece.

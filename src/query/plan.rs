@@ -10,7 +10,8 @@ use super::harvest::Answer;
 use super::pages::Pace;
 use super::relations;
 use super::rows::{QueryPlan, Reader, snapshot_of};
-use super::walk::{Route, Walk};
+use super::route::Route;
+use super::walk::Walk;
 use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Skip, Tables};
 use crate::snapshot::{Sample, Snapshot};
 

@@ -12,7 +12,7 @@ use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
 use crate::config;
-use crate::events::Count;
+use crate::events::{self, Count};
 use crate::query::{CacheShare, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
@@ -25,7 +25,7 @@ pub struct Target {
     /// The longest that a statement on the application's tables may take.
     pub statement_cap: Duration,
     /// How events are counted.
-    pub events: config::Events,
+    pub events: events::Settings,
     pub collectors: Vec<Arc<CollectorState>>,
     pub connections: Connections,
     /// The DSN's database.
