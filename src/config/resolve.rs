@@ -12,8 +12,8 @@ use super::dsn::{DsnError, File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
-    Collectors, Config, Databases, Dsn, Loaded, Log, LogFormat, Scrape, Server, Switch,
-    Variable, Web, WebLimits,
+    Collectors, Config, Databases, Dsn, Loaded, Log, LogFormat, Scrape, Server, Switch, Variable,
+    Web, WebLimits,
 };
 use crate::bounds;
 use crate::collectors;

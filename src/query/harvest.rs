@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::definition::Coverage;
 use super::message::timeout_step;
 use super::{
-    CacheShare, Column, QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version,
-    Views,
+    CacheShare, Column, QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version, Views,
 };
 use crate::snapshot::{Metric, Sample, Snapshot};
 

@@ -13,8 +13,8 @@ use std::time::Instant;
 use super::cache::{filled, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
-use super::tally::Tally;
 use super::route::{Refusals, Route};
+use super::tally::Tally;
 use super::{Harvest, Key, QueryError, Reason, Sql};
 
 /// The placeholder of the rows of a piece, as a relation.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::cache::{filled, keeps_to_ring, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
-use super::tally::Tally;
 use super::route::{Refusals, Route};
+use super::tally::Tally;
 use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 
 /// The placeholder of the condition that gives one piece.

@@ -37,10 +37,11 @@ mod encryption;
 pub mod error;
 mod guard;
 mod socket;
+mod violation;
 
 pub use auth::AuthError;
 pub use error::{ConnectError, Reason};
-pub use guard::Violation;
+pub use violation::Violation;
 
 use auth::Channel;
 use encryption::{Encryption, Negotiated, NoEncryption, Stream};

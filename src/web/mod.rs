@@ -42,7 +42,8 @@ use crate::scrape::{self, Scraper};
 use landing::Landing;
 use pages::Pages;
 
-pub use server::{Limits, serve};
+pub use connection::Limits;
+pub use server::serve;
 
 /// Every route. `web.telemetry_path` begins with a slash and is none of the others, apart from
 /// `/`, where it takes the landing page's place. `timeout` is the longest that a scrape may take.

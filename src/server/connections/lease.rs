@@ -8,7 +8,7 @@ use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::connections::{self, Connections, InUse};
+use super::{Connections, Counted, InUse};
 
 /// A connection, for as long as it is held.
 pub struct Lease {
@@ -16,7 +16,7 @@ pub struct Lease {
     connection: Option<Connection>,
     generation: u64,
     busy: bool,
-    _held: connections::Counted,
+    _held: Counted,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
