@@ -227,7 +227,7 @@ impl Count {
         }
         match keep::load(path) {
             Ok(state) => self.inner().go_on(state),
-            Err(unusable) => tracing::warn!("the count of events begins anew: {unusable}"),
+            Err(unusable) => tracing::warn!("the count of events starts over: {unusable}"),
         }
     }
 
@@ -313,7 +313,7 @@ impl Inner {
         Some(served)
     }
 
-    /// Whether what is known is of this database still; else it begins anew.
+    /// Whether what is known is of this database still; else it starts over.
     fn judge(&mut self, system: &str, header: &Header, estimate: Estimate, at: &Moment) -> bool {
         let Some(state) = &mut self.state else {
             self.begin(system, header, estimate.into(), at);
@@ -340,7 +340,7 @@ impl Inner {
                 self.proof.forget();
             }
             Verdict::Diverged(why) => {
-                tracing::warn!("all events are counted anew: {why}");
+                tracing::warn!("all events are counted again: {why}");
                 let earlier = state.clone();
                 let guess = Guess::Earlier(earlier.counts());
                 self.begin(system, header, guess, at);
@@ -350,7 +350,7 @@ impl Inner {
                 return false;
             }
             Verdict::Other => {
-                tracing::info!("the count of events was another database's, and begins anew");
+                tracing::info!("the count of events was another database's, and starts over");
                 self.begin(system, header, estimate.into(), at);
                 return false;
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Settings {
     /// The part of the time that the count behind the scrapes may take, up to 1.
     pub share: f64,
-    /// The time within which everything is counted anew, a little at a time.
+    /// The time within which everything is counted again, a little at a time.
     pub recount: Duration,
     /// How long before an event is counted for good of which Synapse does not say that it, and all
     /// before it, is written.

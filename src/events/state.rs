@@ -38,7 +38,7 @@ pub enum Guess {
         /// What part of them is of each kind.
         shares: [Option<f64>; KINDS.len()],
     },
-    /// What was counted before everything had to be counted anew.
+    /// What was counted before everything had to be counted again.
     Earlier([[Option<f64>; KINDS.len()]; 2]),
 }
 

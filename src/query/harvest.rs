@@ -32,7 +32,7 @@ pub struct Context<'a> {
     pub deadline: Instant,
     /// When others have their turn, so that what runs in pieces goes on in the next run.
     pub pause: Instant,
-    /// How old an answer may get while it cannot be had anew.
+    /// How old an answer may get while it cannot be refreshed.
     pub keep: Duration,
     /// The longest that a statement on the application's tables may take.
     pub statement_cap: Duration,

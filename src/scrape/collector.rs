@@ -143,7 +143,7 @@ impl CollectorState {
         })
     }
 
-    /// How old a value may get while it cannot be had anew.
+    /// How old a value may get while it cannot be refreshed.
     pub fn keeps(&self, previous: Option<&Harvest>) -> Duration {
         match previous {
             Some(last) if !self.ttl.is_zero() => self.stale(self.ttl, last),

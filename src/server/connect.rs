@@ -1,6 +1,6 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! A [`Dialer`] reads passwords and certificates again at every connect. Whatever becomes of a
 //! connection, also of one that was given up half made, its place is free only when the server has
 //! closed its end: the backend is gone then.
 //!

@@ -11,7 +11,7 @@
 //! - `identity`: which server it is
 //! - [`lease`]: a connection in use; what is given up is cancelled and closed
 //! - `refusals`: what becomes of a login that the server refuses
-//! - `renewal`: one connection a minute is made anew
+//! - `renewal`: one connection a minute is replaced
 
 use std::collections::BTreeMap;
 use std::future::pending;

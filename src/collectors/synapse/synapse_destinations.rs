@@ -16,7 +16,7 @@ pub fn collector() -> Collector {
                 &["failure_ts", "retry_last_ts", "retry_interval"],
             )
             .by_pages("destinations")
-            // The inner SELECT runs once; without it, the time would be reckoned for each row.
+            // The inner SELECT runs once; without it, the time would be computed for each row.
             .sql(
                 ALL,
                 "SELECT count(*) AS federation_destinations,

@@ -10,7 +10,7 @@ pub fn collector() -> Collector {
             Query::new()
                 .reads("devices", &["hidden", "last_seen"])
                 .by_pages("devices")
-                // The inner SELECT runs once; without it, the time would be reckoned for each row.
+                // The inner SELECT runs once; without it, the time would be computed for each row.
                 .sql(
                     ALL,
                     "SELECT count(*) FILTER (WHERE hidden IS NOT TRUE) AS devices,

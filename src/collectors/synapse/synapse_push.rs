@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_push",
-        "Notifications that Synapse has reckoned and not yet kept",
+        "Push actions that Synapse has computed and not yet stored",
     )
     .query(
         Query::new()

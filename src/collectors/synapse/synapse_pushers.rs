@@ -38,12 +38,12 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "pushers_failing",
-                "Pushers in use whose last notification was not taken",
+                "Pushers in use whose last notification was refused",
             )
             .gauge(
                 "pushers_failing_oldest_age_seconds",
-                "How long the one that fails longest has failed, 0 while none does; after a day \
-                 Synapse gives up what it could not send, and reckons anew",
+                "Seconds for which the pusher that fails longest has failed, 0 while none does; after a \
+                 day Synapse drops what it could not send and starts over",
             )
             .largest(),
     )

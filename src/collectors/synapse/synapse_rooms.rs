@@ -5,7 +5,7 @@ use crate::query::{ALL, Collector, Query};
 
 /// From `rooms` and the statistics that Synapse keeps of each room. Those follow the event stream:
 /// how far behind they are, the consumer `stats` says. Synapse may be told to keep none, and fills
-/// them anew after some upgrades; what comes from them is served while they cover the rooms.
+/// them again after some upgrades; what comes from them is served while they cover the rooms.
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_rooms",

@@ -16,7 +16,7 @@ pub fn collector() -> Collector {
     .query(openid())
 }
 
-/// The inner SELECT runs once; without it, the time would be reckoned for each row.
+/// The inner SELECT runs once; without it, the time would be computed for each row.
 fn access() -> Query {
     Query::new()
         .reads("access_tokens", &["valid_until_ms", "puppets_user_id"])
