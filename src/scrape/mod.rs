@@ -7,9 +7,9 @@
 //! - `reach`: whether the server answers, and what it says of itself
 //! - `gather`: what a scrape runs itself, and what it takes from memory
 //! - `refresh`: visits and refreshes that go on behind the scrapes
+//! - `queue`: the databases that wait for that
 //! - `report`: what a scrape says
 //! - `status`: what is known, for a person
-//! - `queue`: the databases that wait for that
 //! - `collector`: a collector on one server, and what it has brought of each place
 //! - `memory`: what is remembered from scrape to scrape
 //! - `cell`: a value that concurrent scrapes share
