@@ -70,7 +70,10 @@ async fn the_application_keeps_its_session(major: u32, synapse: &str) {
 async fn a_name_that_leads_to_another_database_brings_nothing() {
     let server = Postgres::start(18).await;
     server
-        .sql("postgres", "CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher")
+        .sql(
+            "postgres",
+            "CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher",
+        )
         .await;
     let alter = format!("ALTER ROLE watcher PASSWORD '{}'", password("watcher"));
     server.sql("postgres", &alter).await;
@@ -88,7 +91,9 @@ async fn a_name_that_leads_to_another_database_brings_nothing() {
     let of = |page: &Page, database: &str| {
         let tables = page.samples(tables);
         let tables = tables.filter(|sample| sample.labels["datname"] == database);
-        tables.map(|sample| sample.labels["relname"].clone()).collect::<Vec<_>>()
+        tables
+            .map(|sample| sample.labels["relname"].clone())
+            .collect::<Vec<_>>()
     };
     wait_for("every database has been visited", || async {
         let page = exporter.scrape().await;
@@ -101,7 +106,10 @@ async fn a_name_that_leads_to_another_database_brings_nothing() {
     assert_eq!(of(&page, "shop"), Vec::<String>::new());
     let log = exporter.output();
     let said = "a connection to database \\\"shop\\\" at";
-    assert!(log.contains(said) && log.contains("reached another one"), "{log}");
+    assert!(
+        log.contains(said) && log.contains("reached another one"),
+        "{log}"
+    );
 }
 
 /// A server with a database of Synapse, which has ended; the role that owns it may log in with a

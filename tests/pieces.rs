@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::{Column, ColumnKind, Query};
+use matrix_postgres_exporter::query::{Collector, Column, ColumnKind, Query};
 
 use super::support::exporter::{Exporter, failures};
 use super::support::large;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::ColumnKind;
+use matrix_postgres_exporter::query::{Collector, ColumnKind};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::ColumnKind;
+use matrix_postgres_exporter::query::Collector;
 
 use super::support::answers::{create_roles, wait_until, watch};
 use super::support::exporter::Exporter;

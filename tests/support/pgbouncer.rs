@@ -32,7 +32,11 @@ impl PgBouncer {
             writeln!(list, "\"{user}\" \"{}\"", password(user)).unwrap();
         }
         fs::write(&users_file, list).unwrap();
-        let to = format!("host={} port={}", server.socket_dir().display(), server.port());
+        let to = format!(
+            "host={} port={}",
+            server.socket_dir().display(),
+            server.port()
+        );
         let names = names.iter();
         let names = names.map(|(name, database)| format!("{name} = {to} dbname={database}\n"));
         let names: String = names.collect();
