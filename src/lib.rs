@@ -21,6 +21,7 @@
 //! - [`exposition`]: a snapshot as text, in both formats
 //! - [`config`]: file, environment and flags become one validated configuration
 //! - [`telemetry`]: logs, and what the process says of itself
+//! - [`time`]: time limits that count only while the process runs
 //! - [`text`]: texts of others, made fit to be logged and shown
 //! - [`bounds`]: how much is taken from others at most
 
@@ -37,5 +38,6 @@ pub mod snapshot;
 pub mod exposition;
 pub mod config;
 pub mod telemetry;
+pub mod time;
 pub mod text;
 pub mod bounds;

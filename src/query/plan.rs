@@ -70,6 +70,12 @@ impl Plan {
             .map_or(Scope::Server, |query| query.scope)
     }
 
+    /// The names of its metrics.
+    pub fn metrics(&self) -> impl Iterator<Item = &Arc<str>> {
+        let metrics = self.queries.iter().flat_map(|plan| &plan.metrics);
+        metrics.flatten().map(|metric| &metric.name)
+    }
+
     /// Whether any of its queries walks through a table.
     pub fn walks(&self) -> bool {
         let mut queries = self.collector.queries.iter();

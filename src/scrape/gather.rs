@@ -28,12 +28,14 @@ const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 
 /// What a scrape has of one collector on one database.
+#[derive(Clone)]
 pub struct Gathered {
     pub collector: &'static str,
     pub database: Option<String>,
     pub outcome: Outcome,
 }
 
+#[derive(Clone)]
 pub enum Outcome {
     /// Read by this scrape, or for it.
     Fresh(Arc<Harvest>),
@@ -41,6 +43,16 @@ pub enum Outcome {
     Remembered(Arc<Harvest>),
     /// Nothing.
     Missing(Reason),
+}
+
+impl Outcome {
+    /// What a collector has brought.
+    pub fn harvest(&self) -> Option<&Harvest> {
+        match self {
+            Self::Fresh(harvest) | Self::Remembered(harvest) => Some(harvest),
+            Self::Missing(_) => None,
+        }
+    }
 }
 
 /// How long a run may take.

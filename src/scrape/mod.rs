@@ -14,7 +14,7 @@
 //! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,6 +36,7 @@ mod room;
 mod status;
 mod target;
 
+use report::Say;
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -130,6 +131,16 @@ impl Scraper {
             .try_for_each(|name| self.known(name).map(drop))
     }
 
+    /// The names of the metrics that these collectors bring.
+    pub fn metrics(&self, collect: &BTreeSet<String>) -> HashSet<Arc<str>> {
+        let plans = self.0.plans.iter();
+        plans
+            .filter(|plan| collect.contains(plan.collector.name))
+            .flat_map(|plan| plan.metrics())
+            .cloned()
+            .collect()
+    }
+
     /// What is known, without asking any server.
     pub fn status(&self) -> Status {
         let enabled = self.enabled().clone();
@@ -137,6 +148,15 @@ impl Scraper {
         Status {
             servers: servers.map(|target| target.status(&enabled)).collect(),
         }
+    }
+
+    /// Name and address of every server, and whether it answers as far as that is known.
+    pub fn states(&self) -> impl Iterator<Item = (&str, String, Option<State>)> {
+        let targets = self.0.targets.iter();
+        targets.map(|target| {
+            let name = target.config.name.as_str();
+            (name, target.connections.address(), target.state())
+        })
     }
 
     /// Switches a collector on or off, from the next scrape on and until the program ends.
@@ -181,6 +201,7 @@ impl Scraper {
 }
 
 /// What scrapes have gathered, server by server.
+#[derive(Clone)]
 pub struct Gathering(Vec<Scraped>);
 
 impl Gathering {
@@ -196,11 +217,26 @@ impl Gathering {
             .collect()
     }
 
+    /// The same of these collectors only.
+    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
+        let servers = self.0.iter();
+        Self(servers.map(|scraped| scraped.only(collect)).collect())
+    }
+
     /// Puts it together: work that grows with the page.
     pub fn assemble(self) -> Snapshot {
+        self.say(Say::Everything)
+    }
+
+    /// Puts together what no collector has brought.
+    pub fn own_metrics(self) -> Snapshot {
+        self.say(Say::OwnMetrics)
+    }
+
+    fn say(self, say: Say) -> Snapshot {
         let mut page = Snapshot::default();
         for scraped in self.0 {
-            page.append(scraped.assemble());
+            page.append(scraped.assemble(say));
         }
         page
     }

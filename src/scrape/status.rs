@@ -9,17 +9,23 @@ use crate::query::Plan;
 use crate::text::{escaped, shown};
 
 impl Target {
-    /// What is known, without asking the server.
-    pub fn status(&self, enabled: &BTreeSet<&'static str>) -> ServerStatus {
+    /// Whether the server answers, as far as that is known.
+    pub fn state(&self) -> Option<State> {
         let memory = self.memory();
-        let state = match (&memory.down, &memory.facts) {
+        match (&memory.down, &memory.facts) {
             (Some((_, down)), _) => Some(State::Down {
                 reason: down.reason,
                 message: escaped(&down.message).into_owned(),
             }),
             (None, Some(_)) => Some(State::Up),
             (None, None) => None,
-        };
+        }
+    }
+
+    /// What is known, without asking the server.
+    pub fn status(&self, enabled: &BTreeSet<&'static str>) -> ServerStatus {
+        let state = self.state();
+        let memory = self.memory();
         let databases = memory.facts.iter().flat_map(|facts| &facts.databases);
         let databases = databases
             .map(|database| {
@@ -86,7 +92,9 @@ impl Target {
             rows: 0,
             statements: 0,
         };
-        for ((_, database), unit) in self.units().iter().filter(|((of, _), _)| *of == name) {
+        let units = self.units();
+        let units = units.range((name, None)..);
+        for ((_, database), unit) in units.take_while(|((of, _), _)| *of == name) {
             let Some((_, harvest)) = unit.cell.latest() else {
                 continue;
             };
