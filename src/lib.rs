@@ -21,6 +21,7 @@
 //! - [`telemetry`]: logs, and what the process says of itself
 //! - [`exposition`]: a snapshot as text, in both formats
 //! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
+//! - [`time`]: time limits that count only while the process runs
 //! - [`text`]: texts of others, made fit to be logged and shown
 //! - [`bounds`]: how much is taken from others at most
 
@@ -37,5 +38,6 @@ pub mod query;
 pub mod telemetry;
 pub mod exposition;
 pub mod snapshot;
+pub mod time;
 pub mod text;
 pub mod bounds;

@@ -281,6 +281,11 @@ impl Dsn {
         warnings
     }
 
+    /// Whether a password was given.
+    pub fn has_password(&self) -> bool {
+        self.given.contains("password")
+    }
+
     /// Replaces the role.
     pub fn set_user(&mut self, user: &str) {
         self.user = user.to_owned();

@@ -201,7 +201,15 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
         section.wrong("password_file", Fault::Invalid(sentence.to_owned()));
     }
 
-    let completed = Dsn::parse(&text.unwrap_or_default()).and_then(|mut dsn| {
+    let parsed = Dsn::parse(&text.unwrap_or_default());
+    if section.place("dsn") == "--dsn" && parsed.as_ref().is_ok_and(Dsn::has_password) {
+        section.warn_of(
+            "dsn",
+            "every user of this host can read the password in the list of processes; give it in \
+             password_file, DATA_SOURCE_PASS_FILE or a passfile instead",
+        );
+    }
+    let completed = parsed.and_then(|mut dsn| {
         if let Some(user) = user {
             dsn.set_user(&user);
         }

@@ -230,12 +230,14 @@ impl CollectorState {
 }
 
 /// What a scrape has of one collector in one place.
+#[derive(Clone)]
 pub struct Gathered {
     pub collector: Arc<CollectorState>,
     pub place: Place,
     pub outcome: Outcome,
 }
 
+#[derive(Clone)]
 pub enum Outcome {
     /// Read by this scrape, or for it.
     Fresh(Arc<Harvest>),
@@ -243,6 +245,16 @@ pub enum Outcome {
     Remembered(Arc<Harvest>),
     /// Nothing.
     Missing(Reason),
+}
+
+impl Outcome {
+    /// What a collector has brought.
+    pub fn harvest(&self) -> Option<&Harvest> {
+        match self {
+            Self::Fresh(harvest) | Self::Remembered(harvest) => Some(harvest),
+            Self::Missing(_) => None,
+        }
+    }
 }
 
 /// How long a run may take.

@@ -119,8 +119,8 @@ impl Memory {
         if let Some(facts) = &self.facts {
             if facts.more_databases {
                 warnings.push(format!(
-                    "the server has more than {DATABASES} databases; those that come last by name \
-                     are not looked at"
+                    "the server has more than {DATABASES} databases; of those of each role, the ones \
+                     made last are not looked at"
                 ));
             }
             if facts.superuser {

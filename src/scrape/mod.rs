@@ -16,7 +16,7 @@
 //! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -43,6 +43,7 @@ mod target;
 
 use collector::CollectorState;
 pub use collector::Place;
+use report::Say;
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -138,6 +139,15 @@ impl Scraper {
         }
     }
 
+    /// Name and address of every server, and whether it answers as far as that is known.
+    pub fn states(&self) -> impl Iterator<Item = (&str, String, Option<State>)> {
+        let targets = self.0.targets.iter();
+        targets.map(|target| {
+            let name = target.config.name.as_str();
+            (name, target.connections.address(), target.state())
+        })
+    }
+
     /// Switches a collector on or off, from the next scrape on and until the program ends.
     ///
     /// # Errors
@@ -167,6 +177,7 @@ impl Scraper {
 }
 
 /// What scrapes have gathered, server by server.
+#[derive(Clone)]
 pub struct Gathering(Vec<Scraped>);
 
 impl Gathering {
@@ -182,11 +193,33 @@ impl Gathering {
             .collect()
     }
 
+    /// The same of these collectors only.
+    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
+        let servers = self.0.iter();
+        Self(servers.map(|scraped| scraped.only(collect)).collect())
+    }
+
+    /// The names of the metrics that collectors have brought.
+    pub fn metrics(&self) -> HashSet<Arc<str>> {
+        let harvests = self.0.iter().flat_map(Scraped::harvests);
+        let families = harvests.flat_map(|harvest| harvest.snapshot.families());
+        families.map(|family| family.metric.name.clone()).collect()
+    }
+
     /// Puts it together: work that grows with the page.
     pub fn assemble(self) -> Snapshot {
+        self.say(Say::Everything)
+    }
+
+    /// Puts together what no collector has brought.
+    pub fn own_metrics(self) -> Snapshot {
+        self.say(Say::OwnMetrics)
+    }
+
+    fn say(self, say: Say) -> Snapshot {
         let mut page = Snapshot::default();
         for scraped in self.0 {
-            page.append(scraped.assemble());
+            page.append(scraped.assemble(say));
         }
         page
     }

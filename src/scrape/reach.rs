@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::time::timeout_at;
 
 use super::memory::Down;
 use super::target::Target;
 use crate::query::{QueryError, Reason};
 use crate::server::connect::Reason::ShuttingDown;
 use crate::server::{Facts, LeaseError, Purpose};
+use crate::time::timeout_at;
 
 /// The database in which the strict set-up keeps its functions.
 const MAINTENANCE: &str = "postgres";
@@ -43,7 +43,7 @@ impl Target {
                 let target = self.clone();
                 async move { target.read_facts(longest).await }.boxed()
             });
-            let Ok(facts) = timeout_at(deadline.into(), awaited).await else {
+            let Ok(facts) = timeout_at(deadline, awaited).await else {
                 return Err(self.timed_out(started, deadline));
             };
             match &*facts {
@@ -67,7 +67,7 @@ impl Target {
 
     pub async fn read_facts(self: Arc<Self>, deadline: Instant) -> Result<Arc<Facts>, Down> {
         let started = Instant::now();
-        let read = timeout_at(deadline.into(), self.ask_facts(deadline)).await;
+        let read = timeout_at(deadline, self.ask_facts(deadline)).await;
         let facts = read.unwrap_or_else(|_| Err(self.timed_out(started, deadline)));
         let mut memory = self.memory.lock();
         match &facts {
@@ -214,12 +214,14 @@ impl Target {
         let mut warm = vec![memory.home.clone(), self.own_database.clone()];
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
-        let mut applications: Vec<_> = memory.applications().collect();
-        // The one with the most of it goes first, then the one that was made first: somebody who makes
-        // another takes no connection from it.
-        let made = |name: &str| memory.databases.get(name).map(|known| known.oid);
-        applications.sort_by_key(|(name, tables)| (tables.elsewhere.len(), made(name)));
-        let applications = applications.iter().map(|(name, _)| Arc::from(*name));
+        let known = memory.databases.iter();
+        let mut applications: Vec<_> = known
+            .filter_map(|(name, known)| Some((name, known.oid, known.application.as_ref()?)))
+            .collect();
+        // Where only the state of rooms lives comes last. Of the others, the one that was made first
+        // comes first: somebody who makes another takes no connection from it, whatever is in there.
+        applications.sort_by_key(|(_, oid, application)| (!application.is_main(), *oid));
+        let applications = applications.into_iter().map(|(name, ..)| name.clone());
         let mut others: Vec<_> = applications.filter(|name| !warm.contains(name)).collect();
         memory.without_connection = others.split_off(room.min(others.len()));
         warm.extend(others);

@@ -17,6 +17,15 @@ use crate::snapshot::Snapshot;
 /// The newest major version that the definitions were tested with.
 const NEWEST: u32 = 18;
 
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// What collectors have brought, and how it went.
+    Everything,
+    /// How it went.
+    OwnMetrics,
+}
+
 impl Target {
     /// Everything that was gathered, and what there is to say about it.
     pub fn assemble(
@@ -25,6 +34,7 @@ impl Target {
         gathered: &[Gathered],
         off: &[Arc<CollectorState>],
         started: Instant,
+        say: Say,
     ) -> Snapshot {
         let mut page = Snapshot::default();
         let mut reports: BTreeMap<&str, Report> = BTreeMap::new();
@@ -32,6 +42,9 @@ impl Target {
             let report = reports.entry(one.collector.name()).or_default();
             report.limit = one.collector.limit;
             report.add(one, &mut page);
+            if let (Say::Everything, Some(harvest)) = (say, one.outcome.harvest()) {
+                page.merge(&harvest.snapshot);
+            }
         }
         let failed = reports.values().any(|report| !report.success);
         for (collector, report) in &reports {
@@ -191,7 +204,6 @@ impl Report {
                 return;
             }
         };
-        page.merge(&harvest.snapshot);
         for (table, quality) in &harvest.walked {
             let labels = [one.collector.name(), database.as_str(), *table];
             match quality.planner_rows {

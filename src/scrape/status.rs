@@ -8,17 +8,23 @@ use super::{CollectorStatus, DatabaseStatus, ServerStatus, State};
 use crate::text::{escaped, shown};
 
 impl Target {
-    /// What is known, without asking the server.
-    pub fn status(&self) -> ServerStatus {
+    /// Whether the server answers, as far as that is known.
+    pub fn state(&self) -> Option<State> {
         let memory = self.memory.lock();
-        let state = match (&memory.down, &memory.facts) {
+        match (&memory.down, &memory.facts) {
             (Some((_, down)), _) => Some(State::Down {
                 reason: down.reason,
                 message: escaped(&down.message).into_owned(),
             }),
             (None, Some(_)) => Some(State::Up),
             (None, None) => None,
-        };
+        }
+    }
+
+    /// What is known, without asking the server.
+    pub fn status(&self) -> ServerStatus {
+        let state = self.state();
+        let memory = self.memory.lock();
         let databases = memory.facts.iter().flat_map(|facts| &facts.databases);
         let databases = databases
             .map(|database| {

@@ -1,5 +1,6 @@
 //! The scrape of one server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,10 +11,11 @@ use super::cell::Cell;
 use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
+use super::report::Say;
 use super::room::Room;
 use crate::config;
 use crate::events::{self, Count};
-use crate::query::{CacheShare, Reason};
+use crate::query::{CacheShare, Harvest, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
@@ -143,6 +145,7 @@ impl Target {
 }
 
 /// What a scrape has gathered from one server.
+#[derive(Clone)]
 pub struct Scraped {
     target: Arc<Target>,
     facts: Result<Arc<Facts>, Down>,
@@ -161,10 +164,30 @@ impl Scraped {
         late.chain(down.map(|down| (down.reason, Place::Server)))
     }
 
+    /// The same of these collectors only.
+    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
+        let gathered = self.gathered.iter();
+        let gathered = gathered.filter(|one| collect.contains(one.collector.name()));
+        let off = self.off.iter();
+        let off = off.filter(|one| collect.contains(one.name()));
+        Self {
+            target: self.target.clone(),
+            facts: self.facts.clone(),
+            gathered: gathered.cloned().collect(),
+            off: off.cloned().collect(),
+            started: self.started,
+        }
+    }
+
+    /// What collectors have brought.
+    pub fn harvests(&self) -> impl Iterator<Item = &Harvest> {
+        self.gathered.iter().filter_map(|one| one.outcome.harvest())
+    }
+
     /// Puts it together.
-    pub fn assemble(self) -> Snapshot {
+    pub fn assemble(self, say: Say) -> Snapshot {
         self.target
-            .assemble(&self.facts, &self.gathered, &self.off, self.started)
+            .assemble(&self.facts, &self.gathered, &self.off, self.started, say)
     }
 }
 

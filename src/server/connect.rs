@@ -21,7 +21,6 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -31,6 +30,7 @@ use super::tls;
 use crate::config::Dsn;
 use crate::config::dsn::{ChannelBinding, Host, SslMode};
 use crate::text::shown;
+use crate::time::timeout;
 
 mod auth;
 mod encryption;

@@ -18,7 +18,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
 use tracing::{debug, warn};
@@ -96,7 +96,7 @@ fn next_admitted(waiting: &mut VecDeque<Client>, door: &mut Door) -> Option<Clie
     // What is true of one is true of all from its address.
     let mut refused = HashSet::new();
     let position = waiting.iter().position(|client| {
-        let address = client.peer.ip();
+        let address = client.seat.peer();
         let admitted = !refused.contains(&address) && door.admits(address);
         if !admitted {
             refused.insert(address);
@@ -158,6 +158,8 @@ impl Client {
             request.extensions_mut().insert(seat.clone());
             let answer = router.clone().oneshot(request);
             async move {
+                // One who sends many requests at once has the next answered after a turn of all others.
+                yield_now().await;
                 let response = answer.await;
                 drop(answering);
                 response

@@ -2,13 +2,21 @@
 //!
 //! A future that is dropped does not stop the server: the statement runs on, and the next one on
 //! that connection waits behind it. So a lease that is dropped in the middle of a statement asks
-//! the server to cancel it and never gives the connection to anybody else.
+//! the server to cancel it and never gives the connection to anybody else. Most statements end by
+//! themselves in a moment, for which it waits: else a client that comes and leaves again and again
+//! would make a connection, and a line in the server's log, each time.
+
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
 use super::{Connections, Counted, InUse};
+use crate::time::timeout;
+
+/// How long a statement that nobody waits for may go on.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// A connection, for as long as it is held.
 pub struct Lease {
@@ -16,13 +24,24 @@ pub struct Lease {
     connection: Option<Connection>,
     generation: u64,
     busy: bool,
-    _held: Counted,
-    _slot: Option<OwnedSemaphorePermit>,
+    places: Option<Places>,
 }
+
+/// What is taken as long as the connection is used.
+type Places = (Counted, Option<OwnedSemaphorePermit>);
 
 enum Connection {
     Pooled(Object),
     Short(Client, #[expect(dead_code, reason = "it is dropped")] InUse),
+}
+
+impl Connection {
+    fn client(&self) -> &Client {
+        match self {
+            Self::Pooled(object) => object,
+            Self::Short(client, _) => client,
+        }
+    }
 }
 
 impl Lease {
@@ -33,12 +52,11 @@ impl Lease {
         slot: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
-            _held: connections.hold(),
+            places: Some((connections.hold(), slot)),
             connections,
             connection: Some(Connection::Pooled(object)),
             generation,
             busy: false,
-            _slot: slot,
         }
     }
 
@@ -49,24 +67,21 @@ impl Lease {
         generation: u64,
     ) -> Self {
         Self {
-            _held: connections.hold(),
+            places: Some((connections.hold(), None)),
             connections,
             connection: Some(Connection::Short(client, in_use)),
             generation,
             busy: false,
-            _slot: None,
         }
     }
 
     /// Uses the connection; if this is dropped before its end, the connection is given up.
     pub async fn run<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
-        let client: &Client = match self.connection.as_ref() {
-            Some(Connection::Pooled(object)) => object,
-            Some(Connection::Short(client, _)) => client,
-            None => unreachable!("a lease holds its connection until it is dropped"),
+        let Some(connection) = &self.connection else {
+            unreachable!("a lease holds its connection until it is dropped");
         };
         self.busy = true;
-        let result = work(client).await;
+        let result = work(connection.client()).await;
         self.busy = false;
         result
     }
@@ -82,18 +97,34 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match (self.connection.take(), self.busy) {
-            // Without its client a connection says goodbye once the statement has ended.
-            (Some(Connection::Pooled(object)), true) => {
-                self.connections.cancel(Object::take(object).cancel_token());
-            }
-            (Some(Connection::Short(client, _)), true) => {
-                self.connections.cancel(client.cancel_token());
-            }
-            (Some(Connection::Pooled(object)), false) => {
-                self.connections.give_back(object, self.generation);
-            }
-            (Some(Connection::Short(..)) | None, _) => {}
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let (connections, generation) = (self.connections.clone(), self.generation);
+        if !self.busy {
+            return give_back(&connections, connection, generation);
         }
+        let places = self.places.take();
+        tokio::spawn(async move {
+            let _places = places;
+            // Its answer comes behind that of the statement.
+            match timeout(MOMENT, connection.client().simple_query("")).await {
+                Ok(Ok(_)) => return give_back(&connections, connection, generation),
+                // It has broken.
+                Ok(Err(_)) => {}
+                // Without its client a connection says goodbye once the statement has ended.
+                Err(_) => connections.cancel(connection.client().cancel_token()),
+            }
+            if let Connection::Pooled(object) = connection {
+                drop(Object::take(object));
+            }
+        });
+    }
+}
+
+/// A short connection ends.
+fn give_back(connections: &Connections, connection: Connection, generation: u64) {
+    if let Connection::Pooled(object) = connection {
+        connections.give_back(object, generation);
     }
 }
