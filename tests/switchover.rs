@@ -153,13 +153,7 @@ async fn a_switchover_leaves_no_number_behind() {
         old.stop().await;
         new.promote().await;
         wait_until(&new, "postgres", "SELECT NOT pg_is_in_recovery()").await;
-        fs::write(old.data_dir().join("standby.signal"), "").unwrap();
-        give(&old.data_dir().join("standby.signal"));
-        let conf = old.data_dir().join("postgresql.conf");
-        let mut text = fs::read_to_string(&conf).unwrap();
-        text += &format!("primary_conninfo = '{}'\n", new.dsn("", "postgres"));
-        fs::write(&conf, text).unwrap();
-        old.restart().await;
+        old.follow(&new).await;
         new.sql("postgres", "INSERT INTO t SELECT generate_series(1, 10)")
             .await;
         caught_up(&new, &old).await;
