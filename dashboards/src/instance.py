@@ -197,12 +197,7 @@ def sessions() -> list:
             """Sessions that execute a statement, by what they wait for. On CPU is work. Lock is
             somebody else's transaction, IO the disk, LWLock contention inside the server, Client
             the network or Synapse itself.""",
-            (
-                """label_replace(
-                     sum by (wait_event_type) (pg_stat_activity_count{db, state="active"}),
-                     "wait_event_type", "nothing: on CPU", "wait_event_type", "")""",
-                "{{wait_event_type}}",
-            ),
+            (ACTIVE_BY_WAIT, "{{wait_event_type}}"),
             stack=True,
             colors=WAITS,
         ),
@@ -238,8 +233,8 @@ def sessions() -> list:
         ),
         graph(
             "Longest query, transaction, idle in transaction",
-            """The longest running query, the oldest open transaction, and the longest that a
-            session has idled inside one. A line that rises steadily is stuck, or is a dump or an
+            """The longest running query, the oldest open transaction, the longest that a
+            session has idled inside one, and the oldest prepared transaction. A line that rises steadily is stuck, or is a dump or an
             index build. The dashed line is where the alert on sessions
             idle in a transaction fires.""",
             ("max(pg_activity_longest_query_seconds{db})", "query"),
@@ -248,6 +243,7 @@ def sessions() -> list:
                 "max(pg_activity_longest_idle_in_transaction_seconds{db})",
                 "idle in a transaction",
             ),
+            ("max(pg_prepared_xacts_oldest_age_seconds{db})", "prepared transaction"),
             (limit_of("pg_idle_in_transaction:age_seconds"), "limit"),
             unit="s",
             limit="limit",
@@ -398,6 +394,17 @@ def wal() -> list:
             limit="limit",
             runbook="PostgresArchivingBacklog",
         ),
+        graph(
+            "WAL archiving: oldest file that waits",
+            """Age of the oldest WAL file that waits to be archived, and time since the last one was. The second
+            grows while nothing is written, and means nothing then; the first pages at the dashed line.""",
+            ("pg_wal_archive_ready_oldest_age_seconds{here}", "oldest that waits"),
+            ("pg_stat_archiver_last_archive_age{here}", "since the last one"),
+            (limit_of("pg_archive_ready:age_seconds"), "limit"),
+            unit="s",
+            limit="limit",
+            runbook="PostgresArchivingStalled",
+        ),
     ]
 
 
@@ -426,6 +433,15 @@ def replication() -> list:
             unit="s",
             limit=("ticket", "page"),
             runbook="PostgresStandbyLagging",
+        ),
+        graph(
+            "WAL receiver of this standby",
+            """Whether it streams from its primary (1), and seconds since it last heard of it; nothing on a primary.
+            More than wal_receiver_timeout, and it connects again.""",
+            ("pg_stat_wal_receiver_streaming{here}", "streams"),
+            ("pg_stat_wal_receiver_last_message_age_seconds{here}", "seconds since the last message"),
+            none="this is no standby",
+            runbook="PostgresStandbyNotStreaming",
         ),
         graph(
             "Commits waiting for a synchronous standby",
@@ -466,6 +482,12 @@ def replication() -> list:
                 "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff{here})",
                 "bytes",
                 ((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
+            ),
+            (
+                "Its WAL is",
+                WAL_STATUS,
+                "short",
+                {1: ("there", GREEN), 2: ("beyond max_wal_size", GREEN), 3: ("about to be lost", RED), 4: ("lost", RED)},
             ),
             (
                 "Left before it is lost",
@@ -562,6 +584,15 @@ def tables() -> list:
             ),
             unit="percentunit",
             highest=1,
+        ),
+        graph(
+            "Time spent on reading and writing blocks",
+            """Seconds per second that sessions waited for blocks from disk, by database: 1 is one session that
+            does nothing else. Zero where track_io_timing is off. It rises with a slow disk, or a cache that is too
+            small.""",
+            ("sum by (datname) (rate(pg_stat_database_blk_read_time{db}[$__rate_interval])) / 1000", "{{datname}} read"),
+            ("sum by (datname) (rate(pg_stat_database_blk_write_time{db}[$__rate_interval])) / 1000", "{{datname}} write"),
+            unit="s",
         ),
         graph(
             "Progress of running vacuums",
@@ -670,6 +701,15 @@ def exporter() -> list:
             many=True,
             runbook="PostgresExporterCollectorStale",
         ),
+        table(
+            "Warnings on the exporter's role",
+            """What the role may do beyond reading. Create the role that `matrix-postgres-exporter grants` prints.""",
+            {"warning": "Warning", "datname": "Database"},
+            only="max by (warning, datname) (pg_exporter_role_warning{here}) == 1",
+            width=8,
+            none="none",
+            runbook="PostgresExporterRoleTooPowerful",
+        ),
         graph(
             "Scrape duration",
             """All collectors run at the same time, so the whole takes about as long as the slowest
@@ -709,6 +749,9 @@ STATES = {
     "idle in transaction (aborted)": RED,
 }
 WAITS = {"nothing: on CPU": GREEN, "IO": ORANGE, "Lock": RED, "LWLock": "purple", "Client": BLUE}
+ACTIVE_BY_WAIT = """label_replace(
+  sum by (wait_event_type) (pg_stat_activity_count{db, state="active"}),
+  "wait_event_type", "nothing: on CPU", "wait_event_type", "")"""
 SESSIONS = """sum by (state)
   (pg_activity_sessions{db, state!~"disabled|fastpath function call"})"""
 # What clients may open: what is reserved is not theirs. reserved_connections came with 16.
@@ -718,6 +761,13 @@ ALLOWED = """(pg_settings_max_connections{here}
 USED = f"sum(pg_activity_sessions{{here}}) / sum{ALLOWED}"
 SPILLED = """sum by (datname)
   (rate(pg_stat_database_temp_bytes{db, datname!~"template."}[$__rate_interval]))"""
+# The states of a slot's WAL as numbers, which a table can color.
+WAL_STATUS = "max by (slot_name) ({})".format(
+    " or ".join(
+        f'{number} * (pg_replication_slots_wal_status{{here, wal_status="{status}"}} == 1)'
+        for number, status in enumerate(("reserved", "extended", "unreserved", "lost"), start=1)
+    )
+)
 BLOCK = "scalar(pg_settings_block_size{here})"
 TABLE_SIZE = "pg_stat_user_tables_table_size_bytes{db}"
 

@@ -50,8 +50,9 @@ def limit_of(name: str) -> str:
     return f"max(limit:{name} and on (namespace) pg_up{{here}}) or vector({LIMITS[name]:g})"
 
 
-def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
-    """A dashboard without panels, for one server, which is chosen by namespace, job, instance and name."""
+def begin(title: str, uid: str, about: str, of: str = "pg_up") -> dashboard.Dashboard:
+    """A dashboard without panels, for one server, which is chosen by namespace, job, instance and name
+    among those that have the metric `of`."""
     return (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -65,16 +66,16 @@ def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .link(links_by_tag("Databases under Matrix", TAG))
         .link(links_by_tag("Synapse itself", "matrix", variables=False))
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(choice("namespace", "Namespace", "label_values(pg_up, namespace)"))
-        .with_variable(choice("job", "Job", 'label_values(pg_up{namespace="$namespace"}, job)'))
+        .with_variable(choice("namespace", "Namespace", f"label_values({of}, namespace)"))
+        .with_variable(choice("job", "Job", f'label_values({of}{{namespace="$namespace"}}, job)'))
         .with_variable(
-            choice("instance", "Instance", 'label_values(pg_up{namespace="$namespace", job="$job"}, instance)')
+            choice("instance", "Instance", f'label_values({of}{{namespace="$namespace", job="$job"}}, instance)')
         )
         .with_variable(
             choice(
                 "server",
                 "Server",
-                'label_values(pg_up{namespace="$namespace", job="$job", instance="$instance"}, server)',
+                f'label_values({of}{{namespace="$namespace", job="$job", instance="$instance"}}, server)',
             )
         )
         .with_variable(dashboard.ConstantVariable("repository").label("Repository").value(REPOSITORY))

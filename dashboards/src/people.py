@@ -20,6 +20,7 @@ def people_and_content() -> dashboard.Dashboard:
         "Synapse: people and content",
         PEOPLE,
         """Users, devices, rooms, messages and media of one Synapse database, read from its tables.""",
+        "synapse_db_schema_version",
     ).with_variable(
         choice(
             "datname",

@@ -2,7 +2,17 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
-from instance import DEAD_SHARE, SESSIONS, STATES, TABLE_SIZE, by_table, largest, top_tables
+from instance import (
+    ACTIVE_BY_WAIT,
+    DEAD_SHARE,
+    SESSIONS,
+    STATES,
+    TABLE_SIZE,
+    WAITS,
+    by_table,
+    largest,
+    top_tables,
+)
 from panels import (
     BLUE,
     GREEN,
@@ -40,6 +50,7 @@ def synapse() -> dashboard.Dashboard:
             """One database of Synapse, read from its tables: what Synapse's own metrics cannot say, above
             all when its workers hang. Firing alerts, health, streams, load; backlogs, federation and
             tables in the folded rows.""",
+            "synapse_db_schema_version",
         )
         .with_variable(
             choice(
@@ -54,6 +65,7 @@ def synapse() -> dashboard.Dashboard:
         board,
         {"Health": [alerts(), *now()], "Streams and background updates": streams(), "Load": work()},
         {
+            "Streams: writers and positions": positions(),
             "Backlogs": backlogs(),
             "Federation": federation(),
             "Tables: size and growth": tables(),
@@ -207,17 +219,14 @@ def streams() -> list:
             runbook="SynapseConsumerBehind",
         ),
         graph(
-            "Stream writers behind their stream",
-            """Positions between each stream's newest and what its slowest writer has written. One
-            writer alone is never behind. Of several, an idle one catches up within minutes; one that
-            does not holds up everybody who reads the stream.""",
-            (
-                """max by (stream_name) (
-                     abs(synapse_db_stream_position{db}
-                       - on (job, instance, datname, stream_name) group_right ()
-                         synapse_db_stream_writer_position{db}))""",
-                "{{stream_name}}",
-            ),
+            "Synapse's sessions by wait event type",
+            """Sessions in this database that execute a statement, by what they wait for. Lock is another
+            transaction, IO the disk; Client is Synapse itself. Many that wait for locks for minutes: somebody
+            holds up all others.""",
+            (ACTIVE_BY_WAIT, "{{wait_event_type}}"),
+            stack=True,
+            colors=WAITS,
+            runbook="PostgresLockWaits",
         ),
         graph(
             "Background updates left",
@@ -276,6 +285,45 @@ def work() -> list:
             ),
             unit="count:rows/s",
             many=True,
+        ),
+    ]
+
+
+def positions() -> list:
+    """What is wrong with positions, beyond being behind."""
+    return [
+        graph(
+            "Stream writers behind their stream",
+            """Positions between each stream's newest and what its slowest writer has written. One
+            writer alone is never behind. Of several, an idle one catches up within minutes; one that
+            does not holds up everybody who reads the stream.""",
+            (
+                """max by (stream_name) (
+                     abs(synapse_db_stream_position{db}
+                       - on (job, instance, datname, stream_name) group_right ()
+                         synapse_db_stream_writer_position{db}))""",
+                "{{stream_name}}",
+            ),
+        ),
+        graph(
+            "Stream positions allotted and not published",
+            """Positions that were given out and not made known to readers, by stream. A few for a moment are usual.
+            What stays or grows is a writer that hangs: what it wrote is seen by nobody.""",
+            ("max by (stream_name) (synapse_db_stream_unpublished{db})", "{{stream_name}}"),
+            runbook="SynapseEventPersistenceStalled",
+        ),
+        graph(
+            "Consumers ahead of their stream",
+            """Positions that a consumer claims to have read and that its stream does not have. Zero, or a few for a
+            moment; more after a restore: it skips everything new until then.""",
+            ("max by (consumer) (synapse_db_consumer_ahead{db})", "{{consumer}}"),
+            runbook="SynapseConsumerAhead",
+        ),
+        graph(
+            "Consumers without a position",
+            """1 where the position of a consumer is gone. Zero always: Synapse fails wherever it needs it.""",
+            ("max by (consumer) (synapse_db_consumer_position_missing{db})", "{{consumer}}"),
+            runbook="SynapseConsumerPositionMissing",
         ),
     ]
 
