@@ -310,7 +310,9 @@ def positions() -> list:
             """Positions that were given out and not made known to readers, by stream. A few for a moment are usual.
             What stays or grows is a writer that hangs: what it wrote is seen by nobody.""",
             ("max by (stream_name) (synapse_db_stream_unpublished{db})", "{{stream_name}}"),
-            runbook="SynapseEventPersistenceStalled",
+            (limit_of("synapse_stream_unpublished:positions"), "limit"),
+            limit="limit",
+            runbook="SynapseStreamWriterStuck",
         ),
         graph(
             "Consumers ahead of their stream",
