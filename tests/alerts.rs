@@ -288,6 +288,13 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
         rule.labels.values().all(|value| !value.contains("{{")),
         "has a label that changes",
     );
+    check(
+        severity != "critical"
+            || !labels.contains("instance")
+            || name == "PostgresServerDown"
+            || rule.expr.contains("instance:pg_second_exporter:bool"),
+        "pages once for each exporter of a server",
+    );
     let annotation = |key| rule.annotations.get(key).map_or("", String::as_str);
     let summary = annotation("summary");
     check(

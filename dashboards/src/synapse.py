@@ -92,7 +92,7 @@ def now() -> list:
         stat(
             "Background updates",
             """Updates of its tables that Synapse does behind its work, after an upgrade. They may
-            take days on a large server; the graph below tells whether they get on.""",
+            take days on a large server; the graph below says whether they progress.""",
             "sum(synapse_db_background_updates_pending{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
@@ -437,7 +437,7 @@ def federation() -> list:
         graph(
             "Inbound federation queue",
             """Events that came from other servers and are not handled yet: a few, for seconds. Steady growth
-            is a room whose state is dear to resolve, or a worker that hangs.""",
+            is a room whose state is expensive to resolve, or a worker that hangs.""",
             ("sum(synapse_db_federation_inbound_staged{db})", "events"),
             unit="count:events",
             runbook="SynapseFederationStagingStuck",
