@@ -80,7 +80,8 @@ def now() -> list:
         stat(
             "Version",
             "The server's version. Minor updates fix data loss and security: stay on the newest.",
-            "pg_static{here}",
+            # 18.4 is written 18.4.0 there.
+            'label_replace(pg_static{here}, "short_version", "$1", "short_version", "(.+)[.]0")',
             label="{{short_version}}",
         ),
         stat(
@@ -171,7 +172,7 @@ def now() -> list:
             What this version or role does not have is not counted.""",
             """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(pg_up{here})""",
-            says={0: ("nothing amiss", GREEN)},
+            says={0: ("all is seen", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
     ]
