@@ -83,7 +83,8 @@ test-alerts: deps ## Run those of the tests that are on alerts
 
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
-	cargo test --locked --test deploy
+	cargo test --locked --test deploy -- --skip normal_life::
+	cargo test --locked --test deploy normal_life::
 
 ##@ Measure
 

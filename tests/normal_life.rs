@@ -24,6 +24,7 @@ async fn nothing_arrives() {
     let pace = Pace {
         minute,
         hour: 60 * minute,
+        scrape: 5,
     };
     // What is done takes its time, and between it goes by.
     let rest = Duration::from_secs(seconds) / 8;
@@ -79,17 +80,15 @@ async fn nothing_arrives() {
     let of_one = Exporter::watch(&one.dsn("postgres", "exporter"), &[&address]).await;
     tokio::time::sleep(rest).await;
 
-    // A rolling restart.
+    // A rolling restart. Synapse finds out that its connections are gone one by one, and then says so to people.
+    synapse.hush().await;
     two.restart().await;
     healthy().await;
-    synapse.hush().await;
     one.restart().await;
     healthy().await;
-    synapse.talk().await;
     tokio::time::sleep(rest).await;
 
     // A switch-over, with which Synapse goes.
-    synapse.hush().await;
     one.stop().await;
     two.promote().await;
     one.follow(&two).await;

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PACE: Pace = Pace {
     minute: 1000,
     hour: 10_000,
+    scrape: 2,
 };
 
 #[tokio::test(flavor = "multi_thread")]

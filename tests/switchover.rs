@@ -1,7 +1,6 @@
 //! A number belongs to a role of the server: to a primary or a standby, as it is now.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::ColumnKind;
@@ -10,7 +9,7 @@ use super::support::answers::{create_roles, wait_until, watch};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::{give, wait_for};
+use super::support::process::wait_for;
 
 /// Where a metric may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

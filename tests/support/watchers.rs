@@ -20,11 +20,12 @@ pub struct Watchers {
     _rules: TempDir,
 }
 
-/// How many milliseconds a minute and an hour of rules and routes take.
+/// How many milliseconds a minute and an hour of rules and routes take, and seconds from scrape to scrape.
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub minute: u64,
     pub hour: u64,
+    pub scrape: u64,
 }
 
 impl Watchers {
@@ -33,9 +34,10 @@ impl Watchers {
         let inbox = Inbox::open().await;
         let alertmanager = Alertmanager::start(&pace.routes(inbox.address())).await;
         let rules = pace.rules();
+        let scrape = pace.scrape;
         let targets: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
         let prometheus = Prometheus::start(&format!(
-            "global: {{ scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s }}\n\
+            "global: {{ scrape_interval: {scrape}s, scrape_timeout: {scrape}s, evaluation_interval: 1s }}\n\
              rule_files: [ \"{}/*.rules.yml\" ]\n\
              alerting: {{ alertmanagers: [ {{ static_configs: [ {{ targets: [ \"{}\" ] }} ] }} ] }}\n\
              scrape_configs:\n\
