@@ -60,8 +60,9 @@ test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
-test-long: deps ## Let clients that mean no good stay for a minute each, beside a page of 5 000 tables
+test-long: deps deps-deploy ## Let clients that mean no good stay for a minute each; an hour of normal life
 	$(call say,long tests)
+	NORMAL_LIFE_SECONDS=3600 cargo test --locked --test deploy normal_life:: -- --nocapture
 	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
 
 test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
@@ -85,7 +86,8 @@ test-alerts: deps ## Run those of the tests that are on alerts
 
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
-	cargo test --locked --test deploy
+	cargo test --locked --test deploy -- --skip normal_life::
+	cargo test --locked --test deploy normal_life::
 
 ##@ Measure
 

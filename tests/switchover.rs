@@ -1,7 +1,6 @@
 //! A number belongs to a role of the server: to a primary or a standby, as it is now.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::Collector;
@@ -10,7 +9,7 @@ use super::support::answers::{create_roles, wait_until, watch};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::{give, wait_for};
+use super::support::process::wait_for;
 
 /// Where a metric may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,13 +141,7 @@ async fn a_switchover_leaves_no_number_behind() {
         old.stop().await;
         new.promote().await;
         wait_until(&new, "postgres", "SELECT NOT pg_is_in_recovery()").await;
-        fs::write(old.data_dir().join("standby.signal"), "").unwrap();
-        give(&old.data_dir().join("standby.signal"));
-        let conf = old.data_dir().join("postgresql.conf");
-        let mut text = fs::read_to_string(&conf).unwrap();
-        text += &format!("primary_conninfo = '{}'\n", new.dsn("", "postgres"));
-        fs::write(&conf, text).unwrap();
-        old.restart().await;
+        old.follow(&new).await;
         new.sql("postgres", "INSERT INTO t SELECT generate_series(1, 10)")
             .await;
         caught_up(&new, &old).await;
