@@ -1,6 +1,6 @@
 //! A Prometheus exporter for PostgreSQL, made for the databases under Matrix Synapse.
 //!
-//! # The road of a scrape
+//! # Modules
 //!
 //! ```text
 //! web  ->  scrape  ->  server  ->  query  ->  snapshot  ->  exposition

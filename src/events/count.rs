@@ -274,7 +274,7 @@ impl Inner {
             state.buckets.soil();
             self.proof.doubt();
         }
-        state.buckets.shorten(header.ends, &at, all);
+        state.shorten(header.ends, &at, all);
         if let Guess::Planner { rows, shares } = &mut state.guess {
             (*rows, *shares) = (estimate.rows, estimate.shares);
         }
@@ -308,7 +308,7 @@ impl Inner {
         self.unsaved = true;
         let served = self.serve(settings, tails.at)?;
         if let Some(state) = &mut self.state {
-            state.buckets.shorten(header.ends, &at, false);
+            state.shorten(header.ends, &at, false);
         }
         Some(served)
     }

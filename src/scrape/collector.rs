@@ -19,8 +19,8 @@ const STALE: u32 = 10;
 /// How long before a value that could not be refreshed is tried again, if its TTL is longer.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What walks through tables rests this many times as long as it took, so that it takes a fiftieth of
-/// the time at most; but no longer than this.
+/// What may take long rests this many times as long as it took, so that it takes a fiftieth of the
+/// time at most; but no longer than this.
 const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 
@@ -164,7 +164,7 @@ impl CollectorState {
     /// How long it rests after a run.
     fn rest(&self, harvest: &Harvest) -> Duration {
         match self.plan.collector.walks() {
-            true => (harvest.spent * REST).min(LONGEST_REST),
+            true => rest_after(harvest.spent),
             false => Duration::ZERO,
         }
     }
@@ -227,6 +227,11 @@ impl CollectorState {
             unit.cell.amend(|harvest| harvest.forget(gone));
         }
     }
+}
+
+/// How long what may take long rests after it took this.
+pub fn rest_after(took: Duration) -> Duration {
+    (took * REST).min(LONGEST_REST)
 }
 
 /// What a scrape has of one collector in one place.

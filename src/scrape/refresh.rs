@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
 
-use super::collector::{Place, Until};
+use super::collector::{Place, Until, rest_after};
 use super::queue::{Queue, Work};
 use super::reach::Unanswered;
 use super::target::Target;
@@ -84,6 +84,39 @@ impl Target {
         paused
     }
 
+    /// Asks what the role may do, if it is time to.
+    async fn find_rights(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &Arc<str>,
+    ) -> Result<(), QueryError> {
+        let is_due = {
+            let memory = self.memory.lock();
+            let known = memory.databases.get(database);
+            known.is_some_and(|known| known.rights.are_due())
+        };
+        if !is_due {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let found = Rights::find(client, facts.version, self.statement_cap).await;
+        if let Err(error) = &found {
+            tracing::debug!(%database, "could not ask what the role may do: {error}");
+        }
+        match found {
+            Err(error) if error.reason() == Reason::Connection => Err(error),
+            found => {
+                let interval = self.config.databases.interval;
+                let rest = interval.max(rest_after(asked.elapsed()));
+                if let Some(known) = self.memory.lock().databases.get_mut(database) {
+                    known.rights.take(found, rest);
+                }
+                Ok(())
+            }
+        }
+    }
+
     async fn refresh_on(
         &self,
         client: &tokio_postgres::Client,
@@ -98,20 +131,12 @@ impl Target {
         let warm = self.connections.is_warm(database);
         let application = Application::find(client, facts.version, self.statement_cap).await?;
         let application = application.map(Arc::new);
-        let rights = match Rights::find(client, facts.version, self.statement_cap).await {
-            Ok(rights) => Some(rights),
-            Err(error) if error.reason() == Reason::Connection => return Err(error),
-            Err(error) => {
-                tracing::debug!(%database, "could not ask what the role may do: {error}");
-                None
-            }
-        };
+        self.find_rights(client, facts, database).await?;
         let (home, known) = {
             let mut memory = self.memory.lock();
             let Some(entry) = memory.databases.get_mut(database) else {
                 return Ok(false);
             };
-            entry.rights = rights.unwrap_or_default();
             if entry.application != application {
                 entry.application.clone_from(&application);
                 for collector in &self.collectors {

@@ -142,7 +142,10 @@ impl Memory {
                 own::ROLE_WARNING.push(page, [warning.as_str(), name], 1.0);
             }
             for (name, known) in &self.databases {
-                let rights = &known.rights;
+                let rights = &known.rights.found;
+                if let Some(unknown) = known.rights.are_unknown() {
+                    own::ROLE_UNKNOWN.push(page, [name], f64::from(unknown));
+                }
                 for [schema, _] in &rights.create.named {
                     own::ROLE_CAN_CREATE.push(page, [name, schema], 1.0);
                 }
