@@ -262,6 +262,15 @@ impl Outcome {
     }
 }
 
+/// How much is said of what was gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// What collectors have brought, and how it went.
+    Everything,
+    /// How it went.
+    OwnMetrics,
+}
+
 /// How long a run may take.
 #[derive(Clone, Copy)]
 pub struct Until {

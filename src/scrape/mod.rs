@@ -41,9 +41,8 @@ mod room;
 mod status;
 mod target;
 
-use collector::CollectorState;
 pub use collector::Place;
-use report::Say;
+use collector::{CollectorState, Say};
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::collector::{CollectorState, Gathered, Outcome};
+use super::collector::{CollectorState, Gathered, Outcome, Say};
 use super::memory::{Down, Memory};
 use super::own;
 use super::target::Target;
@@ -16,15 +16,6 @@ use crate::snapshot::Snapshot;
 
 /// The newest major version that the definitions were tested with.
 const NEWEST: u32 = 18;
-
-/// How much is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Say {
-    /// What collectors have brought, and how it went.
-    Everything,
-    /// How it went.
-    OwnMetrics,
-}
 
 impl Target {
     /// Everything that was gathered, and what there is to say about it.

@@ -8,10 +8,9 @@ use parking_lot::Mutex;
 
 use super::Request;
 use super::cell::Cell;
-use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
+use super::collector::{CollectorState, Gathered, Outcome, Place, Say, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
-use super::report::Say;
 use super::room::Room;
 use crate::config;
 use crate::events::{self, Count};
