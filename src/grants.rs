@@ -175,7 +175,7 @@ GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
     sql
 }
 
-/// A function whose columns have changed has to be dropped before it can be made anew.
+/// A function whose columns have changed has to be dropped before it can be made again.
 fn create_function(view: &View, role: &str) -> String {
     let name = format!("{SCHEMA}.{}()", view.name);
     let columns = view.columns;

@@ -261,7 +261,7 @@ async fn writers_are_renamed(major: u32) {
         .await;
     let page = truth.is_reached(&exporter).await;
     assert!(
-        !exporter.output().contains("counted anew"),
+        !exporter.output().contains("counted again"),
         "{}",
         exporter.output()
     );

@@ -6,23 +6,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::bounds::DATABASES;
 use crate::config;
-use crate::query::{Cost, Plan, QueryError, Reason, Tables, tables};
+use crate::query::{Plan, QueryError, Reason, Tables, tables};
 use crate::server::{Application, Database, Facts, Listed, Rights};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
-    pub home: String,
+    pub home: Arc<str>,
     pub facts: Option<Arc<Facts>>,
     pub down: Option<(Instant, Down)>,
     /// How the server last refused to tell its facts.
     pub refusal: Option<String>,
     /// When the functions of the strict set-up were last looked for elsewhere.
     pub probed: Option<Instant>,
-    pub databases: BTreeMap<String, Known>,
+    pub databases: BTreeMap<Arc<str>, Known>,
     /// Those with an application for which there is no connection to be kept.
-    pub without_connection: Vec<String>,
-    pub enabled: BTreeSet<&'static str>,
-    pub totals: BTreeMap<&'static str, Cost>,
+    pub without_connection: Vec<Arc<str>>,
     pub duplicates: BTreeMap<Arc<str>, u64>,
     pub scrapes: u64,
     pub asked: Option<SystemTime>,
@@ -98,6 +96,22 @@ pub struct Down {
 }
 
 impl Memory {
+    /// Nothing yet.
+    pub fn new(home: Arc<str>) -> Self {
+        Self {
+            home,
+            facts: None,
+            down: None,
+            refusal: None,
+            probed: None,
+            databases: BTreeMap::new(),
+            without_connection: Vec::new(),
+            duplicates: BTreeMap::new(),
+            scrapes: 0,
+            asked: None,
+        }
+    }
+
     /// Takes in what a scrape has learned: databases come and go. Returns what must be forgotten.
     pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> Outdated {
         let outdated = match &self.facts {
@@ -117,7 +131,7 @@ impl Memory {
         for database in watched {
             let known = self
                 .databases
-                .remove(&database.name)
+                .remove(&*database.name)
                 .filter(|known| known.oid == database.oid);
             let known = known.unwrap_or(Known {
                 oid: database.oid,
@@ -126,7 +140,7 @@ impl Memory {
                 visited: None,
                 failure: None,
             });
-            databases.insert(database.name.clone(), known);
+            databases.insert(database.name.as_str().into(), known);
         }
         self.databases = databases;
         self.facts = Some(facts.clone());
@@ -138,8 +152,8 @@ impl Memory {
         if let Some(facts) = &self.facts {
             if facts.more_databases {
                 warnings.push(format!(
-                    "the server has more than {DATABASES} databases; those that come last by name \
-                     are not looked at"
+                    "the server has more than {DATABASES} databases; of those of each role, the ones \
+                     made last are not looked at"
                 ));
             }
             if facts.superuser {
@@ -292,7 +306,7 @@ impl Memory {
     pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
         self.databases.iter().filter_map(|(name, known)| {
             let application = known.application.as_ref()?;
-            Some((name.as_str(), &application.tables))
+            Some((&**name, &application.tables))
         })
     }
 
@@ -305,7 +319,7 @@ impl Memory {
                 Rights { owner: true, .. } => RoleWarning::Owner,
                 _ => return None,
             };
-            Some((warning, name.as_str()))
+            Some((warning, &**name))
         })
     }
 }

@@ -157,6 +157,7 @@ const FUNCTIONS: &str = "
         ON p.pronamespace = n.oid AND p.pronargs = 0 AND p.proowner IN (SELECT t.oid FROM trusted t)
      WHERE n.nspname = 'matrix_postgres_exporter' AND n.nspowner IN (SELECT t.oid FROM trusted t)";
 
+/// Where there are too many, those of a role come after the others, and the roles take turns.
 const DATABASES: &str = "
     SELECT d.datname, d.oid, d.datallowconn, d.datconnlimit = -2 AS invalid,
            d.datconnlimit = 0
@@ -167,7 +168,10 @@ const DATABASES: &str = "
                AS owner
       FROM pg_catalog.pg_database d
      WHERE NOT d.datistemplate
-     ORDER BY d.datname";
+     ORDER BY CASE WHEN d.datname <> current_database()
+                    AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = d.datdba)
+                   THEN row_number() OVER (PARTITION BY d.datdba ORDER BY d.oid)
+                   ELSE 0 END, d.datname";
 
 impl Facts {
     /// Asks the server; two round trips.
@@ -320,6 +324,9 @@ impl Facts {
             .await?;
         facts.more_databases = facts.databases.len() > MOST_DATABASES;
         facts.databases.truncate(MOST_DATABASES);
+        facts
+            .databases
+            .sort_by(|one, other| one.name.cmp(&other.name));
         Ok(facts)
     }
 
