@@ -158,9 +158,8 @@ pub struct Query {
     pub covered: Option<Coverage>,
 }
 
-impl Query {
-    /// A query that runs whatever the server's role.
-    pub fn new() -> Self {
+impl Default for Query {
+    fn default() -> Self {
         Self {
             role: Role::Any,
             setting: None,
@@ -171,6 +170,13 @@ impl Query {
             walk: None,
             covered: None,
         }
+    }
+}
+
+impl Query {
+    /// A query that runs whatever the server's role.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Only on servers of this role.
