@@ -264,7 +264,7 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
 def check_selector(node, metric: dict, around: tuple[str, ...]):
     """Problems of one metric with its matchers, inside the functions `around`."""
     matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
-    for label in sorted(TARGET_LABELS) if metric not in (ALERTS, LIMIT) else ():
+    for label in sorted(TARGET_LABELS - set(metric["labels"])) if metric not in (ALERTS, LIMIT) else ():
         if (label, "MatchOp.Equal", f"${label}") not in matchers:
             yield f'{node.name} is not of {label}="${label}"'
     for label, op, value in matchers:
