@@ -254,6 +254,7 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
                 continue
             known |= set(metric["labels"])
             yield from check_selector(node, metric, around)
+    known |= {node.args[1].val for node, _ in seen if makes_label(node)}
     named = set(shown)
     for node, _ in seen:
         named |= set(labels_of(node))
@@ -294,6 +295,11 @@ def nodes(node, around: tuple[str, ...]):
         yield from nodes(node.rhs, around)
     elif hasattr(node, "expr"):
         yield from nodes(node.expr, around)
+
+
+def makes_label(node) -> bool:
+    """Whether a function gives its result another label."""
+    return isinstance(node, promql.Call) and node.func.name in ("label_replace", "label_join")
 
 
 def labels_of(node) -> list[str]:

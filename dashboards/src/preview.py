@@ -27,7 +27,7 @@ BOARDS = ("instance", "synapse", "people")
 # How long the data is: long enough for lines, short enough to wait for.
 SECONDS = int(os.environ.get("SECONDS_OF_DATA", "240"))
 # How much of a fault is shown, from its alert on.
-SECONDS_OF_FAULT = SECONDS // 6
+SECONDS_OF_FAULT = SECONDS // 4
 PATIENCE = 120
 WIDTH = 1400
 SHOWN_HEIGHT = 1728
@@ -107,9 +107,11 @@ def main():
                 print(f"waiting for {fault.alert} ...", flush=True)
                 wait(lambda: fault.alert in alerts(found), f"no alert {fault.alert}")
                 time.sleep(SECONDS_OF_FAULT)
-                shoot(browser, both_themes(found, fault.board, folder / name, height=FIRST_SCREEN))
+                pictures = both_themes(found, fault.board, folder / name, height=FIRST_SCREEN, seconds=SECONDS // 2)
+                shoot(browser, pictures)
             if fault.make is not standby_cut:
                 wait(lambda: not alerts(found), f"{fault.alert} goes on")
+                time.sleep(SECONDS // 2)
 
 
 def alerts(found: Bed) -> set[str]:
@@ -132,7 +134,7 @@ def both_themes(found: Bed, name: str, file: Path, dark: str = "", **more) -> li
         "board": json.loads((SOURCE.parent / f"{name}.json").read_text()),
         "prometheus": found.prometheus.url,
         "variables": found.prometheus.variables(SECONDS, ".+" if name == "instance" else "synapse"),
-        "seconds": SECONDS,
+        "seconds": more.pop("seconds", SECONDS),
         "width": WIDTH,
         **more,
     }
