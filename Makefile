@@ -53,6 +53,9 @@ test-real-quick: deps-postgres
 	$(call say,some of the tests on real servers)
 	cargo test --locked --test real -- --test-threads=$(threads) $(quick)
 
+one: deps ## Run the tests on real servers whose names begin so: TEST=values::replication
+	cargo test --locked --test real --test faults -- --test-threads=1 "$(TEST)"
+
 test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
@@ -94,9 +97,18 @@ bench: deps-postgres deps-synapse ## Measure what it costs on a large Synapse; w
 
 ##@ Care
 
+# Their modules come from a macro, which rustfmt does not look into.
+definitions := $(wildcard src/collectors/*/*.rs)
+
+format: ## Format every file
+	cargo fmt -- $(definitions)
+
+golden: deps-postgres ## Record what each version of PostgreSQL serves: tests/catalog/served.tsv
+	UPDATE_GOLDEN=1 cargo test --locked --test real catalogue::every_server_serves_what_is_recorded
+
 lint: ## Check format, clippy's warnings and the dependencies
 	$(call say,lint)
-	cargo fmt --check
+	cargo fmt --check -- $(definitions)
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test real --test faults --test deploy -- -D warnings
 	@$(install)/cargo-deny.sh check licenses bans sources
@@ -129,4 +141,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alerts drill bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

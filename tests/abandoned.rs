@@ -54,6 +54,35 @@ async fn a_client_that_leaves_takes_its_statements_along() {
     }
 }
 
+/// Most statements are over in a moment, and nobody who leaves costs a connection or a line in the
+/// server's log.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_come_and_leave_cost_no_connections() {
+    let server = Postgres::start(18).await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "postgres"), &[]).await;
+    exporter.scrape_within(TIMEOUT).await.assert_whole();
+    let opened = async || {
+        let page = exporter.scrape_within(TIMEOUT).await;
+        page.value("pg_exporter_connections_opened_total", &[])
+            .unwrap()
+    };
+    let before = opened().await;
+    for client in 0..200 {
+        let mut stream = TcpStream::connect(exporter.address()).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n")
+            .await
+            .unwrap();
+        // In the middle of anything that a scrape does.
+        tokio::time::sleep(Duration::from_millis(client % 40)).await;
+    }
+    let more = opened().await - before;
+    assert!(more <= 5.0, "{more}");
+    let log = server.log_so_far().await;
+    let cancelled = log.matches("canceling statement due to user request");
+    assert!(cancelled.count() <= 5, "{log}");
+}
+
 /// One of two who wait leaves; the other gets everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stays_is_served() {

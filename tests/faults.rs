@@ -15,4 +15,5 @@ mod frozen;
 mod locks;
 mod migrations;
 mod pages;
+mod starved;
 mod together;

@@ -49,6 +49,38 @@ async fn rows_beyond_the_limit_are_cut_and_counted() {
     }
 }
 
+/// A role that makes more databases than are looked at keeps those of others out by no name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_many_databases_leaves_others_their_place() {
+    let server = Postgres::start(18).await;
+    for name in ["mallory", "alice"] {
+        server
+            .sql("postgres", &format!("CREATE ROLE {name} LOGIN"))
+            .await;
+        let create = format!("CREATE DATABASE {name} OWNER {name}");
+        server.sql("postgres", &create).await;
+    }
+    server.sql("postgres", "CREATE DATABASE zoe").await;
+    // Making them takes minutes.
+    let many = "INSERT INTO pg_database
+                SELECT (jsonb_populate_record(d, jsonb_build_object(
+                           'oid', 200000 + i, 'datname', 'a' || i, 'datallowconn', false))).*
+                  FROM pg_database AS d, generate_series(1, 2100) AS i
+                 WHERE d.datname = 'mallory'";
+    server.sql("postgres", many).await;
+    let exporter = Exporter::watch(&server.dsn("postgres", "postgres"), &[]).await;
+    let page = exporter.complete().await;
+    let seen = page.samples("pg_exporter_collector_age_seconds");
+    let seen: std::collections::BTreeSet<_> = seen
+        .filter(|sample| sample.labels["collector"] == "table_size")
+        .map(|sample| sample.labels["datname"].as_str())
+        .collect();
+    let expected = ["alice", "mallory", "postgres", "zoe"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+    let landing = exporter.get("/").await;
+    assert!(landing.text().contains("more than 2000 databases"));
+}
+
 /// Chunks share one limit.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_holds_for_all_chunks_of_a_statement() {

@@ -64,6 +64,24 @@ async fn sends_password(server: &Hostile, settings: &str, given: bool, says: &st
     assert!(!exporter.output().contains(PASSWORD));
 }
 
+/// Others see the arguments of a program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_among_the_arguments_is_warned_of_once() {
+    let told = "--dsn: every user of this host can read the password";
+    let dsn = "host=127.0.0.1 port=1 password=correct-horse-battery";
+    for (args, env, times) in [
+        (&["--dsn", dsn][..], &[][..], 1),
+        (&["--dsn", "host=127.0.0.1 port=1"], &[], 0),
+        (&[], &[("DATA_SOURCE_NAME", dsn)], 0),
+    ] {
+        let exporter = Exporter::start(args, env).await;
+        exporter.scrape().await;
+        let said = exporter.output();
+        assert_eq!(said.matches(told).count(), times, "{said}");
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
+}
+
 /// Bad configurations, as the program says it on a terminal.
 #[test]
 fn absurd_and_strange_settings_are_refused_in_plain_text() {

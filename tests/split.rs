@@ -174,3 +174,28 @@ async fn databases_beyond_the_budget_take_turns() {
     })
     .await;
 }
+
+/// The one that was made first keeps its connection, also where another one has more tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_alike_takes_no_connection() {
+    let server = Postgres::start(18).await;
+    for (name, more) in [
+        ("synapse", ""),
+        ("alike", "CREATE TABLE state_groups_state ();"),
+    ] {
+        let create = format!("CREATE DATABASE {name}");
+        server.sql("postgres", &create).await;
+        let marks = "CREATE TABLE events (); CREATE TABLE schema_version (version int); \
+                     CREATE TABLE applied_schema_deltas (); CREATE TABLE background_updates ();";
+        server.sql(name, &format!("{marks} {more}")).await;
+    }
+    let exporter = Exporter::watch(&server.dsn("postgres", "postgres"), &[]).await;
+    let beyond = "pg_exporter_databases_without_connection";
+    wait_for("both are known", async || {
+        exporter.complete().await.value(beyond, &[]) == Some(1.0)
+    })
+    .await;
+    let landing = exporter.get("/").await;
+    let says = "database &quot;alike&quot; has no connection of its own";
+    assert!(landing.text().contains(says), "{}", landing.text());
+}

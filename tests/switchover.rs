@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::ColumnKind;
+use matrix_postgres_exporter::query::Collector;
 
 use super::support::answers::{create_roles, wait_until, watch};
 use super::support::exporter::Exporter;
@@ -73,20 +73,9 @@ fn belongs(metric: &str) -> On {
 
 /// The names of all metrics that definitions give.
 fn metrics() -> BTreeSet<String> {
-    let queries = collectors::all()
-        .into_iter()
-        .flat_map(|collector| collector.queries);
-    let names = queries.flat_map(|query| {
-        let values = query.columns.iter().filter(|column| {
-            matches!(
-                column.kind,
-                ColumnKind::Counter | ColumnKind::Gauge | ColumnKind::Untyped
-            )
-        });
-        let names: Vec<_> = values.map(|column| query.metric_name(column)).collect();
-        names
-    });
-    names.collect()
+    let collectors = collectors::all();
+    let metrics = collectors.iter().flat_map(Collector::metrics);
+    metrics.map(|metric| metric.name).collect()
 }
 
 #[test]

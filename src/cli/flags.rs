@@ -30,7 +30,8 @@ const FLAGS: &[Flag] = &[
     Flag::text("dsn", "servers.*.dsn").shown(
         "Server",
         "DSN",
-        "PostgreSQL connection string, a URI or key=value words [env: DATA_SOURCE_NAME]",
+        "PostgreSQL connection string, a URI or key=value words, without a password, which others \
+         could read here [env: DATA_SOURCE_NAME]",
     ),
     Flag::text("connections", "servers.*.connections").shown(
         "Server",

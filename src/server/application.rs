@@ -131,7 +131,15 @@ const NOT_PLAIN: &str = "CASE
                      ORDER BY d.classid, d.objid, d.refobjid LIMIT 1))
                END";
 
+/// What is called so where only the state of rooms lives.
+const STATE: &str = "Synapse (state)";
+
 impl Application {
+    /// Whether more lives here than the state of rooms.
+    pub fn is_main(&self) -> bool {
+        self.name != STATE
+    }
+
     /// Looks for an application in the database of this connection.
     ///
     /// # Errors
@@ -175,7 +183,7 @@ impl Application {
         self.name = match (main, state) {
             (true, true) => "Synapse",
             (true, false) => "Synapse (main)",
-            (false, _) => "Synapse (state)",
+            (false, _) => STATE,
         };
         let tables = &mut self.tables;
         let schema = position("nspname")?;

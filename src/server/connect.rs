@@ -1,6 +1,6 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! A [`Dialer`] reads passwords and certificates again at every connect. Whatever becomes of a
 //! connection, also of one that was given up half made, its place is free only when the server has
 //! closed its end: the backend is gone then.
 //!
@@ -21,7 +21,6 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -31,16 +30,18 @@ use super::tls;
 use crate::config::Dsn;
 use crate::config::dsn::{ChannelBinding, Host, SslMode};
 use crate::text::shown;
+use crate::time::timeout;
 
 mod auth;
 mod encryption;
 pub mod error;
 mod guard;
 mod socket;
+mod violation;
 
 pub use auth::AuthError;
 pub use error::{ConnectError, Reason};
-pub use guard::Violation;
+pub use violation::Violation;
 
 use auth::Channel;
 use encryption::{Encryption, Negotiated, NoEncryption, Stream};

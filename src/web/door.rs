@@ -4,7 +4,7 @@
 //! gets in. There, who waits leaves first, then who is slow to read; who is being answered stays.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Door {
                     waiting = waiting.max(Some((state.idleness(), *id)));
                 }
                 Phase::Sending if since >= GRACE => reading = reading.max(Some((since, *id))),
-                _ => busy = busy.max(Some((since, *id))),
+                _ => busy = busy.max(Some((state.idleness(), *id))),
             }
         }
         let busy = busy.filter(|_| has_few);
@@ -128,7 +128,7 @@ impl Seat {
     /// A client that has connected now, and is to send its first request.
     pub(super) fn new(peer: IpAddr) -> Arc<Self> {
         Arc::new(Self {
-            peer,
+            peer: counted_as(peer),
             state: Mutex::new(State {
                 phase: Phase::Waiting { begun: true },
                 since: Instant::now(),
@@ -140,7 +140,7 @@ impl Seat {
         })
     }
 
-    /// The client's address.
+    /// The client's address, or that of its network: what it is counted by.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
     }
@@ -189,6 +189,17 @@ impl Seat {
     }
 }
 
+/// Who has one IPv6 address commonly has all with the same first 64 bits.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            Ipv6Addr::from_bits(network).into()
+        }
+        other => other,
+    }
+}
+
 impl State {
     /// How long a client waits, divided by what it has asked for meanwhile: one that comes again
     /// and again stays longer than one that never spoke.
@@ -225,6 +236,16 @@ mod tests {
             seats.push(seat);
         }
         (door, seats)
+    }
+
+    #[test]
+    fn addresses_of_one_network_count_as_one() {
+        let of = |address: &str| counted_as(address.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_eq!(of("::1"), "::1".parse::<IpAddr>().unwrap());
     }
 
     fn address(host: u8) -> IpAddr {

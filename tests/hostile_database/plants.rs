@@ -153,6 +153,14 @@ const PLANTS: &[Plant] = &[
         "ALTER TABLE blocked_rooms ADD CHECK (room_id <> public.planted('check'));
          ALTER DATABASE checked SET constraint_exclusion = on",
     ),
+    plant(
+        "typed",
+        "it is a table of the type public.odd",
+        "CREATE TYPE public.odd AS (room_id text, user_id text);
+         DROP TABLE blocked_rooms;
+         CREATE TABLE blocked_rooms OF public.odd;
+         INSERT INTO blocked_rooms SELECT i, 'x' FROM generate_series(1, 3) AS i",
+    ),
     Plant {
         since: 14,
         ..plant(
@@ -179,6 +187,23 @@ const PLANTS: &[Plant] = &[
         "ALTER TABLE blocked_rooms ADD odd text
              GENERATED ALWAYS AS (public.planted(room_id)) STORED;
          ALTER TABLE blocked_rooms ALTER user_id SET DEFAULT public.planted('default')",
+    ),
+    plant(
+        "rule",
+        "",
+        "CREATE RULE odd AS ON INSERT TO blocked_rooms
+             DO ALSO SELECT public.planted(NEW.room_id);
+         ALTER TABLE blocked_rooms ADD odd text DEFAULT public.planted('missing')",
+    ),
+    plant(
+        "encodings",
+        "",
+        "CREATE COLLATION public.odd FROM \"C\";
+         ALTER TABLE blocked_rooms ALTER room_id TYPE text COLLATE public.odd;
+         CREATE DEFAULT CONVERSION public.odd FOR 'UTF8' TO 'LATIN1' FROM utf8_to_iso8859_1;
+         CREATE DEFAULT CONVERSION public.ddo FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+         ALTER DATABASE encodings SET search_path = public, app;
+         ALTER DATABASE encodings SET client_encoding = 'LATIN1'",
     ),
     plant(
         "same_names",

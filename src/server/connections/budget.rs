@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::{Inner, LeaseError, STEP, Warm, idle};
+use crate::time::timeout;
 
 /// How long a place in the budget is waited for before looking whether any will come free.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ impl Inner {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let started = Instant::now();
+        let mut waited = Duration::ZERO;
         let mut room = None;
         let mut permit = pin!(self.permits.clone().acquire_owned());
         loop {
@@ -32,11 +32,12 @@ impl Inner {
                 let unserved = unserved.then(|| Unserved::new(&self.unserved));
                 room = Some((Instant::now(), unserved));
             }
-            match timeout(STEP, &mut permit).await {
-                Ok(permit) => return Ok(permit.expect("nobody closes the semaphore")),
-                Err(_) if started.elapsed() < PATIENCE => {}
-                Err(_) if in_login || self.all_hang() => return Err(self.hanging()),
-                Err(_) => {}
+            if let Ok(permit) = timeout(STEP, &mut permit).await {
+                return Ok(permit.expect("nobody closes the semaphore"));
+            }
+            waited += STEP;
+            if waited >= PATIENCE && (in_login || self.all_hang()) {
+                return Err(self.hanging());
             }
         }
     }
