@@ -80,8 +80,9 @@ def now() -> list:
         stat(
             "Version",
             "The server's version. Minor updates fix data loss and security: stay on the newest.",
-            # 18.4 is written 18.4.0 there.
-            'label_replace(pg_static{here}, "short_version", "$1", "short_version", "(.+)[.]0")',
+            # It has a label `server` of its own, and 18.4 is written 18.4.0 there.
+            """label_replace(pg_static{job="$job", instance="$instance", namespace="$namespace"},
+                 "short_version", "$1", "short_version", "(.+)[.]0")""",
             label="{{short_version}}",
         ),
         stat(
@@ -594,6 +595,7 @@ def tables() -> list:
             ("sum by (datname) (rate(pg_stat_database_blk_read_time{db}[$__rate_interval])) / 1000", "{{datname}} read"),
             ("sum by (datname) (rate(pg_stat_database_blk_write_time{db}[$__rate_interval])) / 1000", "{{datname}} write"),
             unit="s",
+            none="track_io_timing is off",
         ),
         graph(
             "Progress of running vacuums",

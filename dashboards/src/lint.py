@@ -254,6 +254,7 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
                 continue
             known |= set(metric["labels"])
             yield from check_selector(node, metric, around)
+    known |= {node.args[1].val for node, _ in seen if makes_label(node)}
     named = set(shown)
     for node, _ in seen:
         named |= set(labels_of(node))
@@ -264,7 +265,7 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
 def check_selector(node, metric: dict, around: tuple[str, ...]):
     """Problems of one metric with its matchers, inside the functions `around`."""
     matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
-    for label in sorted(TARGET_LABELS) if metric not in (ALERTS, LIMIT) else ():
+    for label in sorted(TARGET_LABELS - set(metric["labels"])) if metric not in (ALERTS, LIMIT) else ():
         if (label, "MatchOp.Equal", f"${label}") not in matchers:
             yield f'{node.name} is not of {label}="${label}"'
     for label, op, value in matchers:
@@ -294,6 +295,11 @@ def nodes(node, around: tuple[str, ...]):
         yield from nodes(node.rhs, around)
     elif hasattr(node, "expr"):
         yield from nodes(node.expr, around)
+
+
+def makes_label(node) -> bool:
+    """Whether a function gives its result another label."""
+    return isinstance(node, promql.Call) and node.func.name in ("label_replace", "label_join")
 
 
 def labels_of(node) -> list[str]:

@@ -21,6 +21,10 @@ MAY_BE_EMPTY = {
     **{(board, "Firing alerts", "A"): "all is well here" for board in ("instance", "people", "synapse")},
     ("instance", "Connections by role, with its limit", "A"): "no role has a limit here",
     ("instance", "Connections by role, with its limit", "B"): "no role has a limit here",
+    **{
+        ("instance", "Time spent on reading and writing blocks", letter): "track_io_timing is off here"
+        for letter in "AB"
+    },
     **{("instance", "WAL receiver of this standby", letter): "here is the primary" for letter in "AB"},
     ("instance", "Warnings on the exporter's role", "A"): "its role is as it should be",
     ("instance", "Sessions waiting for locks", "A"): "nobody waits here",

@@ -123,6 +123,16 @@ FIRING = f"""{ON_SERVER}
      and on (namespace, system_identifier) pg_server_info{{here}}"""
 
 
+# What of a server or a database an alert is about.
+CONCERNS = ", ".join(
+    f'"{label}"'
+    for label in (
+        "as_id", "consumer", "stream_name", "sequence_name", "lock_name", "action", "family", "slot_name",
+        "relname", "usename", "collector", "warning",
+    )  # fmt: skip
+)
+
+
 def firing() -> dashboard.AnnotationQuery:
     """Alerts on this server, in all graphs."""
     return (
@@ -144,13 +154,17 @@ def alerts():
         {
             "severity": "Severity",
             "alertname": "Alert",
+            "concerns": "Concerns",
             "datname": "Database",
             "cluster_name": "Cluster",
         },
-        only=f"group by (severity, alertname, datname, cluster_name) ({FIRING})",
+        only=f"""group by (severity, alertname, concerns, datname, cluster_name) (
+                   label_join({FIRING}, "concerns", " ", {CONCERNS}))""",
         go={"Alert": "${repository}/alerts/runbooks/${__value.raw}.md"},
+        words={"Severity": {"critical": ("critical", RED), "warning": ("warning", ORANGE), "info": ("info", BLUE)}},
+        first="Severity",
         none="no alert fires",
-        height=4,
+        height=5,
     )
 
 
@@ -267,13 +281,15 @@ def table(
     *columns,
     only: str | None = None,
     go: dict[str, str] | None = None,
+    words: dict[str, dict] | None = None,
     sort: str | None = None,
+    first: str | None = None,
     **common_to_all,
 ):
     """One row for each value of the labels in `key` (label -> heading, or None: not shown). A
     column is its heading, an expression, a unit, and, where they mean something, the steps of its
     color or words for its values. No column: the labels alone, of the series of `only`. `go` are
-    links by heading."""
+    links and `words` colors of words by heading; the rows are sorted by `sort`, largest first, or by `first`."""
     panel = (
         _begin(table_panel.Panel(), title, about, 24, 8, **common_to_all)
         .thresholds(_steps(((None, GREY),)))
@@ -303,6 +319,8 @@ def table(
     for heading, url in (go or {}).items():
         link = {"title": "Look into it", "url": url}
         panel.override_by_name(heading, [d.DynamicConfigValue(id_val="links", value=[link])])
+    for heading, meaning in (words or {}).items():
+        panel.override_by_name(heading, _meaning(meaning))
     for heading in names.values():
         if heading in WIDTHS:
             width = d.DynamicConfigValue(id_val="custom.width", value=WIDTHS[heading])
@@ -315,8 +333,8 @@ def table(
             options={"excludeByName": hidden, "indexByName": order, "renameByName": names},
         )
     )
-    if sort:
-        panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+    if by := sort or first:
+        panel.sort_by([common.TableSortByFieldState().display_name(by).desc(bool(sort))])
     return panel
 
 
@@ -442,7 +460,7 @@ def _meaning(of) -> list:
 
 
 # Columns whose usual width does not do.
-WIDTHS = {"Schema": 110, "Table": 280, "Collector": 240}
+WIDTHS = {"Severity": 110, "Schema": 110, "Table": 280, "Collector": 240}
 # What a link to another dashboard keeps.
 KEEP = "&".join(
     f"${{{name}:queryparam}}" for name in ("datasource", "namespace", "job", "instance", "server")

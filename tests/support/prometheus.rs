@@ -1,8 +1,10 @@
 //! A real Prometheus, and promtool.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -82,7 +84,8 @@ impl Prometheus {
     }
 }
 
-/// Prometheus' own checker.
+/// Prometheus' own checker, or the one that PROMTOOL names.
 pub fn promtool() -> Command {
-    command(User::Same, daemon("promtool"))
+    let chosen = env::var_os("PROMTOOL").map(PathBuf::from);
+    command(User::Same, chosen.unwrap_or_else(|| daemon("promtool")))
 }
