@@ -45,16 +45,6 @@ pub enum Outcome {
     Missing(Reason),
 }
 
-impl Outcome {
-    /// What a collector has brought.
-    pub fn harvest(&self) -> Option<&Harvest> {
-        match self {
-            Self::Fresh(harvest) | Self::Remembered(harvest) => Some(harvest),
-            Self::Missing(_) => None,
-        }
-    }
-}
-
 /// How long a run may take.
 #[derive(Clone, Copy)]
 pub struct Until {

@@ -36,7 +36,6 @@ mod room;
 mod status;
 mod target;
 
-use report::Say;
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -131,11 +130,11 @@ impl Scraper {
             .try_for_each(|name| self.known(name).map(drop))
     }
 
-    /// The names of the metrics that these collectors bring.
-    pub fn metrics(&self, collect: &BTreeSet<String>) -> HashSet<Arc<str>> {
+    /// The names of the metrics that collectors other than these bring.
+    pub fn metrics_beside(&self, collect: &BTreeSet<String>) -> HashSet<Arc<str>> {
         let plans = self.0.plans.iter();
         plans
-            .filter(|plan| collect.contains(plan.collector.name))
+            .filter(|plan| !collect.contains(plan.collector.name))
             .flat_map(|plan| plan.metrics())
             .cloned()
             .collect()
@@ -217,26 +216,11 @@ impl Gathering {
             .collect()
     }
 
-    /// The same of these collectors only.
-    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
-        let servers = self.0.iter();
-        Self(servers.map(|scraped| scraped.only(collect)).collect())
-    }
-
     /// Puts it together: work that grows with the page.
     pub fn assemble(self) -> Snapshot {
-        self.say(Say::Everything)
-    }
-
-    /// Puts together what no collector has brought.
-    pub fn own_metrics(self) -> Snapshot {
-        self.say(Say::OwnMetrics)
-    }
-
-    fn say(self, say: Say) -> Snapshot {
         let mut page = Snapshot::default();
         for scraped in self.0 {
-            page.append(scraped.assemble(say));
+            page.append(scraped.assemble());
         }
         page
     }

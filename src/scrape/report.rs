@@ -17,15 +17,6 @@ use crate::snapshot::Snapshot;
 /// The newest major version that the definitions were tested with.
 const NEWEST: u32 = 18;
 
-/// How much is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Say {
-    /// What collectors have brought, and how it went.
-    Everything,
-    /// How it went.
-    OwnMetrics,
-}
-
 impl Target {
     /// Everything that was gathered, and what there is to say about it.
     pub fn assemble(
@@ -34,16 +25,12 @@ impl Target {
         gathered: Vec<Gathered>,
         disabled: impl Iterator<Item = &'static str>,
         started: Instant,
-        say: Say,
     ) -> Snapshot {
         let mut page = Snapshot::default();
         let mut reports: BTreeMap<&'static str, Report> = BTreeMap::new();
         for one in &gathered {
             let report = reports.entry(one.collector).or_default();
             report.add(one, &mut page);
-            if let (Say::Everything, Some(harvest)) = (say, one.outcome.harvest()) {
-                page.merge(&harvest.snapshot);
-            }
         }
         let failed = reports.values().any(|report| !report.success);
         for (collector, report) in &reports {
@@ -197,6 +184,7 @@ impl Report {
                 return;
             }
         };
+        page.merge(&harvest.snapshot);
         for (table, quality) in &harvest.walked {
             let labels = [one.collector, database.as_str(), *table];
             match quality.planner_rows {

@@ -9,7 +9,6 @@ use super::background::Background;
 use super::cell::Cell;
 use super::gather::{Gathered, Outcome};
 use super::memory::{Down, Memory, Outdated};
-use super::report::Say;
 use super::room::Room;
 use crate::config;
 use crate::events::Count;
@@ -258,25 +257,11 @@ impl Scraped {
         late.chain(down.map(|down| (down.reason, None)))
     }
 
-    /// The same of these collectors only.
-    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
-        let gathered = self.gathered.iter();
-        let gathered = gathered.filter(|one| collect.contains(one.collector));
-        let disabled = self.disabled.iter().copied();
-        Self {
-            target: self.target.clone(),
-            facts: self.facts.clone(),
-            gathered: gathered.cloned().collect(),
-            disabled: disabled.filter(|name| collect.contains(*name)).collect(),
-            started: self.started,
-        }
-    }
-
     /// Puts it together.
-    pub fn assemble(self, say: Say) -> Snapshot {
+    pub fn assemble(self) -> Snapshot {
         let disabled = self.disabled.into_iter();
         self.target
-            .assemble(&self.facts, self.gathered, disabled, self.started, say)
+            .assemble(&self.facts, self.gathered, disabled, self.started)
     }
 }
 

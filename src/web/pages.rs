@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
 use super::coding::Coding;
@@ -53,11 +52,6 @@ struct Inner {
     maker: Arc<Semaphore>,
     /// Pages of chosen collectors wait here for each other, so that one of all waits for one.
     chosen: Semaphore,
-    /// What stands around parts of a page is made one after the other, and as long as somebody reads
-    /// it takes its KiB of this.
-    frame: Arc<Semaphore>,
-    frames: Arc<Semaphore>,
-    most_frames: usize,
     shelf: Arc<Shelf>,
     /// How long it took to make the last page of all collectors, and to compress it.
     took: Mutex<[Duration; 2]>,
@@ -71,9 +65,6 @@ impl Pages {
             scrapes: Share::new(limits.scrapes),
             maker: Arc::new(Semaphore::new(1)),
             chosen: Semaphore::new(1),
-            frame: Arc::new(Semaphore::new(1)),
-            frames: Arc::new(Semaphore::new(limits.unread >> 10)),
-            most_frames: limits.unread >> 10,
             shelf: Shelf::new(limits.unread),
             took: Mutex::default(),
         }))
@@ -121,21 +112,27 @@ impl Pages {
         })
     }
 
-    /// The part of a page of all collectors that somebody wants.
+    /// The part of a page of all collectors that somebody wants, with all that is not of collectors.
     async fn part(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Answer, Refused> {
         let moment = self.0.join_all();
         let gathering = self.0.gather(&moment, &wanted, &BTreeSet::new()).await;
-        let part = gathering.only(&wanted.collect);
         let coding = Coding::Identity;
         let making = moment.making(&wanted, coding, gathering, true, &self.0);
         let page = making.clone().await?;
         let whole = taken(&page, making, seat);
-        let (head, end) = self.0.frame(part, wanted.format).await?;
-        let metrics = self.0.scraper.metrics(&wanted.collect);
-        let chosen = page.families().iter();
-        let chosen = chosen.filter(|(name, _)| metrics.contains(name));
-        let chosen = chosen.map(|(_, place)| whole.slice(place.clone()));
-        let parts = iter::once(head).chain(chosen).chain([end]).collect();
+        let unwanted = self.0.scraper.metrics_beside(&wanted.collect);
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for (_, place) in page
+            .families()
+            .iter()
+            .filter(|(name, _)| unwanted.contains(name))
+        {
+            parts.push(whole.slice(from..place.start));
+            from = place.end;
+        }
+        parts.push(whole.slice(from..));
+        parts.retain(|part| !part.is_empty());
         Ok(Answer { parts, coding })
     }
 
@@ -280,22 +277,6 @@ impl Inner {
             lock(&self.took)[0] = begun.elapsed();
         }
         Ok(Arc::new(self.shelf.put(page.into_bytes(), families, all)))
-    }
-
-    /// What a part of a page begins with and ends with.
-    async fn frame(&self, part: Gathering, format: Format) -> Result<(Bytes, Bytes), Refused> {
-        let turn = self.frame.clone().acquire_owned().await;
-        let made = work(turn.ok(), move |_| {
-            let mut snapshot = part.own_metrics();
-            snapshot.append(process_metrics());
-            render_families(snapshot, format)
-        });
-        let (text, families) = made.await?;
-        let room = ((text.len() >> 10) + 1).min(self.most_frames) as u32;
-        let room = self.frames.clone().acquire_many_owned(room).await;
-        let end = families.last().map_or(0, |(_, place)| place.end);
-        let frame = Bytes::from_owner(Frame { text, _room: room });
-        Ok((frame.slice(..end), frame.slice(end..)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -450,18 +431,6 @@ struct Taken {
     reading: Reading,
     /// As long as somebody has the page, others can have it.
     _making: Making,
-}
-
-/// What stands around parts of a page, until all of it is sent.
-struct Frame {
-    text: String,
-    _room: Result<OwnedSemaphorePermit, AcquireError>,
-}
-
-impl AsRef<[u8]> for Frame {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
 }
 
 impl AsRef<[u8]> for Taken {
