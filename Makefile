@@ -53,12 +53,16 @@ test-real-quick: deps-postgres
 	$(call say,some of the tests on real servers)
 	cargo test --locked --test real -- --test-threads=$(threads) $(quick)
 
+one: deps ## Run the tests on real servers whose names begin so: TEST=values::replication
+	cargo test --locked --test real --test faults -- --test-threads=1 "$(TEST)"
+
 test-faults: deps ## Run the tests of faults on the wall clock, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
-test-long: deps ## Let clients that mean no good stay for a minute each, beside a page of 5 000 tables
+test-long: deps deps-deploy ## Let clients that mean no good stay for a minute each; an hour of normal life
 	$(call say,long tests)
+	NORMAL_LIFE_SECONDS=3600 cargo test --locked --test deploy normal_life:: -- --nocapture
 	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
 
 test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
@@ -82,7 +86,8 @@ test-alerts: deps ## Run those of the tests that are on alerts
 
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
-	cargo test --locked --test deploy
+	cargo test --locked --test deploy -- --skip normal_life::
+	cargo test --locked --test deploy normal_life::
 
 ##@ Measure
 
@@ -92,9 +97,18 @@ bench: deps-postgres deps-synapse ## Measure what it costs on a large Synapse; w
 
 ##@ Care
 
+# Their modules come from a macro, which rustfmt does not look into.
+definitions := $(wildcard src/collectors/*/*.rs)
+
+format: ## Format every file
+	cargo fmt -- $(definitions)
+
+golden: deps-postgres ## Record what each version of PostgreSQL serves: tests/catalog/served.tsv
+	UPDATE_GOLDEN=1 cargo test --locked --test real catalogue::every_server_serves_what_is_recorded
+
 lint: ## Check format, clippy's warnings and the dependencies
 	$(call say,lint)
-	cargo fmt --check
+	cargo fmt --check -- $(definitions)
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --test real --test faults --test deploy -- -D warnings
 	@$(install)/cargo-deny.sh check licenses bans sources
@@ -127,4 +141,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alerts drill bench build demo test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview

@@ -38,7 +38,7 @@ pub fn render(format: Format) -> String {
 /// The metrics of a server that have a label of this name, ordered by name.
 pub fn labelled(label: &str) -> Vec<String> {
     let collectors = collectors::all();
-    let of_collectors = collectors.iter().flat_map(|one| metrics(&one.queries));
+    let of_collectors = collectors.iter().flat_map(metrics);
     let of_collectors = of_collectors
         .filter(|metric| metric.labels.iter().any(|known| known == label))
         .map(|metric| metric.name);
@@ -202,21 +202,19 @@ fn table(out: &mut String, metrics: &[MetricEntry]) {
 
 impl CollectorEntry {
     fn new(collector: Collector) -> Self {
-        let queries = &collector.queries;
-        let scope = queries.first().map_or(Scope::Server, |query| query.scope);
         Self {
             name: collector.name,
             about: collector.about,
             enabled: collector.enabled,
-            scope: match scope {
+            scope: match collector.scope {
                 Scope::Server => "server",
                 Scope::Database => "database",
                 Scope::Synapse => "synapse",
             },
             ttl_seconds: collector.ttl.as_secs(),
             limit: collector.limit,
-            needs: needs(queries),
-            metrics: metrics(queries),
+            needs: needs(&collector.queries),
+            metrics: metrics(&collector),
         }
     }
 
@@ -265,50 +263,38 @@ fn needs(queries: &[Query]) -> Vec<String> {
 }
 
 /// The metrics, each once, although several queries may give it.
-fn metrics(queries: &[Query]) -> Vec<MetricEntry> {
+fn metrics(collector: &Collector) -> Vec<MetricEntry> {
     let mut seen = BTreeSet::new();
-    let mut metrics = Vec::new();
-    for query in queries {
+    let metrics = collector.metrics().map(|metric| {
+        let (query, column) = (metric.query, metric.column);
         let per_row = query.columns.iter().any(|c| c.kind == ColumnKind::Name);
-        for column in &query.columns {
-            let kind = match column.kind {
-                ColumnKind::Counter => kind(Kind::Counter),
-                ColumnKind::Gauge => kind(Kind::Gauge),
-                ColumnKind::Untyped => kind(Kind::Untyped),
-                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason => {
-                    continue;
-                }
-            };
-            let entry = MetricEntry {
-                name: match per_row {
-                    true => format!("{}_*", query.prefix),
-                    false => query.metric_name(column),
-                },
-                kind,
-                labels: query
-                    .labels_of(column)
-                    .into_iter()
-                    .map(str::to_owned)
-                    .collect(),
-                versions: versions(|version| {
-                    query.exists(version) && column.versions.contains(version)
-                }),
-                role: match column.role {
-                    Role::Any => query.role.as_str(),
-                    role => role.as_str(),
-                },
-                setting: column.setting.or(query.setting).unwrap_or_default(),
-                help: match per_row {
-                    true => "One metric for each row, which brings its name and help".to_owned(),
-                    false => column.help.to_owned(),
-                },
-            };
-            if seen.insert(entry.name.clone()) {
-                metrics.push(entry);
-            }
+        let (name, help) = match per_row {
+            true => (
+                format!("{}_*", collector.prefix),
+                "One metric for each row, which brings its name and help",
+            ),
+            false => (metric.name, column.help),
+        };
+        MetricEntry {
+            name,
+            kind: kind(match column.kind {
+                ColumnKind::Counter => Kind::Counter,
+                ColumnKind::Untyped => Kind::Untyped,
+                _ => Kind::Gauge,
+            }),
+            labels: metric.labels.into_iter().map(str::to_owned).collect(),
+            versions: versions(|version| query.returns(version, column)),
+            role: match column.role {
+                Role::Any => query.role.as_str(),
+                role => role.as_str(),
+            },
+            setting: column.setting.or(query.setting).unwrap_or_default(),
+            help: help.to_owned(),
         }
-    }
+    });
     metrics
+        .filter(|metric| seen.insert(metric.name.clone()))
+        .collect()
 }
 
 /// `17+`, `13-16`, `17`, or nothing for every version.

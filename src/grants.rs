@@ -134,15 +134,17 @@ ALTER ROLE {role} SET tcp_keepalives_interval = 10;
 ALTER ROLE {role} SET tcp_keepalives_count = 3;
 GRANT CONNECT ON DATABASE {HOME} TO {role};
 
--- From 16 on, a server whose connections are used up stays visible.
+-- From 16 on, a server whose connections are used up stays visible. The role does not become that one.
 "
     );
     sql += &run(&format!(
         "BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
-    GRANT pg_use_reserved_connections TO {role};
+    EXECUTE format('GRANT pg_use_reserved_connections TO %I WITH INHERIT TRUE, SET FALSE, ADMIN FALSE',
+                   {role_literal});
   END IF;
-END"
+END",
+        role_literal = literal(&options.role)
     ));
     sql += &format!(
         "
@@ -173,7 +175,7 @@ GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
     sql
 }
 
-/// A function whose columns have changed has to be dropped before it can be made anew.
+/// A function whose columns have changed has to be dropped before it can be made again.
 fn create_function(view: &View, role: &str) -> String {
     let name = format!("{SCHEMA}.{}()", view.name);
     let columns = view.columns;

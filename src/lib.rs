@@ -1,6 +1,6 @@
 //! A Prometheus exporter for PostgreSQL, made for the databases under Matrix Synapse.
 //!
-//! # The road of a scrape
+//! # Modules
 //!
 //! ```text
 //! web  ->  scrape  ->  server  ->  query  ->  snapshot  ->  exposition
@@ -14,13 +14,13 @@
 //! - [`scrape`]: one scrape: deadline, sharing between concurrent scrapes, cache by TTL
 //! - [`server`]: one PostgreSQL: connections under one budget, facts, databases
 //! - [`grants`]: the SQL that gives a role what the collectors need, and no more
+//! - [`config`]: file, environment and flags become one validated configuration
 //! - [`collectors`]: what is asked: definitions only
 //! - [`events`]: how Synapse's events are counted
 //! - [`query`]: how a definition runs: versions, placeholders, safety, rows to samples
-//! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
-//! - [`exposition`]: a snapshot as text, in both formats
-//! - [`config`]: file, environment and flags become one validated configuration
 //! - [`telemetry`]: logs, and what the process says of itself
+//! - [`exposition`]: a snapshot as text, in both formats
+//! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
 //! - [`time`]: time limits that count only while the process runs
 //! - [`text`]: texts of others, made fit to be logged and shown
 //! - [`bounds`]: how much is taken from others at most
@@ -31,13 +31,13 @@ pub mod catalogue;
 pub mod scrape;
 pub mod server;
 pub mod grants;
+pub mod config;
 pub mod collectors;
 pub mod events;
 pub mod query;
-pub mod snapshot;
-pub mod exposition;
-pub mod config;
 pub mod telemetry;
+pub mod exposition;
+pub mod snapshot;
 pub mod time;
 pub mod text;
 pub mod bounds;

@@ -23,8 +23,18 @@ use expression::{Metric, Reader};
 const TARGET: [&str; 4] = ["namespace", "job", "instance", "server"];
 
 /// Metrics that are not the exporter's, with their labels.
-const FOREIGN: [(&str, &[&str]); 6] = [
+const FOREIGN: [(&str, &[&str]); 7] = [
     ("up", &[]),
+    (
+        "ALERTS",
+        &[
+            "alertname",
+            "alertstate",
+            "system_identifier",
+            "cluster_name",
+            "datname",
+        ],
+    ),
     ("kube_cronjob_spec_suspend", &["cronjob"]),
     (
         "cnpg_collector_last_available_backup_timestamp",
@@ -146,6 +156,13 @@ fn every_alert_has_its_runbook() {
         let headings: Vec<_> = text.lines().filter(|line| line.starts_with('#')).collect();
         let expected: Vec<_> = std::iter::once(title.as_str()).chain(sections).collect();
         assert_eq!(headings, expected, "{}", file.display());
+        let asks = ["psql", "```sql", "`SELECT", "`SHOW"];
+        let says = text.contains("](../README.md#commands)");
+        assert!(
+            says || !asks.iter().any(|word| text.contains(word)),
+            "{} does not say where psql is",
+            file.display()
+        );
     }
 }
 
@@ -241,13 +258,19 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
     );
     check(filters, "compares nothing, so it always fires");
     check(rule.pending.is_some(), "has no `for`");
+    check(
+        rule.keep_firing_for.is_some(),
+        "has no `keep_firing_for`, so a restart of the exporter ends it",
+    );
     // A copy by logical replication repeats what its homeserver says, and has no Synapse.
     let on_copies = [
         "SynapseLocaleChanged",
         "SynapseLocaleUnsafe",
         "SynapseTablesGrowing",
     ];
-    let by_cluster = rule.expr.contains("datname:synapse_events_position:max");
+    let by_cluster = ["events_position:max", "sessions:sum"]
+        .iter()
+        .any(|record| rule.expr.contains(&format!("datname:synapse_{record}")));
     check(
         !name.starts_with("Synapse")
             || on_copies.contains(&name)
@@ -264,6 +287,13 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
     check(
         rule.labels.values().all(|value| !value.contains("{{")),
         "has a label that changes",
+    );
+    check(
+        severity != "critical"
+            || !labels.contains("instance")
+            || name == "PostgresServerDown"
+            || rule.expr.contains("instance:pg_second_exporter:bool"),
+        "pages once for each exporter of a server",
     );
     let annotation = |key| rule.annotations.get(key).map_or("", String::as_str);
     let summary = annotation("summary");
@@ -380,6 +410,7 @@ struct Rule {
     expr: String,
     #[serde(rename = "for")]
     pending: Option<String>,
+    keep_firing_for: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]

@@ -260,3 +260,36 @@ fn complaints(log: &str) -> BTreeMap<&str, u32> {
     }
     complaints
 }
+
+/// However often something else is due in a database, and however much there is in its catalog.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_role_may_do_is_asked_now_and_then() {
+    let server = Postgres::builder(18)
+        .setting("log_min_duration_statement", "0")
+        .setting("log_line_prefix", "'%a %d|'")
+        .start()
+        .await;
+    server.sql("postgres", "CREATE TABLE t ()").await;
+    Role::Strict
+        .create(&server, "exporter", &["postgres"])
+        .await;
+    let yaml = "collectors: { table_size: { ttl: 1ms } }";
+    let exporter = Exporter::configured(&server.dsn("postgres", "exporter"), yaml).await;
+    exporter.complete().await;
+    let asked = async || {
+        let log = server.log_so_far().await;
+        ["pg_indexes_size(", "prosecdef"].map(|words| log.matches(words).count())
+    };
+    let before = asked().await;
+    assert!(before[1] > 0);
+    let started = Instant::now();
+    wait_for("sizes are read many times", || async {
+        exporter.scrape().await;
+        asked().await[0] >= before[0] + 10
+    })
+    .await;
+    // Each databases.interval, which is a minute, at most.
+    let most = 1 + started.elapsed().as_secs() as usize / 60;
+    let more = asked().await[1] - before[1];
+    assert!(more <= most, "{more} of {most}");
+}

@@ -9,6 +9,7 @@ mod compose;
 mod image;
 mod kubernetes;
 mod monitoring_role;
+mod normal_life;
 mod readme;
 mod restore;
 mod support;
@@ -82,6 +83,15 @@ fn tool(name: &str) -> Command {
     let path = env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:{}/bin", deps().display()));
     command
+}
+
+/// The newest server that the tools know.
+fn major_of_tools() -> u32 {
+    let output = run(tool("pg_dump").arg("--version"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let version = said.split_whitespace().nth(2).unwrap();
+    let major: u32 = version.split('.').next().unwrap().parse().unwrap();
+    major.clamp(14, 18)
 }
 
 /// psql, and what calls it, as superuser of a server.

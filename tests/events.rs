@@ -234,7 +234,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     server.restore();
     server.restart().await;
     assert_exact(&exporter, &server).await;
-    exporter.has_said("all events are counted anew").await;
+    exporter.has_said("all events are counted again").await;
 
     // The same while the exporter is down, and the server has gone further than it ever was.
     server.stop().await;
@@ -242,7 +242,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     insert_ten(&server).await;
     frozen(&exporter).await;
     let (_, log) = exporter.stop().await;
-    assert_eq!(log.matches("counted anew").count(), 1, "{log}");
+    assert_eq!(log.matches("counted again").count(), 1, "{log}");
     server.stop().await;
     server.restore();
     server.restart().await;
@@ -297,7 +297,7 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
     standby.stop_immediate().await;
     standby.restart().await;
     assert_exact(&on_standby, &primary).await;
-    assert!(!on_standby.output().contains("counted anew"));
+    assert!(!on_standby.output().contains("counted again"));
 
     primary.stop().await;
     standby.promote().await;
@@ -309,7 +309,7 @@ async fn the_count_is_right_on_a_standby_and_after_a_fail_over(major: u32) {
     assert_exact(&after, &standby).await;
     for exporter in [&on_standby, &after] {
         exporter.has_said("the server is on another timeline").await;
-        assert!(!exporter.output().contains("counted anew"));
+        assert!(!exporter.output().contains("counted again"));
     }
 }
 

@@ -5,22 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::support::alertmanager::{Alert, Alertmanager, Inbox};
+use super::support::alertmanager::Alert;
 use super::support::exporter::Exporter;
 use super::support::postgres::{Builder, Postgres, rows};
-use super::support::process::{give, scratch, wait_at_most, wait_for};
-use super::support::prometheus::Prometheus;
+use super::support::process::{wait_at_most, wait_for};
 use super::support::roles::Role;
 use super::support::synapse::{NEW, Synapse};
+use super::support::watchers::{Pace, Watchers};
 
 /// The longest `for` is five hours, after an hour without progress.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+const PACE: Pace = Pace {
+    minute: 1000,
+    hour: 10_000,
+    scrape: 2,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_page_and_repairs_resolve() {
@@ -40,10 +44,9 @@ async fn faults_page_and_repairs_resolve() {
     let (homeserver, _synapse) = homeserver().await;
     let targets = [&killed, &archives, &crowded, &homeserver].map(|one| one.exporter.address());
 
-    let inbox = Inbox::open().await;
-    let alertmanager = Alertmanager::start(&routes(inbox.address())).await;
-    let rules = Rules::shortened();
-    let prometheus = Prometheus::start(&configuration(&targets, &rules, &alertmanager)).await;
+    let Watchers {
+        prometheus, inbox, ..
+    } = &Watchers::start(&targets, PACE).await;
     wait_for("all are scraped", || async {
         prometheus.query("pg_up == 1").await.len() == targets.len()
     })
@@ -216,74 +219,4 @@ async fn crowd(postgres: &Postgres) -> Vec<tokio_postgres::Client> {
         clients.push(client);
     }
     clients
-}
-
-/// The shipped rules, in less time.
-struct Rules {
-    dir: tempfile::TempDir,
-}
-
-impl Rules {
-    fn shortened() -> Self {
-        let dir = scratch();
-        for file in fs::read_dir(shipped("")).unwrap() {
-            let file = file.unwrap().path();
-            let name = file.file_name().unwrap().to_str().unwrap();
-            if name.ends_with(".rules.yml") {
-                let copy = dir.path().join(name);
-                fs::write(&copy, shorten(&fs::read_to_string(&file).unwrap())).unwrap();
-                give(&copy);
-            }
-        }
-        Self { dir }
-    }
-}
-
-/// The shipped routes, in less time, to a receiver of ours.
-fn routes(inbox: SocketAddr) -> String {
-    let text = fs::read_to_string(shipped("alertmanager.example.yml")).unwrap();
-    let ours = text.replace("127.0.0.1:9095", &inbox.to_string());
-    assert_ne!(text, ours);
-    shorten(&ours)
-}
-
-fn configuration(targets: &[SocketAddr], rules: &Rules, alertmanager: &Alertmanager) -> String {
-    let targets: Vec<_> = targets.iter().map(SocketAddr::to_string).collect();
-    format!(
-        "global: {{ scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s }}\n\
-         rule_files: [ \"{}/*.rules.yml\" ]\n\
-         alerting: {{ alertmanagers: [ {{ static_configs: [ {{ targets: [ \"{}\" ] }} ] }} ] }}\n\
-         scrape_configs:\n\
-         - job_name: postgres\n  \
-           static_configs: [ {{ targets: {targets:?} }} ]\n",
-        rules.dir.path().display(),
-        alertmanager.address(),
-    )
-}
-
-fn shipped(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("alerts")
-        .join(file)
-}
-
-/// The text with every duration in seconds, minutes and hours made shorter.
-fn shorten(text: &str) -> String {
-    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
-    let words = words.map(|with_end| {
-        let word = with_end.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        match shorter(word) {
-            Some(millis) => with_end.replacen(word, &format!("{millis}ms"), 1),
-            None => with_end.to_owned(),
-        }
-    });
-    words.collect()
-}
-
-fn shorter(word: &str) -> Option<u64> {
-    let units = [('s', 1000 / 60), ('m', 1000), ('h', 10_000)];
-    units.into_iter().find_map(|(unit, millis)| {
-        let number: u64 = word.strip_suffix(unit)?.parse().ok()?;
-        Some(number * millis)
-    })
 }

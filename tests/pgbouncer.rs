@@ -65,6 +65,53 @@ async fn the_application_keeps_its_session(major: u32, synapse: &str) {
     assert_eq!(page.value("pg_up", &[]), Some(1.0));
 }
 
+/// Behind a pooler a name may lead to another database, whose numbers would be served under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_to_another_database_brings_nothing() {
+    let server = Postgres::start(18).await;
+    server
+        .sql(
+            "postgres",
+            "CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher",
+        )
+        .await;
+    let alter = format!("ALTER ROLE watcher PASSWORD '{}'", password("watcher"));
+    server.sql("postgres", &alter).await;
+    for database in ["shop", "stock"] {
+        let create = format!("CREATE DATABASE {database}");
+        server.sql("postgres", &create).await;
+        let create = format!("CREATE TABLE of_{database} (n int)");
+        server.sql(database, &create).await;
+    }
+    let names = [("shop", "stock"), ("home", "postgres")];
+    let bouncer = PgBouncer::with_names(&server, &["watcher"], &names).await;
+    // The DSN's own may have any name.
+    let exporter = Exporter::watch(&bouncer.dsn("home", "watcher"), &[]).await;
+    let tables = "pg_stat_user_tables_n_live_tup";
+    let of = |page: &Page, database: &str| {
+        let tables = page.samples(tables);
+        let tables = tables.filter(|sample| sample.labels["datname"] == database);
+        tables
+            .map(|sample| sample.labels["relname"].clone())
+            .collect::<Vec<_>>()
+    };
+    wait_for("every database has been visited", || async {
+        let page = exporter.scrape().await;
+        !of(&page, "stock").is_empty() && skipped(&page, "database_skipped")
+    })
+    .await;
+    let page = exporter.scrape().await;
+    assert_eq!(page.value("pg_up", &[]), Some(1.0));
+    assert_eq!(of(&page, "stock"), ["of_stock"]);
+    assert_eq!(of(&page, "shop"), Vec::<String>::new());
+    let log = exporter.output();
+    let said = "a connection to database \\\"shop\\\" at";
+    assert!(
+        log.contains(said) && log.contains("reached another one"),
+        "{log}"
+    );
+}
+
 /// A server with a database of Synapse, which has ended; the role that owns it may log in with a
 /// password.
 async fn server_with_synapse(major: u32, synapse: &str) -> (Postgres, String) {

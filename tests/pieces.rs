@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::{Column, ColumnKind, Query};
+use matrix_postgres_exporter::query::{Collector, Column, ColumnKind, Query};
 
 use super::support::exporter::{Exporter, failures};
 use super::support::large;
@@ -109,8 +109,10 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
     let client = server.client("synapse", "postgres").await;
     let there = whole::columns(server).await;
     let mut found = BTreeMap::new();
-    let queries = collectors::all().into_iter().flat_map(|one| one.queries);
-    for mut query in queries {
+    let collectors = collectors::all();
+    let queries = collectors.iter();
+    let queries = queries.flat_map(|one| one.queries.iter().map(move |query| (one, query.clone())));
+    for (collector, mut query) in queries {
         let Some(sql) = whole::plain(&query, server.major(), &there) else {
             continue;
         };
@@ -126,7 +128,7 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
         let columns: Vec<_> = columns.collect();
         let named = format!("SELECT {} FROM ({}) AS q", columns.join(", "), sql.as_str());
         for row in rows(&client, &named).await {
-            for (column, metric, labels, value) in samples(&query, &row) {
+            for (column, metric, labels, value) in samples(collector, &query, &row) {
                 let sum = found.entry((metric, labels)).or_insert(0.0);
                 *sum = if column.largest {
                     value.max(*sum)
@@ -142,6 +144,7 @@ async fn whole(server: &Postgres) -> BTreeMap<(String, BTreeMap<String, String>)
 
 /// The samples of a row, each with its column, name and labels.
 fn samples<'a>(
+    collector: &Collector,
     query: &'a Query,
     row: &[Option<String>],
 ) -> Vec<(&'a Column, String, BTreeMap<String, String>, f64)> {
@@ -156,11 +159,13 @@ fn samples<'a>(
         let own = column
             .label
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let database = collector.scope.label();
+        let database = database.map(|label| (label.to_owned(), "synapse".to_owned()));
         let value = value.parse().unwrap();
         samples.push((
             column,
-            query.metric_name(column),
-            labels.chain(own).collect(),
+            collector.metric_name(column),
+            database.into_iter().chain(labels).chain(own).collect(),
             value,
         ));
     }

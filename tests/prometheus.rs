@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::ColumnKind;
+use matrix_postgres_exporter::query::{Collector, ColumnKind};
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
@@ -116,21 +116,15 @@ async fn stored_in(prometheus: &Prometheus) -> Series {
 /// for those that the rows name themselves.
 fn every_definition() -> String {
     let mut metrics = BTreeMap::new();
-    for query in collectors::all().iter().flat_map(|one| &one.queries) {
-        for column in query
-            .columns
-            .iter()
-            .filter(|column| !column.help.is_empty())
-        {
-            let kind = match column.kind {
-                ColumnKind::Counter => "counter",
-                ColumnKind::Gauge => "gauge",
-                ColumnKind::Untyped => "untyped",
-                ColumnKind::Label | ColumnKind::Name | ColumnKind::Help | ColumnKind::Reason => {
-                    continue;
-                }
-            };
-            metrics.insert(query.metric_name(column), (kind, column.help));
+    let collectors = collectors::all();
+    for metric in collectors.iter().flat_map(Collector::metrics) {
+        let kind = match metric.column.kind {
+            ColumnKind::Counter => "counter",
+            ColumnKind::Untyped => "untyped",
+            _ => "gauge",
+        };
+        if !metric.column.help.is_empty() {
+            metrics.insert(metric.name, (kind, metric.column.help));
         }
     }
     let page = metrics.into_iter().map(|(name, (kind, help))| {

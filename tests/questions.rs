@@ -22,17 +22,17 @@ const SYNAPSE: &str = "synapse";
 const PEOPLE: &str = "people";
 
 /// Questions that are answered.
-const ANSWERED: [Question; 35] = [
+const ANSWERED: [Question; 36] = [
     // One Synapse on one server.
     Question("database size", &[(SYNAPSE, "Database size")], &[]),
     Question(
         "largest tables",
-        &[(SYNAPSE, "Which tables are largest, and which grow?")],
+        &[(SYNAPSE, "Largest tables: size and growth")],
         &["SynapseTablesGrowing"],
     ),
     Question(
         "users",
-        &[(SYNAPSE, "Users"), (PEOPLE, "Who are the users?")],
+        &[(SYNAPSE, "Users"), (PEOPLE, "Users by kind")],
         &[],
     ),
     Question("rooms", &[(SYNAPSE, "Rooms with local users")], &[]),
@@ -58,10 +58,7 @@ const ANSWERED: [Question; 35] = [
     ),
     Question(
         "dead rows, last vacuum and analyze",
-        &[(
-            INSTANCE,
-            "Which tables are largest, and are they kept clean?",
-        )],
+        &[(INSTANCE, "Largest tables: size, dead rows, vacuum")],
         &["PostgresTableDeadRows", "PostgresAutovacuumOff"],
     ),
     Question(
@@ -71,14 +68,15 @@ const ANSWERED: [Question; 35] = [
     ),
     Question(
         "devices, tokens",
-        &[
-            (PEOPLE, "How many devices?"),
-            (PEOPLE, "How many tokens are there?"),
-        ],
+        &[(PEOPLE, "Devices"), (PEOPLE, "Access and refresh tokens")],
         &["SynapseEncryptionKeysExhausted"],
     ),
-    Question("media", &[(PEOPLE, "How much space do files take?")], &[]),
-    Question("memberships", &[(PEOPLE, "Who is in the rooms?")], &[]),
+    Question("media", &[(PEOPLE, "Media size")], &[]),
+    Question(
+        "memberships",
+        &[(PEOPLE, "Room members by membership")],
+        &[],
+    ),
     Question(
         "reachable, version, uptime",
         &[
@@ -113,9 +111,14 @@ const ANSWERED: [Question; 35] = [
         &["PostgresStandbyLagging", "PostgresStandbyNotStreaming"],
     ),
     Question(
+        "commits that wait for a standby",
+        &[(INSTANCE, "Commits waiting for a synchronous standby")],
+        &["PostgresSyncReplicationBlocked"],
+    ),
+    Question(
         "slots",
         &[
-            (INSTANCE, "Which slots are there?"),
+            (INSTANCE, "Replication slots"),
             (INSTANCE, "WAL held back by slots"),
         ],
         &[
@@ -127,7 +130,7 @@ const ANSWERED: [Question; 35] = [
     Question(
         "WAL archiving",
         &[
-            (INSTANCE, "Is WAL archived?"),
+            (INSTANCE, "WAL archiving: archived and failed"),
             (INSTANCE, "WAL archiving backlog: files that wait"),
         ],
         &[
@@ -147,7 +150,7 @@ const ANSWERED: [Question; 35] = [
     ),
     Question(
         "growth of WAL",
-        &[(INSTANCE, "Is the WAL kept in bounds?")],
+        &[(INSTANCE, "WAL size")],
         &["PostgresWalDirectoryLarge"],
     ),
     Question(
@@ -173,21 +176,20 @@ const ANSWERED: [Question; 35] = [
         &["PostgresRoleConnectionsSaturated"],
     ),
     Question("cache hit ratio", &[(INSTANCE, "Cache hit ratio")], &[]),
-    Question("rollbacks", &[(INSTANCE, "How many transactions?")], &[]),
+    Question("rollbacks", &[(INSTANCE, "Transactions")], &[]),
     Question(
         "deadlocks",
         &[(INSTANCE, "Deadlocks in an hour")],
         &["PostgresDeadlocks"],
     ),
-    Question(
-        "temporary files",
-        &[(INSTANCE, "Do queries spill to disk?")],
-        &[],
-    ),
+    Question("temporary files", &[(INSTANCE, "Temporary files")], &[]),
     Question(
         "locks",
-        &[(INSTANCE, "Which strong locks are taken?")],
-        &["PostgresIdleInTransaction"],
+        &[
+            (INSTANCE, "Sessions waiting for locks"),
+            (INSTANCE, "Locks by mode"),
+        ],
+        &["PostgresLockWaits", "PostgresIdleInTransaction"],
     ),
     Question(
         "sequences behind",
@@ -211,15 +213,11 @@ const ANSWERED: [Question; 35] = [
 ];
 
 /// Questions that wait for a metric.
-const OPEN: [(&str, &str); 7] = [
+const OPEN: [(&str, &str); 6] = [
     ("bloated indexes", "no estimate of bloat is served"),
     (
         "standbys that synchronous_standby_names requires",
         "required and connected are not served",
-    ),
-    (
-        "commits that wait for a standby",
-        "the longest wait for SyncRep is not served",
     ),
     (
         "subscriptions: running, errors, tables copied",

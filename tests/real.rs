@@ -7,6 +7,7 @@ mod support;
 
 mod amounts;
 mod as_of;
+mod attacks;
 mod bed;
 mod broken;
 mod budget;

@@ -11,7 +11,7 @@ use super::support::postgres::Postgres;
 use super::support::process::{run, scratch, wait_for};
 use super::support::roles::{Role, grant};
 use super::support::synapse::{Made, NEW, OLD, Synapse};
-use super::{tool, with_server};
+use super::{major_of_tools, tool, with_server};
 
 /// A statement of ours takes a second at most; the rest is for a machine with much else to do.
 const BOUND: Duration = Duration::from_secs(3);
@@ -20,8 +20,7 @@ const MISSING: &str = "pg_exporter_grants_missing";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_is_restored_while_the_exporter_looks() {
-    // No newer server than the tools know.
-    let server = Postgres::start(major_of_tools().clamp(14, 18)).await;
+    let server = Postgres::start(major_of_tools()).await;
     let (synapse, made) = Synapse::start(&server, NEW).await;
     drop(synapse);
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
@@ -127,6 +126,75 @@ async fn a_dump_of_14_is_no_open_door() {
     assert_eq!(server.value("synapse", acl).await, before);
 }
 
+/// What `--revoke` has to restore goes with a dump into another cluster, where oids mean something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_goes_with_a_dump() {
+    let old = Postgres::start(14).await;
+    make_roles(&old, &["synapse", "writer"]).await;
+    old.sql("postgres", "CREATE DATABASE synapse OWNER synapse")
+        .await;
+    let tables = "SET ROLE synapse; CREATE TABLE events (); CREATE TABLE state_groups_state ();
+                  CREATE TABLE schema_version (); CREATE TABLE applied_schema_deltas ();
+                  CREATE TABLE background_updates (); GRANT TRIGGER ON events TO PUBLIC;
+                  GRANT INSERT ON events TO writer; RESET ROLE;
+                  CREATE SCHEMA app; GRANT ALL ON SCHEMA app TO PUBLIC";
+    old.sql("synapse", tables).await;
+    let open = rights(&old).await;
+    Role::Strict.create(&old, "exporter", &["synapse"]).await;
+    let closed = rights(&old).await;
+    assert_ne!(closed, open);
+
+    let folder = scratch();
+    let dump = folder.path().join("dump.sql").display().to_string();
+    for whole in [true, false] {
+        for major in [15, 18] {
+            let (name, args) = match whole {
+                true => ("pg_dumpall", vec!["-f", &dump]),
+                false => ("pg_dump", vec!["--create", "synapse", "-f", &dump]),
+            };
+            run(with_server(tool(name), &old).args(args));
+            let new = Postgres::builder(major).fresh().start().await;
+            if !whole {
+                let owner = "matrix_postgres_exporter_owner";
+                make_roles(&new, &["synapse", "writer", "exporter", owner]).await;
+            }
+            let mut psql = with_server(tool("psql"), &new);
+            run(psql.args(["--no-psqlrc", "-f", &dump, "postgres"]));
+            assert_eq!(rights(&new).await, closed, "{name} {major}");
+            // At once, or after `grants` has written what it means there.
+            if major == 18 {
+                grant(&new, "exporter", &["synapse"], &[]).await;
+                assert_eq!(rights(&new).await, closed, "{name} {major}");
+            }
+            grant(&new, "exporter", &["synapse"], &["--revoke"]).await;
+            assert_eq!(rights(&new).await, open, "{name} {major}");
+        }
+    }
+}
+
+async fn make_roles(server: &Postgres, names: &[&str]) {
+    for name in names {
+        server
+            .sql("postgres", &format!("CREATE ROLE {name} LOGIN"))
+            .await;
+    }
+}
+
+/// Who may do what in the database's schemas and tables, but for the exporter's role and owners.
+async fn rights(server: &Postgres) -> Vec<Vec<Option<String>>> {
+    let rights = "
+        SELECT p.name, a.grantee::regrole::text, a.privilege_type
+          FROM (SELECT nspname::text, nspacl, nspowner
+                  FROM pg_namespace WHERE nspname IN ('public', 'app')
+                UNION ALL
+                SELECT relname, relacl, relowner
+                  FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+               AS p (name, acl, owner), aclexplode(p.acl) AS a
+         WHERE a.grantee::regrole::text <> 'exporter' AND a.grantee <> p.owner
+         ORDER BY 1, 2, 3";
+    server.sql("synapse", rights).await
+}
+
 /// Waits until everything is seen as it was made.
 async fn seen(exporter: &Exporter, made: &Made) {
     wait_for("Synapse is seen", || async {
@@ -164,14 +232,6 @@ fn of_owner(name: &str, server: &Postgres, made: &Made) -> Command {
         .env("PGPORT", server.port().to_string())
         .env("PGUSER", &made.role);
     command
-}
-
-fn major_of_tools() -> u32 {
-    let output = tool("pg_dump").arg("--version").output().unwrap();
-    succeeded("pg_dump", &output);
-    let said = String::from_utf8(output.stdout).unwrap();
-    let version = said.split_whitespace().nth(2).unwrap();
-    version.split('.').next().unwrap().parse().unwrap()
 }
 
 fn succeeded(name: &str, output: &Output) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::creation::{SOON, check};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
@@ -161,8 +162,7 @@ async fn every_right_to_do_more_than_read_columns_is_warned_of() {
         server.sql("matrix", sql).await;
     }
     let dsn = server.tcp_dsn("postgres", "exporter");
-    let soon = "{ servers: { main: { databases: { interval: 1s } } } }";
-    let exporter = Exporter::configured(&dsn, soon).await;
+    let exporter = Exporter::configured(&dsn, SOON).await;
     let warned = async |expected: &[&str]| {
         wait_for(&format!("{expected:?} is told"), || async {
             let page = exporter.scrape_within(TIMEOUT).await;
@@ -231,6 +231,42 @@ async fn every_right_to_do_more_than_read_columns_is_warned_of() {
             "GRANT pg_read_server_files TO team",
             "REVOKE pg_read_server_files FROM team",
         ),
+        (
+            "bypassrls",
+            "ALTER ROLE exporter BYPASSRLS",
+            "ALTER ROLE exporter NOBYPASSRLS",
+        ),
+        (
+            "other_sessions",
+            "GRANT pg_signal_backend TO team",
+            "REVOKE pg_signal_backend FROM team",
+        ),
+        (
+            "alter_system",
+            "GRANT ALTER SYSTEM ON PARAMETER work_mem TO PUBLIC",
+            "REVOKE ALTER SYSTEM ON PARAMETER work_mem FROM PUBLIC",
+        ),
+        (
+            "alter_system",
+            "GRANT ALTER SYSTEM ON PARAMETER work_mem TO team",
+            "REVOKE ALTER SYSTEM ON PARAMETER work_mem FROM team",
+        ),
+        // A power of a role that it may become.
+        (
+            "superuser",
+            "ALTER ROLE team SUPERUSER",
+            "ALTER ROLE team NOSUPERUSER",
+        ),
+        (
+            "createrole",
+            "ALTER ROLE team CREATEROLE",
+            "ALTER ROLE team NOCREATEROLE",
+        ),
+        (
+            "replication",
+            "ALTER ROLE team REPLICATION",
+            "ALTER ROLE team NOREPLICATION",
+        ),
     ] {
         for (sql, told) in [(give, Some(1.0)), (take, None)] {
             server.sql("postgres", sql).await;
@@ -255,6 +291,46 @@ async fn every_right_to_do_more_than_read_columns_is_warned_of() {
         "{}",
         landing.text()
     );
+}
+
+/// What cannot be asked is not taken for what it should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_cannot_be_asked_are_told() {
+    let server = busy(18).await;
+    Role::Strict.create(&server, "exporter", &["matrix"]).await;
+    server
+        .sql("matrix", "GRANT INSERT ON synapse.events TO PUBLIC")
+        .await;
+    let dsn = server.tcp_dsn("postgres", "exporter");
+    let exporter = Exporter::configured(&dsn, SOON).await;
+    let known = async |unknown: f64| {
+        wait_for("what may be done is told", || async {
+            let page = exporter.scrape_within(TIMEOUT).await;
+            let writable = [("warning", "writable"), ("datname", "matrix")];
+            let of_matrix = [("datname", "matrix")];
+            let said = page.value("pg_exporter_role_rights_unknown", &of_matrix);
+            // It is known from before, or not yet asked.
+            let told = page.value("pg_exporter_role_warning", &writable) == Some(1.0);
+            assert!(told || said.is_none(), "{said:?}");
+            said == Some(unknown)
+        })
+        .await;
+    };
+    known(0.0).await;
+    // Nothing else reads it.
+    let locker = server.client("matrix", "postgres").await;
+    locker
+        .batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_shdepend")
+        .await
+        .unwrap();
+    known(1.0).await;
+    let says = "what the role may do in database \"matrix\" could not be asked: ";
+    let landing = exporter.get("/").await.text().replace("&quot;", "\"");
+    assert!(landing.contains(says), "{landing}");
+    let said = check(&dsn);
+    assert!(said.contains(says), "{said}");
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    known(0.0).await;
 }
 
 /// A server with something of everything: an application's tables, a backlog of the archiver, a

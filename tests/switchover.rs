@@ -1,16 +1,15 @@
 //! A number belongs to a role of the server: to a primary or a standby, as it is now.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use matrix_postgres_exporter::collectors;
-use matrix_postgres_exporter::query::ColumnKind;
+use matrix_postgres_exporter::query::Collector;
 
 use super::support::answers::{create_roles, wait_until, watch};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::{give, wait_for};
+use super::support::process::wait_for;
 
 /// Where a metric may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,20 +73,9 @@ fn belongs(metric: &str) -> On {
 
 /// The names of all metrics that definitions give.
 fn metrics() -> BTreeSet<String> {
-    let queries = collectors::all()
-        .into_iter()
-        .flat_map(|collector| collector.queries);
-    let names = queries.flat_map(|query| {
-        let values = query.columns.iter().filter(|column| {
-            matches!(
-                column.kind,
-                ColumnKind::Counter | ColumnKind::Gauge | ColumnKind::Untyped
-            )
-        });
-        let names: Vec<_> = values.map(|column| query.metric_name(column)).collect();
-        names
-    });
-    names.collect()
+    let collectors = collectors::all();
+    let metrics = collectors.iter().flat_map(Collector::metrics);
+    metrics.map(|metric| metric.name).collect()
 }
 
 #[test]
@@ -153,13 +141,7 @@ async fn a_switchover_leaves_no_number_behind() {
         old.stop().await;
         new.promote().await;
         wait_until(&new, "postgres", "SELECT NOT pg_is_in_recovery()").await;
-        fs::write(old.data_dir().join("standby.signal"), "").unwrap();
-        give(&old.data_dir().join("standby.signal"));
-        let conf = old.data_dir().join("postgresql.conf");
-        let mut text = fs::read_to_string(&conf).unwrap();
-        text += &format!("primary_conninfo = '{}'\n", new.dsn("", "postgres"));
-        fs::write(&conf, text).unwrap();
-        old.restart().await;
+        old.follow(&new).await;
         new.sql("postgres", "INSERT INTO t SELECT generate_series(1, 10)")
             .await;
         caught_up(&new, &old).await;

@@ -321,6 +321,7 @@ impl Bed {
                 standby: false,
                 archiver: false,
                 settings_off: &off,
+                database: Some("synapse".into()),
                 tables: Some(&tables),
                 views: &views,
                 deadline: now + Duration::from_secs(60),

@@ -13,8 +13,9 @@ use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
 use matrix_postgres_exporter::config::{
-    Collectors, Config, Events, Log, LogFormat, Scrape, Web, WebLimits,
+    Collectors, Config, Log, LogFormat, Scrape, Web, WebLimits,
 };
+use matrix_postgres_exporter::events::Settings;
 use matrix_postgres_exporter::scrape::Scraper;
 use matrix_postgres_exporter::web::{Limits, router, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -652,7 +653,7 @@ fn exporter(web: Web) -> Router {
             limits: BTreeMap::new(),
             ttls: BTreeMap::new(),
         },
-        events: Events::default(),
+        events: Settings::default(),
         log: Log {
             level: "info".to_owned(),
             format: LogFormat::Logfmt,

@@ -33,7 +33,7 @@ pub async fn walks(
     let there = whole::columns(server).await;
     let mut broken = Vec::new();
     for collector in collectors::synapse::all() {
-        for mut query in collector.queries {
+        for mut query in collector.queries.clone() {
             let Some(sql) = whole::plain(&query, MAJOR, &there) else {
                 continue;
             };
@@ -46,7 +46,7 @@ pub async fn walks(
             query.covered = None;
             let plan = Plan::new(Collector {
                 queries: vec![query],
-                ..Collector::new(collector.name, collector.about)
+                ..collector.clone()
             });
             let (mut ours, mut plain) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
@@ -130,6 +130,7 @@ pub async fn walk_for(
         standby: false,
         archiver: false,
         settings_off: &BTreeSet::new(),
+        database: Some("synapse".into()),
         tables: Some(&tables),
         views: &Views::default(),
         deadline: now + 2 * time,

@@ -1,8 +1,9 @@
-"""Real parts for the dashboards to look at: PostgreSQL, Synapse with traffic, the exporter, and a
-Prometheus that scrapes it every other second. Run by the Python of Synapse's environment, as the demo is.
+"""Real parts for the dashboards to look at: PostgreSQL, Synapse with traffic, the exporter, and a Prometheus
+with the rules that scrapes it every other second. Run by the Python of Synapse's environment, as the demo is.
 """
 
 import json
+import re
 import sys
 import tempfile
 import threading
@@ -10,7 +11,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,9 +29,19 @@ from traffic import Traffic  # noqa: E402
 SCRAPE_INTERVAL = 2
 
 
+@dataclass
+class Bed:
+    """What can be asked, and what faults are made of."""
+
+    prometheus: "Prometheus"
+    demo: demo.Demo
+    # Ends the connection of the standby.
+    cut_standby: Callable
+
+
 @contextmanager
 def bed(exporter: Path):
-    """All of it; gives the Prometheus. It ends, and its folder goes, with the context."""
+    """All of it. It ends, and its folder goes, with the context."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="dashboards-")))
         program = folder / "matrix-postgres-exporter"
@@ -36,7 +49,7 @@ def bed(exporter: Path):
         program.chmod(0o755)
         give_to_nobody(folder)
 
-        _, _, postgres = demo.start_postgres(running, folder)
+        server, start_server, postgres = demo.start_postgres(running, folder)
         postgres.run("postgres", "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
         postgres.run("postgres", "SELECT pg_reload_conf()")
         own = folder / "synapse"
@@ -45,15 +58,17 @@ def bed(exporter: Path):
         traffic = Traffic(homeserver)
         traffic.talk()
         running.callback(traffic.hush)
-        running.enter_context(wal_reader(postgres))
+        cut_standby = running.enter_context(wal_reader(postgres))
         demo.grant(program, postgres, homeserver.database)
         _, url = demo.start_exporter(running, folder, program)
-        yield Prometheus(running, folder, urllib.parse.urlsplit(url).netloc)
+        prometheus = Prometheus(running, folder, urllib.parse.urlsplit(url).netloc)
+        parts = demo.Demo(server, start_server, postgres, homeserver.database, folder / demo.ARCHIVE_IS_FULL)
+        yield Bed(prometheus, parts, cut_standby)
 
 
 @contextmanager
 def wal_reader(postgres):
-    """Somebody who reads WAL through a slot as a standby does, but replays it a moment late."""
+    """Somebody who reads WAL through a slot as a standby does, but replays it a moment late; gives what ends it."""
     ended = threading.Event()
 
     def read():
@@ -82,11 +97,21 @@ def wal_reader(postgres):
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    try:
-        yield
-    finally:
+
+    def cut():
         ended.set()
         reader.join()
+
+    try:
+        yield cut
+    finally:
+        cut()
+
+
+def shortened(rules: str) -> str:
+    """The rules with a minute that takes a second, and an hour that takes ten."""
+    millis = {"s": 1000 // 60, "m": 1000, "h": 10_000}
+    return re.sub(r"\b(\d+)([smh])\b", lambda found: f"{int(found[1]) * millis[found[2]]}ms", rules)
 
 
 class Prometheus:
@@ -97,14 +122,21 @@ class Prometheus:
         if not program.exists():
             raise Failed("Prometheus is missing; `make deps-daemons` installs it")
         config = {
-            "global": {"scrape_interval": f"{SCRAPE_INTERVAL}s", "scrape_timeout": f"{SCRAPE_INTERVAL}s"},
+            "global": {
+                "scrape_interval": f"{SCRAPE_INTERVAL}s",
+                "scrape_timeout": f"{SCRAPE_INTERVAL}s",
+                "evaluation_interval": "1s",
+            },
+            "rule_files": ["*.rules.yml"],
             "scrape_configs": [{"job_name": "postgres", "static_configs": [{"targets": [target]}]}],
         }
         own = folder / "prometheus"
         own.mkdir()
         (own / "prometheus.yml").write_text(json.dumps(config))
+        for file in (ROOT / "alerts").glob("*.rules.yml"):
+            (own / file.name).write_text(shortened(file.read_text()))
         give_to_nobody(own)
-        self._target = {"job": "postgres", "instance": target}
+        self._target = {"namespace": "", "job": "postgres", "instance": target, "server": ""}
         self.url = f"http://127.0.0.1:{free_port()}"
         command = [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         command += [f"--web.listen-address={self.url.removeprefix('http://')}", "--web.cors.origin=.*"]

@@ -1,4 +1,4 @@
-"""Writes ../*.json anew, or with --check says which of them are not what the source here gives."""
+"""Writes ../*.json, or with --check says which of them are not what the source here gives."""
 
 import json
 import re

@@ -18,6 +18,7 @@ from panels import (
     choice,
     graph,
     limit_of,
+    promql,
     rows,
     stat,
     table,
@@ -36,7 +37,7 @@ def instance() -> dashboard.Dashboard:
         choice(
             "datname",
             "Database",
-            'label_values(pg_database_connection_limit{job="$job", instance="$instance"}, datname)',
+            promql("label_values(pg_database_connection_limit{here}, datname)"),
             several=True,
         )
     )
@@ -79,7 +80,8 @@ def now() -> list:
         stat(
             "Version",
             "The server's version. Minor updates fix data loss and security: stay on the newest.",
-            "pg_static{here}",
+            # 18.4 is written 18.4.0 there.
+            'label_replace(pg_static{here}, "short_version", "$1", "short_version", "(.+)[.]0")',
             label="{{short_version}}",
         ),
         stat(
@@ -156,7 +158,7 @@ def now() -> list:
         stat(
             "WAL held back by slots",
             """WAL that the slot which is farthest behind keeps on this server. A slot that nobody
-            reads holds back ever more, until the disk is full: drop it, or mend its reader.""",
+            reads holds back ever more, until the disk is full: drop it, or fix its reader.""",
             "max(pg_replication_slots_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (3 << 30, ORANGE), (10 << 30, RED)),
@@ -166,11 +168,11 @@ def now() -> list:
         stat(
             "Not seen by exporter",
             """Collectors that could not see everything, for want of a privilege for example. What
-            they would show is missing on this page, not well. The last row says which, and why.
+            they would show is missing on this page, which does not mean that it is healthy. The last row says which, and why.
             What this version or role does not have is not counted.""",
             """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(pg_up{here})""",
-            says={0: ("nothing amiss", GREEN)},
+            says={0: ("all is seen", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
     ]
@@ -196,17 +198,12 @@ def sessions() -> list:
             """Sessions that execute a statement, by what they wait for. On CPU is work. Lock is
             somebody else's transaction, IO the disk, LWLock contention inside the server, Client
             the network or Synapse itself.""",
-            (
-                """label_replace(
-                     sum by (wait_event_type) (pg_stat_activity_count{db, state="active"}),
-                     "wait_event_type", "nothing: on CPU", "wait_event_type", "")""",
-                "{{wait_event_type}}",
-            ),
+            (ACTIVE_BY_WAIT, "{{wait_event_type}}"),
             stack=True,
             colors=WAITS,
         ),
         graph(
-            "Who is connected?",
+            "Sessions by role and application",
             """Client sessions by role and application. Each of Synapse's workers opens up to
             cp_max; a worker can name itself by application_name in its database arguments.""",
             (
@@ -237,8 +234,8 @@ def sessions() -> list:
         ),
         graph(
             "Longest query, transaction, idle in transaction",
-            """The longest running query, the oldest open transaction, and the longest that a
-            session has idled inside one. A line that rises like a ramp is stuck, or is a dump or an
+            """The longest running query, the oldest open transaction, the longest that a
+            session has idled inside one, and the oldest prepared transaction. A line that rises steadily is stuck, or is a dump or an
             index build. The dashed line is where the alert on sessions
             idle in a transaction fires.""",
             ("max(pg_activity_longest_query_seconds{db})", "query"),
@@ -247,6 +244,7 @@ def sessions() -> list:
                 "max(pg_activity_longest_idle_in_transaction_seconds{db})",
                 "idle in a transaction",
             ),
+            ("max(pg_prepared_xacts_oldest_age_seconds{db})", "prepared transaction"),
             (limit_of("pg_idle_in_transaction:age_seconds"), "limit"),
             unit="s",
             limit="limit",
@@ -260,7 +258,7 @@ def work() -> list:
     """What the sessions make the server do."""
     return [
         graph(
-            "How many transactions?",
+            "Transactions",
             """Transactions per second that were committed or rolled back. There is no good value,
             only the usual one: a drop to nothing means that Synapse is gone or stuck. Some
             rollbacks are usual, since Synapse works at REPEATABLE READ and repeats what collides.""",
@@ -269,9 +267,9 @@ def work() -> list:
             unit="count:tx/s",
         ),
         graph(
-            "How busy is it?",
+            "Average active sessions",
             """How many sessions execute a statement, on average. Compare with the number of CPUs:
-            well below is well, above it they queue. On PostgreSQL 13, which does not count this, the
+            below is good, above it they queue. On PostgreSQL 13, which does not count this, the
             sessions that were active at the moment of the scrape.""",
             (
                 """sum by (datname)
@@ -282,7 +280,7 @@ def work() -> list:
             stack=True,
         ),
         graph(
-            "How many rows?",
+            "Rows read and written",
             """Rows per second. Scanned rows far above fetched ones are sequential scans: a missing
             index, or a table without statistics; the row on tables says which.""",
             ("sum(rate(pg_stat_database_tup_returned{db}[$__rate_interval]))", "scanned"),
@@ -315,7 +313,7 @@ def wal() -> list:
     """From the write-ahead log to the archive."""
     return [
         graph(
-            "Is the WAL kept in bounds?",
+            "WAL size",
             """Size of pg_wal, and max_wal_size, where a checkpoint is forced. Far above that line:
             a slot or a failing archiver holds WAL back, and the disk may fill.""",
             ("pg_wal_size_bytes{here}", "WAL on disk"),
@@ -324,8 +322,8 @@ def wal() -> list:
             limit="max_wal_size",
         ),
         graph(
-            "Why do checkpoints happen?",
-            """Checkpoints in the hour before. Those that come due are well; more requested than due
+            "Checkpoints by cause",
+            """Checkpoints in the hour before. Those that come due are as it should be; more requested than due
             ones mean that max_wal_size is too small for what is written, or that somebody runs
             backups or CHECKPOINT.""",
             (
@@ -340,7 +338,7 @@ def wal() -> list:
             ),
         ),
         graph(
-            "How much time do checkpoints take?",
+            "Checkpoint duration",
             """Share of time spent writing and syncing files. Writing is spread out on purpose, up to
             90 % of the time. Syncing should be near zero: above a few percent the disk is too slow,
             and commits wait for it.""",
@@ -359,7 +357,7 @@ def wal() -> list:
             unit="percentunit",
         ),
         graph(
-            "Who writes changed blocks?",
+            "Writers of changed blocks",
             """Bytes per second from shared_buffers to disk. Best by checkpoints, which are spread
             out; what sessions write themselves (counted up to PostgreSQL 16) makes queries wait.""",
             (
@@ -380,7 +378,7 @@ def wal() -> list:
             unit="Bps",
         ),
         graph(
-            "Is WAL archived?",
+            "WAL archiving: archived and failed",
             """WAL files that were archived, and attempts that failed, in the hour before. A failure
             now and then is repeated; failures without a success mean that backups stand still. Flat
             zero where archive_mode is off, or nothing is written.""",
@@ -390,12 +388,23 @@ def wal() -> list:
         ),
         graph(
             "WAL archiving backlog: files that wait",
-            """Finished WAL files that wait. Zero or one is usual; a ramp means that archiving has
+            """Finished WAL files that wait. Zero or one is usual; steady growth means that archiving has
             stopped, at the dashed line it is time to act.""",
             ("pg_wal_archive_ready_files{here}", "files that wait"),
             (limit_of("pg_archive_ready:files"), "limit"),
             limit="limit",
             runbook="PostgresArchivingBacklog",
+        ),
+        graph(
+            "WAL archiving: oldest file that waits",
+            """Age of the oldest WAL file that waits to be archived, and time since the last one was. The second
+            grows while nothing is written, and means nothing then; the first pages at the dashed line.""",
+            ("pg_wal_archive_ready_oldest_age_seconds{here}", "oldest that waits"),
+            ("pg_stat_archiver_last_archive_age{here}", "since the last one"),
+            (limit_of("pg_archive_ready:age_seconds"), "limit"),
+            unit="s",
+            limit="limit",
+            runbook="PostgresArchivingStalled",
         ),
     ]
 
@@ -406,7 +415,7 @@ def replication() -> list:
         graph(
             "Replication lag: standbys and subscribers, WAL",
             """WAL that each receiver has yet to replay, seen from this server. Peaks while much is
-            written are usual, a ramp is a standby that cannot keep up.""",
+            written are usual, steady growth is a standby that cannot keep up.""",
             (
                 """sum by (application_name, client_addr)
                    (pg_stat_replication_pg_wal_lsn_diff{here})""",
@@ -427,7 +436,27 @@ def replication() -> list:
             runbook="PostgresStandbyLagging",
         ),
         graph(
-            "How much WAL do slots hold back?",
+            "WAL receiver of this standby",
+            """Whether it streams from its primary (1), and seconds since it last heard of it; nothing on a primary.
+            More than wal_receiver_timeout, and it connects again.""",
+            ("pg_stat_wal_receiver_streaming{here}", "streams"),
+            ("pg_stat_wal_receiver_last_message_age_seconds{here}", "seconds since the last message"),
+            none="this is no standby",
+            runbook="PostgresStandbyNotStreaming",
+        ),
+        graph(
+            "Commits waiting for a synchronous standby",
+            """Age of the oldest transaction that waits for a synchronous standby to confirm it. Milliseconds are
+            usual; at the dashed line nothing is committed any more: a standby that synchronous_standby_names
+            requires is missing or stands still.""",
+            ('max(pg_stat_activity_max_tx_duration{here, wait_event="SyncRep"})', "oldest"),
+            (limit_of("pg_sync_wait:age_seconds"), "limit"),
+            unit="s",
+            limit="limit",
+            runbook="PostgresSyncReplicationBlocked",
+        ),
+        graph(
+            "Replication slots: WAL held back",
             """WAL that each slot keeps on this server. A slot that is read goes up and down; one
             that only rises has lost its reader, and fills the disk.""",
             (
@@ -438,7 +467,7 @@ def replication() -> list:
             none="no slots seen",
         ),
         table(
-            "Which slots are there?",
+            "Replication slots",
             """A slot without a reader should be dropped if its reader is gone for good. Left before
             it is lost: what may still be written until max_slot_wal_keep_size breaks it; empty
             where that is not set.""",
@@ -456,6 +485,12 @@ def replication() -> list:
                 ((None, GREEN), (1 << 30, ORANGE), (10 << 30, RED)),
             ),
             (
+                "Its WAL is",
+                WAL_STATUS,
+                "short",
+                {1: ("there", GREEN), 2: ("beyond max_wal_size", GREEN), 3: ("about to be lost", RED), 4: ("lost", RED)},
+            ),
+            (
                 "Left before it is lost",
                 "max by (slot_name) (pg_replication_slots_safe_wal_size_bytes{here})",
                 "bytes",
@@ -470,13 +505,13 @@ def tables() -> list:
     """What is stored, and how well it is kept."""
     return [
         graph(
-            "How do databases grow?",
+            "Database sizes",
             "Disk space of each database. Watch the slope, and compare with what the disk has left.",
             ('pg_database_size_bytes{db, datname!~"template."}', "{{datname}}"),
             unit="bytes",
         ),
         table(
-            "What does each database do?",
+            "Databases: size and load",
             """Size and load of each database. A rate that is far above the usual says which application to
             look at; click the name of a database for the dashboard of the Synapse in it.""",
             {"datname": "Database"},
@@ -507,7 +542,7 @@ def tables() -> list:
             go={"Database": f"/d/{SYNAPSE}?var-datname=${{__value.raw}}&{KEEP}"},
         ),
         table(
-            "Which tables are largest, and are they kept clean?",
+            "Largest tables: size, dead rows, vacuum",
             """The fifteen largest tables. Dead rows, of tables with more than ten thousand rows: above
             a third no vacuum comes through; look for the oldest transaction and at autovacuum.""",
             {"datname": "Database", "schemaname": "Schema", "relname": "Table"},
@@ -527,7 +562,7 @@ def tables() -> list:
             runbook="PostgresTableDeadRows",
         ),
         graph(
-            "Which tables are read row by row?",
+            "Sequential scans: rows read, by table",
             """Rows per second that sequential scans read, in the five tables where it is most. On a
             large table this is a missing index or stale statistics; on a small one it is nothing.""",
             (
@@ -552,7 +587,16 @@ def tables() -> list:
             highest=1,
         ),
         graph(
-            "How far are running vacuums?",
+            "Time spent on reading and writing blocks",
+            """Seconds per second that sessions waited for blocks from disk, by database: 1 is one session that
+            does nothing else. Zero where track_io_timing is off. It rises with a slow disk, or a cache that is too
+            small.""",
+            ("sum by (datname) (rate(pg_stat_database_blk_read_time{db}[$__rate_interval])) / 1000", "{{datname}} read"),
+            ("sum by (datname) (rate(pg_stat_database_blk_write_time{db}[$__rate_interval])) / 1000", "{{datname}} write"),
+            unit="s",
+        ),
+        graph(
+            "Progress of running vacuums",
             """Share of the table that each running vacuum has scanned. Short ones are never seen
             here; one that stands still waits for a lock or is throttled.""",
             (
@@ -571,16 +615,16 @@ def errors() -> list:
     """What goes wrong, and what stands in the way."""
     return [
         graph(
-            "What goes wrong?",
+            "Deadlocks and recovery conflicts",
             """Per second: deadlocks, and queries that a standby cancelled since they stood in the
             way of replay. Synapse repeats both; a steady line costs speed.""",
             ("sum(rate(pg_stat_database_deadlocks{db}[$__rate_interval]))", "deadlocks"),
             ("sum(rate(pg_stat_database_conflicts{db}[$__rate_interval]))", "cancelled on a standby"),
             unit="cps",
-            width=8,
+            width=12,
         ),
         graph(
-            "Do queries spill to disk?",
+            "Temporary files",
             """Bytes per second that queries wrote to temporary files, since work_mem was too small
             for a sort or a hash. A little is fine; megabytes all the time ask for more work_mem.""",
             (
@@ -588,10 +632,22 @@ def errors() -> list:
                 "{{datname}}",
             ),
             unit="Bps",
-            width=8,
+            width=12,
         ),
         graph(
-            "Which strong locks are taken?",
+            "Sessions waiting for locks",
+            """Sessions that wait for a lock which another one holds, by database. A few for a moment are usual.
+            What stays has a session at its head that hangs, or a change of a table; the dashed lines are where
+            the alerts fire.""",
+            ('sum by (datname) (pg_stat_activity_count{db, wait_event_type="Lock"})', "{{datname}}"),
+            (limit_of("pg_lock_waits:warning_sessions"), "ticket"),
+            (limit_of("pg_lock_waits:critical_sessions"), "page"),
+            limit=("ticket", "page"),
+            width=12,
+            runbook="PostgresLockWaits",
+        ),
+        graph(
+            "Locks by mode",
             """Locks that are held or waited for, but for those of mere reading. rowexclusivelock is
             writing and usual. accessexclusivelock stops everybody else on a table: a schema change
             or VACUUM FULL; seconds of it are seconds of standstill.""",
@@ -600,7 +656,7 @@ def errors() -> list:
                    (pg_locks_count{db, mode!~"accesssharelock|rowsharelock|sireadlock"})""",
                 "{{mode}}",
             ),
-            width=8,
+            width=12,
         ),
     ]
 
@@ -609,7 +665,7 @@ def exporter() -> list:
     """What the exporter could see, and what that costs."""
     return [
         table(
-            "What could the exporter not see, and why?",
+            "Collectors skipped, by reason",
             """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again.
             lock_timeout and statement_timeout: something held the table; the last values are
             served. wrong_role, unsupported_version and setting_off are no fault. `matrix-postgres-exporter check`
@@ -621,7 +677,7 @@ def exporter() -> list:
             runbook="PostgresExporterPrivilegeMissing",
         ),
         stat(
-            "Why is it down?",
+            "Reason of being down",
             """The reason while the server is down. refused: nothing listens. dns: its name is unknown. timeout:
             host, network or disk. starting_up: it recovers. shutting_down: it is being stopped.
             too_many_connections: all are taken. authentication: password or pg_hba.conf. tls: certificate.
@@ -635,9 +691,9 @@ def exporter() -> list:
             runbook="PostgresServerDown",
         ),
         graph(
-            "How old are the values?",
-            """Age of what is not read in every scrape, such as sizes. A saw that rises to its
-            interval (1 or 5 minutes) and falls is well; a ramp means that the refresh fails.""",
+            "Age of values read at intervals",
+            """Age of what is not read in every scrape, such as sizes. A line that rises to its
+            interval (1 or 5 minutes) and falls is healthy; steady growth means that the refresh fails.""",
             (
                 "max by (collector) (pg_exporter_collector_age_seconds{here})",
                 "{{collector}}",
@@ -646,8 +702,17 @@ def exporter() -> list:
             many=True,
             runbook="PostgresExporterCollectorStale",
         ),
+        table(
+            "Warnings on the exporter's role",
+            """What the role may do beyond reading. Create the role that `matrix-postgres-exporter grants` prints.""",
+            {"warning": "Warning", "datname": "Database"},
+            only="max by (warning, datname) (pg_exporter_role_warning{here}) == 1",
+            width=8,
+            none="none",
+            runbook="PostgresExporterRoleTooPowerful",
+        ),
         graph(
-            "How long does a scrape take?",
+            "Scrape duration",
             """All collectors run at the same time, so the whole takes about as long as the slowest
             one, below a second as a rule. It is cut off shortly before Prometheus gives up.""",
             ("pg_exporter_last_scrape_duration_seconds{here}", "the whole scrape"),
@@ -657,7 +722,7 @@ def exporter() -> list:
             width=8,
         ),
         bars(
-            "Which collectors take longest?",
+            "Slowest collectors",
             """Seconds that the last runs of each collector took, over all databases. What is large
             for good can be switched off, or read less often.""",
             "topk(7, pg_scrape_collector_duration_seconds{here})",
@@ -665,7 +730,7 @@ def exporter() -> list:
             unit="s",
         ),
         graph(
-            "How many connections does it hold?",
+            "Connections of the exporter",
             """The exporter's own connections, and the most that it ever opens. At the limit it
             waits for one of its own, and never takes another from Synapse.""",
             ("pg_exporter_connections{here}", "held"),
@@ -685,6 +750,9 @@ STATES = {
     "idle in transaction (aborted)": RED,
 }
 WAITS = {"nothing: on CPU": GREEN, "IO": ORANGE, "Lock": RED, "LWLock": "purple", "Client": BLUE}
+ACTIVE_BY_WAIT = """label_replace(
+  sum by (wait_event_type) (pg_stat_activity_count{db, state="active"}),
+  "wait_event_type", "nothing: on CPU", "wait_event_type", "")"""
 SESSIONS = """sum by (state)
   (pg_activity_sessions{db, state!~"disabled|fastpath function call"})"""
 # What clients may open: what is reserved is not theirs. reserved_connections came with 16.
@@ -694,6 +762,13 @@ ALLOWED = """(pg_settings_max_connections{here}
 USED = f"sum(pg_activity_sessions{{here}}) / sum{ALLOWED}"
 SPILLED = """sum by (datname)
   (rate(pg_stat_database_temp_bytes{db, datname!~"template."}[$__rate_interval]))"""
+# The states of a slot's WAL as numbers, which a table can color.
+WAL_STATUS = "max by (slot_name) ({})".format(
+    " or ".join(
+        f'{number} * (pg_replication_slots_wal_status{{here, wal_status="{status}"}} == 1)'
+        for number, status in enumerate(("reserved", "extended", "unreserved", "lost"), start=1)
+    )
+)
 BLOCK = "scalar(pg_settings_block_size{here})"
 TABLE_SIZE = "pg_stat_user_tables_table_size_bytes{db}"
 

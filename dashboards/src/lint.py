@@ -2,8 +2,8 @@
 
     lint.py PROGRAM     the exporter, which is asked for its catalogue of metrics
 
-The rules are those of Grafana's dashboard-linter, and some of ours. We deviate in one: job and
-instance are chosen one at a time and matched with =, since each page shows one server.
+The rules are those of Grafana's dashboard-linter, and some of ours. We deviate in one: job,
+instance and the like are chosen one at a time and matched with =, since each page shows one server.
 """
 
 import json
@@ -19,10 +19,10 @@ from panels import LIMITS
 
 ROOT = FOLDER.parent
 # Labels that Prometheus gives to each series.
-TARGET_LABELS = {"job", "instance"}
+TARGET_LABELS = {"namespace", "job", "instance", "server"}
 # What the rules make, and not the exporter: alerts and their limits. They are of no server.
-ALERTS = {"kind": "gauge", "labels": ["namespace", "alertstate", "alertname", "severity", "datname", "system_identifier"]}
-LIMIT = {"kind": "gauge", "labels": ["namespace"]}
+ALERTS = {"kind": "gauge", "labels": ["alertstate", "alertname", "severity", "datname", "system_identifier"]}
+LIMIT = {"kind": "gauge", "labels": []}
 # Functions that a counter, and nothing but a counter, goes through.
 OF_COUNTERS = {"rate", "irate", "increase"}
 
@@ -146,7 +146,7 @@ def check_board(board: dict, catalogue: Catalogue, uids: set[str]):
 def check_variables(board: dict, catalogue: Catalogue):
     """What is chosen is there, in use, and fresh."""
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
-    missing = {"datasource", "job", "instance"} - variables.keys()
+    missing = {"datasource", *TARGET_LABELS} - variables.keys()
     if missing:
         yield f"has no variable {', '.join(sorted(missing))}"
     without = json.dumps({**board, "templating": None})
@@ -264,7 +264,7 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
 def check_selector(node, metric: dict, around: tuple[str, ...]):
     """Problems of one metric with its matchers, inside the functions `around`."""
     matchers = [(m.name, str(m.op), m.value) for m in node.matchers.matchers]
-    for label in ("job", "instance") if metric not in (ALERTS, LIMIT) else ():
+    for label in sorted(TARGET_LABELS) if metric not in (ALERTS, LIMIT) else ():
         if (label, "MatchOp.Equal", f"${label}") not in matchers:
             yield f'{node.name} is not of {label}="${label}"'
     for label, op, value in matchers:

@@ -18,19 +18,24 @@ SMALL = "the tables have less than ten thousand rows"
 
 # Targets that give nothing here, by dashboard, panel and letter, and why.
 MAY_BE_EMPTY = {
-    **{(board, "Firing alerts", "A"): "no rules are loaded here" for board in ("instance", "people", "synapse")},
+    **{(board, "Firing alerts", "A"): "all is well here" for board in ("instance", "people", "synapse")},
     ("instance", "Connections by role, with its limit", "A"): "no role has a limit here",
     ("instance", "Connections by role, with its limit", "B"): "no role has a limit here",
-    ("instance", "How far are running vacuums?", "A"): "small tables are done before a scrape",
-    ("instance", "Why is it down?", "A"): "here it is up",
-    ("instance", "Who writes changed blocks?", "C"): "counted up to PostgreSQL 16 only",
-    ("instance", "Which tables are largest, and are they kept clean?", "D"): SMALL,
-    ("synapse", "Which tables are largest, and which grow?", "E"): SMALL,
-    ("synapse", "Which background updates are left?", "A"): "a fresh Synapse is done in seconds",
-    ("synapse", "What waits for bridges?", "A"): "the bridge here wants nothing",
-    ("synapse", "What waits for bridges?", "B"): "the bridge here wants nothing",
-    ("synapse", "Do scheduled tasks get done?", "A"): "nobody purges anything",
-    ("synapse", "What could the exporter not see, and why?", "A"): "here it sees everything",
+    **{("instance", "WAL receiver of this standby", letter): "here is the primary" for letter in "AB"},
+    ("instance", "Warnings on the exporter's role", "A"): "its role is as it should be",
+    ("instance", "Sessions waiting for locks", "A"): "nobody waits here",
+    ("instance", "Commits waiting for a synchronous standby", "A"): "no standby is synchronous here",
+    ("instance", "Progress of running vacuums", "A"): "small tables are done before a scrape",
+    ("instance", "Reason of being down", "A"): "here it is up",
+    ("instance", "Writers of changed blocks", "C"): "counted up to PostgreSQL 16 only",
+    ("instance", "Largest tables: size, dead rows, vacuum", "D"): SMALL,
+    ("synapse", "Largest tables: size and growth", "E"): SMALL,
+    **{("synapse", "Counts that are not exact", letter): "small tables are counted" for letter in "ABC"},
+    ("synapse", "Background updates by name", "A"): "a fresh Synapse is done in seconds",
+    ("synapse", "Application service transactions waiting", "A"): "the bridge here wants nothing",
+    ("synapse", "Application service transactions waiting", "B"): "the bridge here wants nothing",
+    ("synapse", "Scheduled tasks by status", "A"): "nobody purges anything",
+    ("synapse", "Collectors skipped, by reason", "A"): "here it sees everything",
 }
 
 
@@ -38,7 +43,8 @@ def main():
     """Waits until all targets give something; exit code 1 and their names if some never do."""
     for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(end, lambda *_: sys.exit(1))
-    with bed(Path(sys.argv[1])) as prometheus:
+    with bed(Path(sys.argv[1])) as found:
+        prometheus = found.prometheus
         empty = targets()
         print(f"asking for {len(empty)} targets ...", flush=True)
         deadline = time.monotonic() + PATIENCE

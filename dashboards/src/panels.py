@@ -20,7 +20,8 @@ SYNAPSE = "matrix-postgres-synapse"
 PEOPLE = "matrix-postgres-people"
 
 DATASOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
-HERE = 'job="$job", instance="$instance"'
+# Where Prometheus adds no namespace, or an exporter watches one server, those two are empty.
+HERE = 'job="$job", instance="$instance", namespace="$namespace", server="$server"'
 DB = f'{HERE}, datname=~"$datname"'
 
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
@@ -49,8 +50,9 @@ def limit_of(name: str) -> str:
     return f"max(limit:{name} and on (namespace) pg_up{{here}}) or vector({LIMITS[name]:g})"
 
 
-def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
-    """A dashboard without panels, for one server: data source, job and instance are chosen."""
+def begin(title: str, uid: str, about: str, of: str = "pg_up") -> dashboard.Dashboard:
+    """A dashboard without panels, for one server, which is chosen by namespace, job, instance and name
+    among those that have the metric `of`."""
     return (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -64,8 +66,18 @@ def begin(title: str, uid: str, about: str) -> dashboard.Dashboard:
         .link(links_by_tag("Databases under Matrix", TAG))
         .link(links_by_tag("Synapse itself", "matrix", variables=False))
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(choice("job", "Job", "label_values(pg_up, job)"))
-        .with_variable(choice("instance", "Instance", 'label_values(pg_up{job="$job"}, instance)'))
+        .with_variable(choice("namespace", "Namespace", f"label_values({of}, namespace)"))
+        .with_variable(choice("job", "Job", f'label_values({of}{{namespace="$namespace"}}, job)'))
+        .with_variable(
+            choice("instance", "Instance", f'label_values({of}{{namespace="$namespace", job="$job"}}, instance)')
+        )
+        .with_variable(
+            choice(
+                "server",
+                "Server",
+                f'label_values({of}{{namespace="$namespace", job="$job", instance="$instance"}}, server)',
+            )
+        )
         .with_variable(dashboard.ConstantVariable("repository").label("Repository").value(REPOSITORY))
         .annotation(firing())
         .annotation(mark("The server was restarted", "pg_postmaster_start_time_seconds", ORANGE))
@@ -105,9 +117,10 @@ def choice(name: str, label: str, query: str, several: bool = False) -> dashboar
 
 
 # Alerts on this server, and those on its cluster, which have no instance.
-FIRING = """ALERTS{alertstate="firing", job="$job", instance="$instance"}
-  or ALERTS{alertstate="firing", instance="", system_identifier!=""}
-     and on (namespace, system_identifier) pg_server_info{here}"""
+ON_SERVER = 'ALERTS{alertstate="firing", job="$job", instance="$instance", namespace="$namespace", server=~"$server|"}'
+FIRING = f"""{ON_SERVER}
+  or ALERTS{{alertstate="firing", instance="", system_identifier!=""}}
+     and on (namespace, system_identifier) pg_server_info{{here}}"""
 
 
 def firing() -> dashboard.AnnotationQuery:
@@ -118,7 +131,7 @@ def firing() -> dashboard.AnnotationQuery:
         .datasource(DATASOURCE)
         .enable(True)
         .icon_color(RED)
-        .expr(promql('ALERTS{alertstate="firing", job="$job", instance="$instance"}'))
+        .expr(ON_SERVER)
     )
 
 
@@ -431,4 +444,6 @@ def _meaning(of) -> list:
 # Columns whose usual width does not do.
 WIDTHS = {"Schema": 110, "Table": 280, "Collector": 240}
 # What a link to another dashboard keeps.
-KEEP = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}"
+KEEP = "&".join(
+    f"${{{name}:queryparam}}" for name in ("datasource", "namespace", "job", "instance", "server")
+) + "&${__url_time_range}"

@@ -9,6 +9,7 @@ from panels import (
     begin,
     choice,
     graph,
+    promql,
     rows,
 )
 
@@ -19,11 +20,12 @@ def people_and_content() -> dashboard.Dashboard:
         "Synapse: people and content",
         PEOPLE,
         """Users, devices, rooms, messages and media of one Synapse database, read from its tables.""",
+        "synapse_db_schema_version",
     ).with_variable(
         choice(
             "datname",
             "Database",
-            'label_values(synapse_db_schema_version{job="$job", instance="$instance"}, datname)',
+            promql("label_values(synapse_db_schema_version{here}, datname)"),
         )
     )
     return rows(
@@ -41,7 +43,7 @@ def people() -> list:
     """Who uses it, and how."""
     return [
         graph(
-            "Who are the users?",
+            "Users by kind",
             """Accounts by kind. A jump of native ones that nobody expects is a wave of spam
             registrations; a jump of bridged ones is a bridge that was connected.""",
             ('sum by (kind) (synapse_db_users{db, deactivated="false"})', "{{kind}}"),
@@ -50,13 +52,13 @@ def people() -> list:
             width=8,
         ),
         bars(
-            "Which accounts are special?",
+            "Accounts by flag",
             "Accounts with each flag, deactivated ones not counted. Know your admins.",
             "sum by (flag) (synapse_db_users_flagged{db})",
             "{{flag}}",
         ),
         graph(
-            "How many devices?",
+            "Devices",
             """Devices in all, and those seen within 30 days. What is never seen again is never
             removed either, and each message to an encrypted room is meant for all of them.""",
             ("sum(synapse_db_devices{db})", "all"),
@@ -64,7 +66,7 @@ def people() -> list:
             width=8,
         ),
         graph(
-            "What rooms are there?",
+            "Rooms",
             """Rooms that the server knows. Those that all users of this server have left only take
             space here: the admin API deletes them. Without statistics of its rooms, Synapse knows
             little of this.""",
@@ -77,19 +79,19 @@ def people() -> list:
             width=8,
         ),
         bars(
-            "Of which version are the rooms?",
+            "Rooms by version",
             "Rooms by room version. Old versions lack fixes of the protocol: upgrade such rooms.",
             "sum by (room_version) (synapse_db_rooms{db})",
             "version {{room_version}}",
         ),
         bars(
-            "Who is in the rooms?",
+            "Room members by membership",
             "Members of the rooms with users of this server, of all servers, each counted once per room.",
             "sum by (membership) (synapse_db_room_members{db})",
             "{{membership}}",
         ),
         graph(
-            "How much state do rooms have?",
+            "State events in rooms",
             """State events of the room that has most: its members, roles and settings. Above a
             hundred thousand, joins and state resolution take minutes and fill memory.""",
             ("max(synapse_db_room_state_events_max{db})", "the room with most"),
@@ -103,7 +105,7 @@ def events() -> list:
     """What people write, and what it adds up to."""
     return [
         graph(
-            "How much is written a day?",
+            "Events in 24 hours",
             """Events of the last 24 hours at each moment, from here and from other servers. Encrypted
             ones are messages, reactions and edits alike. Purges do not lower it.""",
             (
@@ -114,7 +116,7 @@ def events() -> list:
             unit="count:events",
         ),
         graph(
-            "How many events are kept?",
+            "Events kept",
             """All events of the database, by what they are; they overlap. A fall is a purge or
             retention at work. Steep lines of state are joins and leaves: of a bridge, or of spam.""",
             ("sum(synapse_db_events{db})", "all"),
@@ -125,7 +127,7 @@ def events() -> list:
             unit="count:events",
         ),
         graph(
-            "Are these numbers exact?",
+            "Exactness of event counts",
             """100 % exact: each number is that of a full count as of a moment within the last 15
             minutes. Below, see what is missing: events that are not counted yet, or ranges that are
             to be compared since events were deleted.""",
@@ -140,7 +142,7 @@ def events() -> list:
             runbook="PostgresExporterEventsInexact",
         ),
         graph(
-            "How old are these numbers?",
+            "Age of event counts",
             """Age of the moment as of which the numbers of events are exact: below a minute on a
             primary of 15 and newer, some minutes elsewhere or beside a long transaction; missing
             while they are estimates. And of the range that was verified longest ago: everything is
@@ -156,7 +158,7 @@ def care() -> list:
     """What users need, and what administrators have to look after."""
     return [
         graph(
-            "How many people come?",
+            "Active users: day, month, retained",
             """Yesterday: on the last whole day (UTC). Back after 30 days: seen twice within 60 days,
             30 days apart, which Synapse calls r30v2. Both without guests and bridged users.
             By the month: what max_mau_value limits, where Synapse counts it.""",
@@ -167,7 +169,7 @@ def care() -> list:
             runbook="SynapseMonthlyActiveUsersNearLimit",
         ),
         graph(
-            "Do notifications arrive?",
+            "Pushers, and those that fail",
             """Pushers of phones, and those whose last notification was not taken. A few fail for
             ever, of apps that are gone. A jump is a gateway that is down, or a way out that is
             closed.""",
@@ -178,9 +180,9 @@ def care() -> list:
             runbook="SynapsePushersFailing",
         ),
         graph(
-            "Can others write to our devices?",
+            "Devices without one-time keys",
             """Devices that encrypt, by the keys that others need to begin a session. On a fallback
-            key is no harm for a while. Exhausted ones are mostly forgotten devices and rise slowly;
+            key they are fine for a while. Exhausted ones are mostly forgotten devices and rise slowly;
             a jump means that clients cannot upload keys.""",
             ("sum(synapse_db_e2e_devices{db})", "all"),
             ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
@@ -189,7 +191,7 @@ def care() -> list:
             runbook="SynapseEncryptionKeysExhausted",
         ),
         graph(
-            "How do users care for their keys?",
+            "Key backup and cross-signing",
             """Users with a backup of their keys, with keys for cross-signing, and with a dehydrated
             device. Who has none of them loses old messages with the last device.""",
             ("sum(synapse_db_users_with_key_backup{db})", "key backup"),
@@ -198,14 +200,14 @@ def care() -> list:
             width=8,
         ),
         graph(
-            "What was reported?",
+            "Reports to moderators",
             """Reports of messages, rooms and users that were not deleted. Synapse does not know which
             are dealt with: look at what is new, and delete what is done.""",
             ("sum by (kind) (synapse_db_reports{db})", "{{kind}}"),
             width=8,
         ),
         graph(
-            "Who is about to come in?",
+            "Registrations under way",
             """Authentications in steps of the last 48 hours, most of them registrations, and
             registrations by token that were begun. A jump of the first without accounts that follow is
             a robot that tries.""",
@@ -215,7 +217,7 @@ def care() -> list:
             width=8,
         ),
         graph(
-            "How many tokens are there?",
+            "Access and refresh tokens",
             """Access tokens, and those whose time is over, which stay until their device logs out or
             renews them. Many more than devices are logins of bots that never log out.""",
             ("sum(synapse_db_access_tokens{db})", "access tokens"),
@@ -225,18 +227,18 @@ def care() -> list:
             width=8,
         ),
         graph(
-            "By what else are users known?",
+            "Mail, phone and SSO identities",
             "Mail addresses, phone numbers (msisdn), and identities of each provider of single sign-on.",
             ("sum by (medium) (synapse_db_user_threepids{db})", "{{medium}}"),
             ("sum by (auth_provider) (synapse_db_user_external_ids{db})", "{{auth_provider}}"),
             width=8,
         ),
         graph(
-            "How many clients use sliding sync?",
-            """Connections that clients may resume, of those who sync that way. Rooms to reckon are left
+            "Sliding sync connections",
+            """Connections that clients may resume, of those who sync that way. Rooms to recalculate are left
             over from an upgrade and go to zero.""",
             ("sum(synapse_db_sliding_sync_connections{db})", "connections"),
-            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to reckon"),
+            ("sum(synapse_db_sliding_sync_rooms_to_recalculate{db})", "rooms to recalculate"),
             width=8,
         ),
         graph(
@@ -255,7 +257,7 @@ def files() -> list:
     """What people send, and what others' servers have sent."""
     return [
         graph(
-            "How much space do files take?",
+            "Media size",
             """Files that were uploaded here (local) and copies of others' (remote), without
             thumbnails. They are on Synapse's disk and not in the database.""",
             ("sum by (origin) (synapse_db_media_bytes{db})", "{{origin}}"),
@@ -265,7 +267,7 @@ def files() -> list:
             width=8,
         ),
         graph(
-            "How much of it does nobody look at?",
+            "Media not viewed for 90 days",
             """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
             fetched again: by media_retention in Synapse's configuration, or the admin API.""",
             ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
@@ -274,7 +276,7 @@ def files() -> list:
             width=8,
         ),
         graph(
-            "How many files are there?",
+            "Media files",
             """Files by where they are from, those that administrators have put under quarantine, and
             uploads that were announced and never came.""",
             ("sum by (origin) (synapse_db_media_files{db})", "{{origin}}"),
@@ -290,28 +292,28 @@ def room_kinds() -> list:
     """What kind of rooms there are, and who is in them."""
     return [
         bars(
-            "Who may join the rooms?",
+            "Rooms by join rule",
             """Rooms by their join rule. Public ones are open to all servers; know why they are many.
             Other is a rule that Synapse does not know.""",
             "sum by (join_rule) (synapse_db_rooms_by_join_rule{db})",
             "{{join_rule}}",
         ),
         bars(
-            "Who may read what was written before?",
+            "Rooms by history visibility",
             """Rooms by history visibility. world_readable can be read by everybody, without joining:
             it should be few, and on purpose.""",
             "sum by (history_visibility) (synapse_db_rooms_by_history_visibility{db})",
             "{{history_visibility}}",
         ),
         bars(
-            "What are our users in the rooms?",
+            "Local users by membership",
             """Users of this server by membership as it is now, each counted once per room. Many
             invites that nobody answers are spam, as a rule.""",
             "sum by (membership) (synapse_db_local_memberships{db})",
             "{{membership}}",
         ),
         graph(
-            "Which rooms are ours?",
+            "Rooms created here, local, blocked",
             """Rooms that a user of this server has made, those that have users of this server, and
             those that an administrator has blocked. The rest is what others have left behind here.""",
             ("sum(synapse_db_rooms_created_here{db})", "made here"),

@@ -2,7 +2,17 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
-from instance import DEAD_SHARE, SESSIONS, STATES, TABLE_SIZE, by_table, largest, top_tables
+from instance import (
+    ACTIVE_BY_WAIT,
+    DEAD_SHARE,
+    SESSIONS,
+    STATES,
+    TABLE_SIZE,
+    WAITS,
+    by_table,
+    largest,
+    top_tables,
+)
 from panels import (
     BLUE,
     GREEN,
@@ -18,6 +28,7 @@ from panels import (
     graph,
     limit_of,
     mark,
+    promql,
     rows,
     stat,
     table,
@@ -39,12 +50,13 @@ def synapse() -> dashboard.Dashboard:
             """One database of Synapse, read from its tables: what Synapse's own metrics cannot say, above
             all when its workers hang. Firing alerts, health, streams, load; backlogs, federation and
             tables in the folded rows.""",
+            "synapse_db_schema_version",
         )
         .with_variable(
             choice(
                 "datname",
                 "Database",
-                'label_values(synapse_db_schema_version{job="$job", instance="$instance"}, datname)',
+                promql("label_values(synapse_db_schema_version{here}, datname)"),
             )
         )
         .annotation(mark("Synapse's schema was updated", "synapse_db_schema_version", "purple"))
@@ -53,6 +65,7 @@ def synapse() -> dashboard.Dashboard:
         board,
         {"Health": [alerts(), *now()], "Streams and background updates": streams(), "Load": work()},
         {
+            "Streams: writers and positions": positions(),
             "Backlogs": backlogs(),
             "Federation": federation(),
             "Tables: size and growth": tables(),
@@ -79,7 +92,7 @@ def now() -> list:
         stat(
             "Background updates",
             """Updates of its tables that Synapse does behind its work, after an upgrade. They may
-            take days on a large server; the graph below tells whether they get on.""",
+            take days on a large server; the graph below says whether they progress.""",
             "sum(synapse_db_background_updates_pending{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
@@ -108,11 +121,11 @@ def now() -> list:
         stat(
             "Not seen by exporter",
             """Collectors that could not see everything in this database. What they would show is
-            missing on this page, not well. The last row says which, and why. What this version or
+            missing on this page, which does not mean that it is healthy. The last row says which, and why. What this version or
             role does not have is not counted.""",
             """count(pg_exporter_collector_skipped{db, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(synapse_db_schema_version{db})""",
-            says={0: ("nothing amiss", GREEN)},
+            says={0: ("all is seen", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
         ),
         stat(
@@ -175,7 +188,7 @@ def streams() -> list:
     """Whether what Synapse writes reaches those who read it."""
     return [
         graph(
-            "How fast do the streams move?",
+            "Streams: positions per second",
             """Positions per second of Synapse's streams: events, receipts, presence and so on.
             Their proportions tell what keeps the database busy: a flood of to_device or
             device_lists_stream is encryption, one of presence_stream is who is online.""",
@@ -194,7 +207,7 @@ def streams() -> list:
         graph(
             "Event stream lag by consumer",
             """Events that each reader has yet to see: statistics, user directory, bridges
-            (appservice), push, and federation senders. Back to zero soon is well. A ramp is a reader
+            (appservice), push, and federation senders. Back to zero soon is healthy. Steady growth is a reader
             that hangs: bridges or other servers then miss messages.""",
             (
                 f"max by (consumer, instance_name) ({READERS})",
@@ -206,17 +219,14 @@ def streams() -> list:
             runbook="SynapseConsumerBehind",
         ),
         graph(
-            "Which writers are behind their stream?",
-            """Positions between each stream's newest and what its slowest writer has written. One
-            writer alone is never behind. Of several, an idle one catches up within minutes; one that
-            does not holds up everybody who reads the stream.""",
-            (
-                """max by (stream_name) (
-                     abs(synapse_db_stream_position{db}
-                       - on (job, instance, datname, stream_name) group_right ()
-                         synapse_db_stream_writer_position{db}))""",
-                "{{stream_name}}",
-            ),
+            "Synapse's sessions by wait event type",
+            """Sessions in this database that execute a statement, by what they wait for. Lock is another
+            transaction, IO the disk; Client is Synapse itself. Many that wait for locks for minutes: somebody
+            holds up all others.""",
+            (ACTIVE_BY_WAIT, "{{wait_event_type}}"),
+            stack=True,
+            colors=WAITS,
+            runbook="PostgresLockWaits",
         ),
         graph(
             "Background updates left",
@@ -233,7 +243,7 @@ def work() -> list:
     """What Synapse makes the database do."""
     return [
         graph(
-            "How many transactions?",
+            "Transactions",
             """Transactions per second. Rollbacks are usual: Synapse repeats what collided. Many of
             them for long mean that workers fight over the same rows.""",
             ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
@@ -250,7 +260,7 @@ def work() -> list:
             see={"The whole server": INSTANCE},
         ),
         graph(
-            "Which tables are written most?",
+            "Rows written, by table",
             """Rows per second that were inserted, updated or deleted, in the eight tables where it
             is most. Know the usual order: a newcomer at the top is the cause of what is new.""",
             (
@@ -266,7 +276,7 @@ def work() -> list:
             many=True,
         ),
         graph(
-            "Which tables are read row by row?",
+            "Sequential scans: rows read, by table",
             """Rows per second that sequential scans read, in the eight tables where it is most. On a
             large table this is a missing index or stale statistics: run ANALYZE on it.""",
             (
@@ -279,11 +289,52 @@ def work() -> list:
     ]
 
 
+def positions() -> list:
+    """What is wrong with positions, beyond being behind."""
+    return [
+        graph(
+            "Stream writers behind their stream",
+            """Positions between each stream's newest and what its slowest writer has written. One
+            writer alone is never behind. Of several, an idle one catches up within minutes; one that
+            does not holds up everybody who reads the stream.""",
+            (
+                """max by (stream_name) (
+                     abs(synapse_db_stream_position{db}
+                       - on (job, instance, datname, stream_name) group_right ()
+                         synapse_db_stream_writer_position{db}))""",
+                "{{stream_name}}",
+            ),
+        ),
+        graph(
+            "Stream positions allotted and not published",
+            """Positions that were given out and not made known to readers, by stream. A few for a moment are usual.
+            What stays or grows is a writer that hangs: what it wrote is seen by nobody.""",
+            ("max by (stream_name) (synapse_db_stream_unpublished{db})", "{{stream_name}}"),
+            (limit_of("synapse_stream_unpublished:positions"), "limit"),
+            limit="limit",
+            runbook="SynapseStreamWriterStuck",
+        ),
+        graph(
+            "Consumers ahead of their stream",
+            """Positions that a consumer claims to have read and that its stream does not have. Zero, or a few for a
+            moment; more after a restore: it skips everything new until then.""",
+            ("max by (consumer) (synapse_db_consumer_ahead{db})", "{{consumer}}"),
+            runbook="SynapseConsumerAhead",
+        ),
+        graph(
+            "Consumers without a position",
+            """1 where the position of a consumer is gone. Zero always: Synapse fails wherever it needs it.""",
+            ("max by (consumer) (synapse_db_consumer_position_missing{db})", "{{consumer}}"),
+            runbook="SynapseConsumerPositionMissing",
+        ),
+    ]
+
+
 def backlogs() -> list:
     """What piles up before it hurts."""
     return [
         graph(
-            "How much waits for devices?",
+            "To-device messages waiting",
             """Messages that devices of this server have yet to fetch: keys of encryption, mostly. It
             rises slowly for devices that never come back. What belongs to devices that are gone is
             waste; a jump is a client or a bot that sends and never reads.""",
@@ -292,7 +343,7 @@ def backlogs() -> list:
             runbook="SynapseDeviceInboxGrowing",
         ),
         graph(
-            "Are changes of devices told to others?",
+            "Device list updates waiting",
             """Changes that are not yet queued for other servers: zero, or back to it within minutes.
             Users of other servers whose devices are asked for again: back to zero within hours.""",
             ("sum(synapse_db_device_list_changes_unconverted{db})", "not queued yet"),
@@ -300,8 +351,8 @@ def backlogs() -> list:
             runbook="SynapseDeviceListsBehind",
         ),
         graph(
-            "What waits for bridges?",
-            """Transactions by application service, counted up to 100 000. None is usual; a ramp is a
+            "Application service transactions waiting",
+            """Transactions by application service, counted up to 100 000. None is usual; steady growth is a
             bridge that does not answer. It gets all of them, in order, when it is back.""",
             ("sum by (as_id) (synapse_db_appservice_transactions_waiting{db})", "{{as_id}}"),
             ("sum by (as_id) (synapse_db_appservice_down{db} > 0)", "{{as_id}} is down"),
@@ -309,7 +360,7 @@ def backlogs() -> list:
             runbook="SynapseAppserviceDown",
         ),
         graph(
-            "Do scheduled tasks get done?",
+            "Scheduled tasks by status",
             """Purges, shutdowns of rooms and the like that wait, run or have failed; those that
             failed stay for a week. Why, is in the table scheduled_tasks.""",
             (
@@ -320,7 +371,7 @@ def backlogs() -> list:
             runbook="SynapseTaskFailed",
         ),
         graph(
-            "What is late?",
+            "Overdue delayed and expiring events",
             """Delayed events and vanishing messages whose time is over: zero. Above it, the main
             process, or the one that runs background tasks, does not get to it.""",
             ("sum(synapse_db_delayed_events_overdue{db})", "delayed events"),
@@ -341,14 +392,14 @@ def backlogs() -> list:
             runbook="SynapseForwardExtremitiesMany",
         ),
         graph(
-            "What is to be cleared away?",
+            "Cleanup backlog",
             """Redactions whose event is still stored as it was, and state groups that nothing needs.
-            Both should come and go; a ramp is a job that does not run, or is configured not to.""",
+            Both should come and go; steady growth is a job that does not run, or is configured not to.""",
             ("sum(synapse_db_redactions_uncensored{db})", "redactions"),
             ("sum(synapse_db_state_groups_pending_deletion{db})", "state groups"),
         ),
         graph(
-            "How long has it waited?",
+            "Cleanup backlog: oldest",
             """Age of the oldest. As Synapse comes: transactions of other servers below a day,
             redactions below a week, changes of devices below a month, state groups below an
             hour.""",
@@ -366,7 +417,7 @@ def federation() -> list:
     """Whether we hear other servers, and they us."""
     return [
         graph(
-            "Can other servers be reached?",
+            "Remote homeservers failing",
             """Of the servers that are known, those that could not be reached when last tried, and
             those of them that began to fail within the last hour. Many are dead for good; many new
             ones at once are our own network.""",
@@ -377,22 +428,22 @@ def federation() -> list:
             runbook="SynapseDestinationsFailing",
         ),
         graph(
-            "Which servers lack our events?",
+            "Remote homeservers that lack events",
             """Servers that have not got the newest event of a room, and such rooms, once for each
             server. They get it when they can be reached again. Counted once an hour.""",
             ("sum(synapse_db_federation_destinations_behind{db})", "servers"),
             ("sum(synapse_db_federation_destination_rooms_behind{db})", "rooms"),
         ),
         graph(
-            "Do events of others wait here?",
-            """Events that came from other servers and are not handled yet: a few, for seconds. A ramp
-            is a room whose state is dear to resolve, or a worker that hangs.""",
+            "Inbound federation queue",
+            """Events that came from other servers and are not handled yet: a few, for seconds. Steady growth
+            is a room whose state is expensive to resolve, or a worker that hangs.""",
             ("sum(synapse_db_federation_inbound_staged{db})", "events"),
             unit="count:events",
             runbook="SynapseFederationStagingStuck",
         ),
         graph(
-            "How long has the oldest waited?",
+            "Federation queues: oldest",
             """What came in should be handled within minutes. What waits to go out may wait for a
             server that is gone for good: only a change of its slope tells something.""",
             ("max(synapse_db_federation_inbound_staged_oldest_age_seconds{db})", "events, in"),
@@ -402,21 +453,21 @@ def federation() -> list:
             runbook="SynapseFederationStagingStuck",
         ),
         graph(
-            "How much waits for other servers?",
+            "Outbound federation queue",
             """Messages to devices, and changes of devices, that other servers have yet to get. For
-            dead servers it stays for ever. Counted once an hour.""",
+            dead servers it stays permanently. Counted once an hour.""",
             ("sum(synapse_db_device_outbox_messages{db})", "messages to devices"),
             ("sum(synapse_db_device_list_pokes{db})", "changes of devices"),
         ),
         graph(
-            "What did others not give?",
-            """Events that were asked for in vain within a day. Gaps in old rooms are usual; a jump is
+            "Failed pulls of events",
+            """Events that were asked for within a day and not given. Gaps in old rooms are usual; a jump is
             a room whose servers have gone, or somebody who refers to events that do not exist.""",
             ("sum(synapse_db_failed_pulls_24h{db})", "events"),
             unit="count:events",
         ),
         graph(
-            "Which rooms are not complete yet?",
+            "Partial-state rooms",
             """Rooms that were joined quickly and whose state is still fetched: minutes, for a large
             room an hour. Above a day no server gives the rest.""",
             ("sum(synapse_db_rooms_partial_state{db})", "rooms"),
@@ -430,7 +481,7 @@ def tables() -> list:
     """Where the space goes."""
     return [
         table(
-            "Which tables are largest, and which grow?",
+            "Largest tables: size and growth",
             """The fifteen largest tables. Growth is over the chosen time. state_groups_state, events
             and event_json rule as a rule; device_inbox, device_lists_changes_in_room and
             event_push_actions at the top want a look. Dead rows, of tables with more than ten thousand
@@ -454,7 +505,7 @@ def tables() -> list:
             height=11,
         ),
         graph(
-            "How do the largest tables grow?",
+            "Largest tables: size over time",
             """Tables with their TOAST, without indexes. Compare the slopes: a table that outgrows
             events is not people writing, but something that is not cleaned up.""",
             (top(8, by_table(TABLE_SIZE), by_table(f"{TABLE_SIZE} @ end()")), "{{relname}}"),
@@ -462,7 +513,7 @@ def tables() -> list:
             many=True,
         ),
         table(
-            "Which background updates are left?",
+            "Background updates by name",
             "By their names in Synapse's log and source.",
             {"update_name": "Background update"},
             only="max by (update_name) (synapse_db_background_update_pending{db})",
@@ -516,7 +567,7 @@ def schema() -> list:
             width=6,
         ),
         graph(
-            "What takes the space?",
+            "Table size by family",
             """By families of tables, with indexes, as the last vacuum or analyse found them. What is
             usual: state_groups, events and search rule. What is not: device_lists, caches or
             federation among the first.""",
@@ -526,7 +577,7 @@ def schema() -> list:
             runbook="SynapseTablesGrowing",
         ),
         graph(
-            "How much does each part grow in a day?",
+            "Table growth in a day, by family",
             """At the rate of the last six hours. It moves in steps, since sizes are known when a
             table is vacuumed or analysed.""",
             ("max by (family) (deriv(synapse_db_table_estimated_bytes{db}[6h])) * 86400", "{{family}}"),
@@ -536,7 +587,7 @@ def schema() -> list:
             runbook="SynapseTablesGrowing",
         ),
         table(
-            "How many rows has each part?",
+            "Rows by family of tables",
             """Estimates of the planner. Rows of state_groups that grow faster than those of events
             are a matter for synapse_compress_state.""",
             {"family": "Tables of"},
@@ -556,7 +607,7 @@ def exporter() -> list:
     """What was seen of this database, and how fresh it is."""
     return [
         table(
-            "What could the exporter not see, and why?",
+            "Collectors skipped, by reason",
             """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again, also
             after an upgrade of Synapse. lock_timeout and statement_timeout: something held the
             table; the last values are served. unsupported_version: this Synapse does not have it.
@@ -568,12 +619,39 @@ def exporter() -> list:
             none="nothing: everything was seen",
             runbook="PostgresExporterPrivilegeMissing",
         ),
+        table(
+            "Counts that are not exact",
+            """Tables whose counts on these pages may be off. Estimate: by more than 1 %, since rows moved while
+            they were counted. At least: some rows could not be read in time. By the planner: the table is too large
+            to be counted, and this is what the last ANALYZE has estimated.""",
+            {"collector": "Collector", "table": "Table"},
+            (
+                "Estimate",
+                "max by (collector, table) (pg_exporter_count_estimated{db}) == 1",
+                "short",
+                {1: ("yes", ORANGE)},
+            ),
+            (
+                "At least",
+                "max by (collector, table) (pg_exporter_count_at_least{db}) == 1",
+                "short",
+                {1: ("yes", ORANGE)},
+            ),
+            (
+                "Rows by the planner",
+                "max by (collector, table) (pg_exporter_count_planner_rows{db})",
+                "short",
+            ),
+            width=12,
+            none="none: all are exact",
+        ),
         graph(
-            "How old are the values?",
-            """Age of what is not read in every scrape: users, devices, rooms and sizes. A saw that
-            rises to five minutes and falls is well; a ramp means that the refresh fails.""",
+            "Age of values read at intervals",
+            """Age of what is not read in every scrape: users, devices, rooms and sizes. A line that
+            rises to five minutes and falls is healthy; steady growth means that the refresh fails.""",
             ("max by (collector) (pg_exporter_collector_age_seconds{db})", "{{collector}}"),
             unit="s",
             many=True,
+            width=24,
         ),
     ]

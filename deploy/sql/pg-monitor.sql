@@ -28,11 +28,12 @@ ALTER ROLE "exporter" SET tcp_keepalives_interval = 10;
 ALTER ROLE "exporter" SET tcp_keepalives_count = 3;
 GRANT CONNECT ON DATABASE postgres TO "exporter";
 
--- From 16 on, a server whose connections are used up stays visible.
+-- From 16 on, a server whose connections are used up stays visible. The role does not become that one.
 DO $do$
 BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
-    GRANT pg_use_reserved_connections TO "exporter";
+    EXECUTE format('GRANT pg_use_reserved_connections TO %I WITH INHERIT TRUE, SET FALSE, ADMIN FALSE',
+                   E'exporter');
   END IF;
 END
 $do$;

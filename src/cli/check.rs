@@ -160,11 +160,7 @@ impl Skips {
 fn strangers(server: &ServerStatus) -> Vec<String> {
     let of_application: BTreeSet<_> = collectors::all()
         .into_iter()
-        .filter(|one| {
-            one.queries
-                .iter()
-                .any(|query| query.scope == Scope::Synapse)
-        })
+        .filter(|one| one.scope == Scope::Synapse)
         .map(|one| one.name)
         .collect();
     let enabled: Vec<_> = server

@@ -5,7 +5,7 @@
 //! - [`parameters`]: what is taken and has no effect
 //! - [`error`]: what is wrong, in sentences
 //! - `auth`: the ways of the login that are allowed
-//! - [`password`]: where the password comes from, read anew at every connect
+//! - [`password`]: where the password comes from, read again at every connect
 //!
 //! ```
 //! # use matrix_postgres_exporter::config::Dsn;
@@ -298,7 +298,7 @@ impl Dsn {
         self.given.insert("password");
     }
 
-    /// Takes the password from this file, read anew at every connect.
+    /// Takes the password from this file, read again at every connect.
     pub fn set_password_file(&mut self, path: &Path) {
         self.password = Some(Password::File(path.to_owned()));
         self.given.insert("password");

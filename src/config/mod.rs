@@ -18,6 +18,8 @@ use std::time::Duration;
 use ::config::{Config as Layers, Map, Source, Value};
 use wildmatch::WildMatch;
 
+use crate::events;
+
 pub mod dsn;
 mod environment;
 mod file;
@@ -154,7 +156,7 @@ pub struct Config {
     /// What a scrape asks.
     pub collectors: Collectors,
     /// How events are counted.
-    pub events: Events,
+    pub events: events::Settings,
     /// What is logged.
     pub log: Log,
 }
@@ -254,34 +256,6 @@ pub struct Collectors {
     pub limits: BTreeMap<String, usize>,
     /// How long values are served before they are refreshed, where not the definition's own.
     pub ttls: BTreeMap<String, Duration>,
-}
-
-/// How Synapse's events are counted.
-#[derive(Clone, Debug)]
-pub struct Events {
-    /// The part of the time that the count behind the scrapes may take, up to 1.
-    pub share: f64,
-    /// The time within which everything is counted anew, a little at a time.
-    pub recount: Duration,
-    /// How long before an event is counted for good of which Synapse does not say that it, and all
-    /// before it, is written.
-    pub settle: Duration,
-    /// How old the moment may be as of which numbers are exact.
-    pub max_age: Duration,
-    /// The folder in which counts are kept from one start to the next, if they are.
-    pub state_dir: Option<PathBuf>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self {
-            share: 0.1,
-            recount: Duration::from_secs(24 * 60 * 60),
-            settle: Duration::from_secs(600),
-            max_age: Duration::from_secs(15 * 60),
-            state_dir: None,
-        }
-    }
 }
 
 /// What is logged.

@@ -12,11 +12,12 @@ use super::dsn::{DsnError, File, Roots};
 use super::problem::{Fault, Problems, nearest};
 use super::section::{Notes, Section};
 use super::{
-    Collectors, Config, Databases, Dsn, Events, Loaded, Log, LogFormat, Scrape, Server, Switch,
-    Variable, Web, WebLimits,
+    Collectors, Config, Databases, Dsn, Loaded, Log, LogFormat, Scrape, Server, Switch, Variable,
+    Web, WebLimits,
 };
 use crate::bounds;
 use crate::collectors;
+use crate::events;
 use crate::query::Collector;
 
 /// Checks the settings, all of them.
@@ -33,9 +34,9 @@ pub fn config(
         servers: servers(root.section("servers"), variable),
         scrape: scrape(root.section("scrape")),
         collectors: collectors(root.section("collectors"), switches),
-        events: Events {
+        events: events::Settings {
             state_dir: state_dir(&mut root),
-            ..events(root.section("events"))
+            ..count_of_events(root.section("events"))
         },
         log: log(root.section("log")),
     };
@@ -340,9 +341,9 @@ fn state_dir(root: &mut Section<'_>) -> Option<PathBuf> {
     })
 }
 
-fn events(mut section: Section<'_>) -> Events {
-    let usual = Events::default();
-    let events = Events {
+fn count_of_events(mut section: Section<'_>) -> events::Settings {
+    let usual = events::Settings::default();
+    let events = events::Settings {
         share: section.text_as("share", share).unwrap_or(usual.share),
         recount: section.time_limit("recount").unwrap_or(usual.recount),
         settle: section.duration("settle").unwrap_or(usual.settle),

@@ -35,7 +35,7 @@ pub struct Task {
 pub enum What {
     /// Counts what was never counted.
     Fill,
-    /// Counts a bucket anew.
+    /// Counts a bucket again.
     Recount,
     /// Compares the number of rows alone, which an index tells.
     Verify,

@@ -1,8 +1,10 @@
 //! The count of one database: when what is asked, and what is true of the answer.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::buckets::{Buckets, Exchanged, Task, What};
 use super::counts::{Counts, Moment, ORIGINS};
@@ -11,9 +13,9 @@ use super::keep;
 use super::pace::Pace;
 use super::proof::Proof;
 use super::served::Served;
+use super::settings::Settings;
 use super::state::{Guess, State, known};
 use super::survey::{Estimate, Header, Survey, Tails};
-use crate::config::Events;
 use crate::query::message::timeout_step;
 use crate::query::{QueryError, Reason, Version};
 
@@ -32,8 +34,8 @@ const SAVE: Duration = Duration::from_secs(300);
 /// The count of one database, for scrapes and for the work behind them.
 #[derive(Debug)]
 pub struct Count {
-    pub(super) database: String,
-    settings: Events,
+    pub(super) database: Arc<str>,
+    settings: Settings,
     path: Option<PathBuf>,
     /// An answer is taken in before the next question is asked.
     turn: tokio::sync::Mutex<()>,
@@ -64,10 +66,10 @@ struct Inner {
 
 impl Count {
     /// A count that begins, or goes on where its file says.
-    pub fn new(settings: &Events, server: &str, database: &str) -> Self {
+    pub fn new(settings: &Settings, server: &str, database: &str) -> Self {
         let folder = settings.state_dir.as_deref();
         Self {
-            database: database.to_owned(),
+            database: database.into(),
             path: folder.map(|folder| keep::path(folder, server, database)),
             settings: settings.clone(),
             turn: tokio::sync::Mutex::default(),
@@ -225,12 +227,12 @@ impl Count {
         }
         match keep::load(path) {
             Ok(state) => self.inner().go_on(state),
-            Err(unusable) => tracing::warn!("the count of events begins anew: {unusable}"),
+            Err(unusable) => tracing::warn!("the count of events starts over: {unusable}"),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -259,7 +261,7 @@ impl Inner {
     }
 
     /// What is known goes on from here, or begins.
-    fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Events) {
+    fn looked(&mut self, system: &str, header: &Header, estimate: Estimate, settings: &Settings) {
         self.look = false;
         let all = std::mem::take(&mut self.shorten);
         let at = moment(header, settings);
@@ -272,7 +274,7 @@ impl Inner {
             state.buckets.soil();
             self.proof.doubt();
         }
-        state.buckets.shorten(header.ends, &at, all);
+        state.shorten(header.ends, &at, all);
         if let Guess::Planner { rows, shares } = &mut state.guess {
             (*rows, *shares) = (estimate.rows, estimate.shares);
         }
@@ -284,7 +286,7 @@ impl Inner {
         system: &str,
         header: &Header,
         tails: &Tails,
-        settings: &Events,
+        settings: &Settings,
     ) -> Option<Served> {
         let at = moment(header, settings);
         if !self.judge(system, header, Estimate::default(), &at) {
@@ -306,12 +308,12 @@ impl Inner {
         self.unsaved = true;
         let served = self.serve(settings, tails.at)?;
         if let Some(state) = &mut self.state {
-            state.buckets.shorten(header.ends, &at, false);
+            state.shorten(header.ends, &at, false);
         }
         Some(served)
     }
 
-    /// Whether what is known is of this database still; else it begins anew.
+    /// Whether what is known is of this database still; else it starts over.
     fn judge(&mut self, system: &str, header: &Header, estimate: Estimate, at: &Moment) -> bool {
         let Some(state) = &mut self.state else {
             self.begin(system, header, estimate.into(), at);
@@ -338,7 +340,7 @@ impl Inner {
                 self.proof.forget();
             }
             Verdict::Diverged(why) => {
-                tracing::warn!("all events are counted anew: {why}");
+                tracing::warn!("all events are counted again: {why}");
                 let earlier = state.clone();
                 let guess = Guess::Earlier(earlier.counts());
                 self.begin(system, header, guess, at);
@@ -348,7 +350,7 @@ impl Inner {
                 return false;
             }
             Verdict::Other => {
-                tracing::info!("the count of events was another database's, and begins anew");
+                tracing::info!("the count of events was another database's, and starts over");
                 self.begin(system, header, estimate.into(), at);
                 return false;
             }
@@ -379,7 +381,7 @@ impl Inner {
         self.state = state;
     }
 
-    fn task(&mut self, settings: &Events) -> Option<Task> {
+    fn task(&mut self, settings: &Settings) -> Option<Task> {
         let turn = millis(settings.recount);
         let state = self.state.as_mut().filter(|_| !self.look)?;
         let proof = self.proof.round(&state.buckets, settings.max_age);
@@ -424,7 +426,7 @@ impl Inner {
     }
 
     /// What was proven, if that was not long before `at`; else what is known at this moment.
-    fn serve(&self, settings: &Events, at: u64) -> Option<Served> {
+    fn serve(&self, settings: &Settings, at: u64) -> Option<Served> {
         let state = self.state.as_ref()?;
         let proven = state.proven.as_ref().filter(|proven| {
             let age = at.checked_sub(proven.at).map(Duration::from_micros);
@@ -462,7 +464,7 @@ fn write(path: &Path, state: &State) {
     }
 }
 
-fn moment(header: &Header, settings: &Events) -> Moment {
+fn moment(header: &Header, settings: &Settings) -> Moment {
     Moment {
         now: now(),
         xmin: header.xmin,

@@ -35,7 +35,7 @@ pub enum Unusable {
         error: io::Error,
     },
     /// It is not whole, or something else.
-    #[error("{} is {what}; it is ignored, and written anew", path.display())]
+    #[error("{} is {what}; it is ignored, and will be written again", path.display())]
     Strange {
         /// Which.
         path: PathBuf,

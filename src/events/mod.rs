@@ -21,6 +21,7 @@
 //! - [`pace`]: how much of the time the work behind the scrapes takes
 //! - [`count`]: the count of one database: when what is asked, and what is made of the answer
 //! - [`served`]: what is served of it
+//! - [`settings`]: what a user may set of it
 //! - [`keep`]: the count in a file, from one run of the program to the next
 
 pub mod buckets;
@@ -32,7 +33,9 @@ pub mod line;
 pub mod pace;
 pub mod proof;
 pub mod served;
+pub mod settings;
 pub mod state;
 pub mod survey;
 
 pub use count::Count;
+pub use settings::Settings;

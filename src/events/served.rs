@@ -1,5 +1,6 @@
 //! What is served of a count.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -82,18 +83,18 @@ impl Count {
 }
 
 impl Served {
-    fn write(&self, plan: &Plan, database: &str, page: &mut Snapshot) {
+    fn write(&self, plan: &Plan, database: &Arc<str>, page: &mut Snapshot) {
         let mut push = |column: &str, labels: &[&str], value: Option<f64>| {
             if let Some(value) = value {
-                plan.push(page, column, labels, value);
+                plan.push(page, database, column, labels, value);
             }
         };
         for origin in ORIGINS {
-            let labels = [database, origin.as_str()];
+            let labels = [origin.as_str()];
             let (counts, added) = (self.counts[origin as usize], self.added[origin as usize]);
             for (at, (column, kind)) in KINDS.into_iter().enumerate() {
                 push(column, &labels, counts[at]);
-                let labels = [database, origin.as_str(), kind];
+                let labels = [origin.as_str(), kind];
                 push("events_added_total", &labels, Some(added.0[at] as f64));
             }
         }
@@ -107,7 +108,7 @@ impl Served {
             ("events_verified_timestamp_seconds", self.verified),
             ("events_rows_counted_total", Some(self.rows as f64)),
         ] {
-            push(column, &[database], value);
+            push(column, &[], value);
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::buckets::Buckets;
-use super::counts::{Counts, KINDS, ORIGINS};
+use super::counts::{Counts, End, KINDS, Moment, ORIGINS};
 use super::identity::Identity;
 use super::proof::Seen;
 use super::survey::Estimate;
@@ -38,7 +38,7 @@ pub enum Guess {
         /// What part of them is of each kind.
         shares: [Option<f64>; KINDS.len()],
     },
-    /// What was counted before everything had to be counted anew.
+    /// What was counted before some or all of it has to be counted again.
     Earlier([[Option<f64>; KINDS.len()]; 2]),
 }
 
@@ -61,6 +61,17 @@ impl State {
             false => self.buckets.soil_recent(now),
         }
         true
+    }
+
+    /// Shortens the tails that are too long, or all of them. What was known of them is served while they
+    /// are counted again.
+    pub fn shorten(&mut self, ends: [End; 2], at: &Moment, all: bool) {
+        let counted = self.buckets.uncounted() == 0 && self.buckets.events() > 0;
+        let earlier = self.counts();
+        self.buckets.shorten(ends, at, all);
+        if counted && self.buckets.uncounted() > 0 {
+            self.guess = Guess::Earlier(earlier);
+        }
     }
 
     /// What was counted; where not all is, as much as can be told.

@@ -4,8 +4,9 @@
 //! does not, and pushes pages of the application out of `shared_buffers`. So all walks on a server
 //! together bring no more than a share of it per minute. What they find there already is free.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::message::Cells;
 use super::{QueryError, Sql};
@@ -38,7 +39,7 @@ impl Default for CacheShare {
 impl CacheShare {
     /// When the next piece may be read.
     pub(super) fn free(&self) -> Instant {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.free.lock()
     }
 
     /// So much of the cache was filled.
@@ -46,7 +47,7 @@ impl CacheShare {
         let now = Instant::now();
         let saved = now.checked_sub(SAVED).unwrap_or(now);
         let price = WHOLE.mul_f64(share.clamp(0.0, 1.0));
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock();
         *free = (*free).max(saved) + price;
     }
 }

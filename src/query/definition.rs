@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::sql::Statement;
-use super::version::{ALL, Versions};
+use super::version::Versions;
 
 /// One thing that can be switched on and off: a name, a sentence, and its queries.
 #[derive(Clone, Debug)]
@@ -15,6 +15,10 @@ pub struct Collector {
     pub name: &'static str,
     /// One sentence: what it tells, and from where.
     pub about: &'static str,
+    /// Where it runs. In a database its metrics have the label `datname`.
+    pub scope: Scope,
+    /// A column's metric is called `prefix_column`.
+    pub prefix: &'static str,
     /// Whether it runs unless told otherwise.
     pub enabled: bool,
     /// How long its values may be served before they are refreshed; zero means every scrape.
@@ -29,11 +33,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector that runs in every scrape.
+    /// A collector that runs in every scrape, once per server.
     pub fn new(name: &'static str, about: &'static str) -> Self {
         Self {
             name,
             about,
+            scope: Scope::Server,
+            prefix: "",
             enabled: true,
             ttl: Duration::ZERO,
             limit: 10_000,
@@ -42,9 +48,15 @@ impl Collector {
         }
     }
 
-    /// Off unless asked for.
-    pub fn off(mut self) -> Self {
-        self.enabled = false;
+    /// Where it runs.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// How the names of its metrics begin.
+    pub fn prefix(mut self, prefix: &'static str) -> Self {
+        self.prefix = prefix;
         self
     }
 
@@ -72,15 +84,62 @@ impl Collector {
         self.queries.push(query);
         self
     }
+
+    /// Whether any of its queries walks through a table.
+    pub fn walks(&self) -> bool {
+        self.queries.iter().any(|query| query.walk.is_some())
+    }
+
+    /// Its metrics, query by query; several queries may bring the same.
+    pub fn metrics(&self) -> impl Iterator<Item = DefinedMetric<'_>> {
+        self.queries.iter().flat_map(move |query| {
+            let columns = query.columns.iter().filter(|column| column.kind.is_value());
+            columns.map(move |column| DefinedMetric {
+                name: self.metric_name(column),
+                labels: self.labels_of(query, column),
+                query,
+                column,
+            })
+        })
+    }
+
+    /// The full name of a value column's metric.
+    pub fn metric_name(&self, column: &Column) -> String {
+        match column.metric {
+            Some(name) => name.to_owned(),
+            None => format!("{}_{}", self.prefix, column.name),
+        }
+    }
+
+    /// The labels of a value column's metric.
+    fn labels_of(&self, query: &Query, column: &Column) -> Vec<&'static str> {
+        let database = self.scope.label();
+        let labels = query.columns.iter();
+        let labels = labels.filter(|label| label.kind == ColumnKind::Label);
+        let labels = labels
+            .map(|label| label.name)
+            .filter(|label| column.labels.is_none_or(|some| some.contains(label)));
+        let own = column.label.map(|(name, _)| name);
+        database.into_iter().chain(labels).chain(own).collect()
+    }
+}
+
+/// A metric of a collector.
+#[derive(Clone, Debug)]
+pub struct DefinedMetric<'a> {
+    /// Its full name; only the prefix where each row brings a name of its own.
+    pub name: String,
+    /// Its labels, in the order in which they are served.
+    pub labels: Vec<&'static str>,
+    /// The query that brings it.
+    pub query: &'a Query,
+    /// The column that has its values.
+    pub column: &'a Column,
 }
 
 /// One SQL statement per range of versions, and what its columns mean.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// A column's metric is called `prefix_column`.
-    pub prefix: &'static str,
-    /// Where it runs.
-    pub scope: Scope,
     /// On which servers it runs.
     pub role: Role,
     /// The setting that must be on, so that the server keeps what it asks for.
@@ -100,11 +159,9 @@ pub struct Query {
 }
 
 impl Query {
-    /// A query that runs once per server, whatever its role.
-    pub fn new(prefix: &'static str) -> Self {
+    /// A query that runs whatever the server's role.
+    pub fn new() -> Self {
         Self {
-            prefix,
-            scope: Scope::Server,
             role: Role::Any,
             setting: None,
             statements: Vec::new(),
@@ -114,12 +171,6 @@ impl Query {
             walk: None,
             covered: None,
         }
-    }
-
-    /// Where it runs.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.scope = scope;
-        self
     }
 
     /// Only on servers of this role.
@@ -175,27 +226,15 @@ impl Query {
             .column(value, ColumnKind::Gauge, "")
     }
 
-    /// Only these versions have the column just added.
-    pub fn on_versions(mut self, versions: Versions) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.versions = versions;
-        }
-        self
-    }
-
     /// Only servers of this role serve the column just added.
     pub fn on_role(mut self, role: Role) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.role = role;
-        }
+        self.last().role = role;
         self
     }
 
     /// The column just added is served only where this setting is on.
     pub fn with_setting(mut self, setting: &'static str) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.setting = Some(setting);
-        }
+        self.last().setting = Some(setting);
         self
     }
 
@@ -206,25 +245,24 @@ impl Query {
 
     /// Of the column just added the largest value of all pieces stays; other values are added up.
     pub fn largest(mut self) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.largest = true;
-        }
+        self.last().largest = true;
         self
     }
 
     /// The column just added gives a metric of this full name, instead of `prefix_column`.
     pub fn named(mut self, metric: &'static str) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.metric = Some(metric);
-        }
+        self.last().metric = Some(metric);
         self
     }
 
-    /// The value column just added has only these of the labels.
+    /// The value column just added has none of the query's labels.
+    pub fn without_labels(self) -> Self {
+        self.with_labels(&[])
+    }
+
+    /// The value column just added has only these of the query's labels.
     pub fn with_labels(mut self, labels: &'static [&'static str]) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.labels = Some(labels);
-        }
+        self.last().labels = Some(labels);
         self
     }
 
@@ -283,27 +321,14 @@ impl Query {
     /// The column just added comes from this column of a table of the application, which not each
     /// version of it has. Where it is not there, or may not be read, only this is left out.
     pub fn if_there(mut self, table: &'static str, column: &'static str) -> Self {
-        if let Some(added) = self.columns.last_mut() {
-            added.from = Some((table, column));
-        }
+        self.last().from = Some((table, column));
         self
     }
 
     /// The value column just added has this label too, with this value.
     pub fn with_label(mut self, name: &'static str, value: &'static str) -> Self {
-        if let Some(column) = self.columns.last_mut() {
-            column.label = Some((name, value));
-        }
+        self.last().label = Some((name, value));
         self
-    }
-
-    /// The labels of a value column's metric.
-    pub fn labels_of(&self, column: &Column) -> Vec<&'static str> {
-        let labels = self.columns.iter().filter(|c| c.kind == ColumnKind::Label);
-        let labels = labels
-            .map(|label| label.name)
-            .filter(|label| column.labels.is_none_or(|some| some.contains(label)));
-        labels.chain(column.label.map(|(name, _)| name)).collect()
     }
 
     /// The columns of the application's tables that a role has to read for all of it.
@@ -326,14 +351,6 @@ impl Query {
         }
     }
 
-    /// The full name of a value column's metric.
-    pub fn metric_name(&self, column: &Column) -> String {
-        match column.metric {
-            Some(name) => name.to_owned(),
-            None => format!("{}_{}", self.prefix, column.name),
-        }
-    }
-
     /// The versions on which the query runs at all.
     pub fn covers(&self, version: super::Version) -> Option<&Statement> {
         self.statements
@@ -342,9 +359,18 @@ impl Query {
             .map(|(_, statement)| statement)
     }
 
-    /// Whether it gives anything on this version: what is counted does on each.
-    pub fn exists(&self, version: super::Version) -> bool {
-        self.statements.is_empty() || self.covers(version).is_some()
+    /// Whether this version has a column: its statement names it. What is counted has no statement, and
+    /// each version has it.
+    pub fn returns(&self, version: super::Version, column: &Column) -> bool {
+        let statement = self.covers(version);
+        self.statements.is_empty() || statement.is_some_and(|one| one.names(column.name))
+    }
+
+    /// The column just added.
+    fn last(&mut self) -> &mut Column {
+        self.columns
+            .last_mut()
+            .expect("a column stands before what is said of it")
     }
 
     fn column(mut self, name: &'static str, kind: ColumnKind, help: &'static str) -> Self {
@@ -354,7 +380,6 @@ impl Query {
             help,
             metric: None,
             labels: None,
-            versions: ALL,
             role: Role::Any,
             setting: None,
             largest: false,
@@ -365,7 +390,7 @@ impl Query {
     }
 }
 
-/// Where a query runs.
+/// Where a collector runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Once per server.
@@ -374,6 +399,16 @@ pub enum Scope {
     Database,
     /// In every database in which Synapse lives.
     Synapse,
+}
+
+impl Scope {
+    /// The label that says in which database a value was read, if it was read in one.
+    pub const fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Server => None,
+            Self::Database | Self::Synapse => Some("datname"),
+        }
+    }
 }
 
 /// On which servers a query runs.
@@ -483,8 +518,6 @@ pub struct Column {
     pub metric: Option<&'static str>,
     /// The labels of this metric, where it has not all of the query's.
     pub labels: Option<&'static [&'static str]>,
-    /// The versions whose statement returns the column.
-    pub versions: Versions,
     /// The servers that serve it.
     pub role: Role,
     /// The setting that must be on.
@@ -495,6 +528,13 @@ pub struct Column {
     pub from: Option<(&'static str, &'static str)>,
     /// A label of this metric that is no column, and its value.
     pub label: Option<(&'static str, &'static str)>,
+}
+
+impl ColumnKind {
+    /// Whether it gives a sample.
+    pub const fn is_value(self) -> bool {
+        matches!(self, Self::Counter | Self::Gauge | Self::Untyped)
+    }
 }
 
 /// What a column becomes. A NULL value gives no sample, a NULL label the empty string; `t` and

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::definition::Coverage;
 use super::message::timeout_step;
 use super::{
-    CacheShare, Column, Query, QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version,
-    Views,
+    CacheShare, Column, QueryError, Reason, Role, Scope, Sql, Statement, Tables, Version, Views,
 };
 use crate::snapshot::{Metric, Sample, Snapshot};
 
@@ -23,6 +22,8 @@ pub struct Context<'a> {
     pub archiver: bool,
     /// Which of [`super::definition::SETTINGS`] are off.
     pub settings_off: &'a BTreeSet<&'static str>,
+    /// The database, where the collector runs in one.
+    pub database: Option<Arc<str>>,
     /// The application's tables, if one lives in this database.
     pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
@@ -31,7 +32,7 @@ pub struct Context<'a> {
     pub deadline: Instant,
     /// When others have their turn, so that what runs in pieces goes on in the next run.
     pub pause: Instant,
-    /// How old an answer may get while it cannot be had anew.
+    /// How old an answer may get while it cannot be refreshed.
     pub keep: Duration,
     /// The longest that a statement on the application's tables may take.
     pub statement_cap: Duration,
@@ -176,6 +177,15 @@ pub struct Cost {
     pub cut: u64,
 }
 
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.duration += other.duration;
+        self.statements += other.statements;
+        self.rows += other.rows;
+        self.cut += other.cut;
+    }
+}
+
 /// The samples of one table, and when they were read.
 #[derive(Clone, Debug)]
 pub struct Kept {
@@ -218,10 +228,10 @@ impl Harvest {
         !self.skipped.iter().any(|skip| skip.reason.is_failure())
     }
 
-    /// Notes why not all of a query is known.
-    pub(super) fn leave_out(&mut self, reasons: impl Iterator<Item = Reason>, query: &Query) {
+    /// Notes why not all of a collector is known.
+    pub(super) fn leave_out(&mut self, reasons: impl Iterator<Item = Reason>, collector: &str) {
         for reason in reasons.collect::<BTreeSet<_>>() {
-            let message = format!("not all of {} is known here", query.prefix);
+            let message = format!("not all of {collector} is known here");
             self.skipped.push(Skip { reason, message });
         }
     }

@@ -13,8 +13,8 @@ use std::time::Instant;
 use super::cache::{filled, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
+use super::route::{Refusals, Route};
 use super::tally::Tally;
-use super::walk::{Refusals, Route};
 use super::{Harvest, Key, QueryError, Reason, Sql};
 
 /// The placeholder of the rows of a piece, as a relation.
@@ -151,7 +151,7 @@ impl Keys {
         });
         let rows = read.await?;
         reader.context.cache.charge(charged);
-        self.tally.add(rows, reader.query, reader.context.limit);
+        self.tally.add(rows, reader.plan, reader.context.limit);
         let at_end = end.len() < width;
         if !at_end {
             self.after = Some(end);
@@ -238,7 +238,7 @@ impl Keys {
             sql: &sql,
             timeout: route.timeout(),
             version: context.version,
-            scope: route.reader.query.scope,
+            scope: route.reader.collector.scope,
         };
         let mut next = None;
         harvest.cost.statements += 1;

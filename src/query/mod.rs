@@ -1,6 +1,6 @@
 //! How a definition runs.
 //!
-//! - [`definition`]: what a collector says: SQL by version range, columns, scope, role
+//! - [`definition`]: what a collector says: scope, SQL by version range, columns, role
 //! - [`sql`]: the text of a statement: parsed once, values appended
 //! - [`version`]: server versions and ranges of them
 //! - [`view`]: statistics views that the strict set-up replaces by functions
@@ -10,6 +10,7 @@
 //! - `walk`: tables that may be large are read in pieces
 //! - [`pages`]: a walk by ranges of pages
 //! - [`keys`]: a walk in the order of a key
+//! - `route`: what both have in common
 //! - `tally`: what the pieces say, added up
 //! - [`cache`]: how fast walks may fill the server's cache
 //! - `rows`: the rows of a statement become samples
@@ -28,6 +29,7 @@ pub mod pages;
 pub mod plan;
 pub mod reason;
 pub mod relations;
+mod route;
 mod rows;
 pub mod sql;
 pub mod tables;
@@ -37,7 +39,9 @@ pub mod view;
 mod walk;
 
 pub use cache::CacheShare;
-pub use definition::{CTID, Collector, Column, ColumnKind, Key, Merge, Query, Role, Scope, Walk};
+pub use definition::{
+    CTID, Collector, Column, ColumnKind, DefinedMetric, Key, Merge, Query, Role, Scope, Walk,
+};
 pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::cache::{filled, keeps_to_ring, measured};
 use super::harvest::{Answer, Quality};
 use super::message::Message;
+use super::route::{Refusals, Route};
 use super::tally::Tally;
-use super::walk::{Refusals, Route};
 use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 
 /// The placeholder of the condition that gives one piece.
@@ -246,7 +246,7 @@ impl Pages {
         match read {
             Ok(rows) => {
                 pace.note(pages, started.elapsed());
-                self.tally.add(rows, reader.query, reader.context.limit);
+                self.tally.add(rows, reader.plan, reader.context.limit);
                 Ok(())
             }
             Err(error) => {

@@ -9,9 +9,10 @@ use tokio_postgres::Client;
 use super::harvest::Answer;
 use super::pages::Pace;
 use super::relations;
+use super::route::Route;
 use super::rows::{QueryPlan, Reader, snapshot_of};
-use super::walk::{Route, Walk};
-use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Scope, Skip, Tables};
+use super::walk::Walk;
+use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Skip, Tables};
 use crate::snapshot::{Sample, Snapshot};
 
 /// How long a run that was interrupted may wait to be gone on with.
@@ -58,28 +59,11 @@ enum Ended {
 impl Plan {
     /// Makes a definition ready.
     pub fn new(collector: Collector) -> Self {
-        let queries = collector.queries.iter().map(QueryPlan::new).collect();
+        let queries = collector.queries.iter();
+        let queries = queries
+            .map(|query| QueryPlan::new(&collector, query))
+            .collect();
         Self { collector, queries }
-    }
-
-    /// Where its queries run; all of them in the same place.
-    pub fn scope(&self) -> Scope {
-        self.collector
-            .queries
-            .first()
-            .map_or(Scope::Server, |query| query.scope)
-    }
-
-    /// The names of its metrics.
-    pub fn metrics(&self) -> impl Iterator<Item = &Arc<str>> {
-        let metrics = self.queries.iter().flat_map(|plan| &plan.metrics);
-        metrics.flatten().map(|metric| &metric.name)
-    }
-
-    /// Whether any of its queries walks through a table.
-    pub fn walks(&self) -> bool {
-        let mut queries = self.collector.queries.iter();
-        queries.any(|query| query.walk.is_some())
     }
 
     /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
@@ -91,8 +75,16 @@ impl Plan {
         }
     }
 
-    /// Adds a sample of a column, with these values for the labels of its query in their order.
-    pub fn push(&self, page: &mut Snapshot, column: &str, labels: &[&str], value: f64) {
+    /// Adds a sample of a column that was read in this database, with these values for the labels of
+    /// its query in their order.
+    pub fn push(
+        &self,
+        page: &mut Snapshot,
+        database: &Arc<str>,
+        column: &str,
+        labels: &[&str],
+        value: f64,
+    ) {
         let queries = self.collector.queries.iter().zip(&self.queries);
         let found = queries.into_iter().find_map(|(query, plan)| {
             let at = query.columns.iter().position(|c| c.name == column)?;
@@ -104,10 +96,11 @@ impl Plan {
         };
         let columns = query.columns.iter().zip(&plan.labels);
         let names = columns.filter(|(column, _)| column.kind == ColumnKind::Label);
-        let labels = names
+        let own = names
             .zip(labels)
-            .map(|((_, name), value)| (name.clone(), Arc::from(*value)))
-            .collect();
+            .map(|((_, name), value)| (name.clone(), Arc::from(*value)));
+        let database = plan.database.clone().map(|name| (name, database.clone()));
+        let labels = database.into_iter().chain(own).collect();
         page.push(metric, Sample { labels, value });
     }
 
@@ -152,6 +145,7 @@ impl Plan {
             let pace = holds.paces.entry(index).or_default();
             let reader = Reader {
                 client,
+                collector: &self.collector,
                 query,
                 plan,
                 context,
@@ -248,18 +242,27 @@ impl Reader<'_> {
         pace: &mut Pace,
         harvest: &mut Harvest,
     ) -> Result<Ended, QueryError> {
-        let Self { query, context, .. } = *self;
+        let Self {
+            collector,
+            query,
+            context,
+            ..
+        } = *self;
+        let name = collector.name;
         if let Some(reason) = context.lacks(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
                 reason,
-                format!("{} is asked only where there is: {on}", query.prefix),
+                format!("{name} is asked only where there is: {on}"),
             ));
         }
         let Some(statement) = query.covers(context.version) else {
             return Err(QueryError::Unavailable(
                 Reason::UnsupportedVersion,
-                format!("PostgreSQL {} has no {}", context.version, query.prefix),
+                format!(
+                    "PostgreSQL {} has nothing that {name} reads",
+                    context.version
+                ),
             ));
         };
         if let Some(tables) = context.tables {
@@ -285,7 +288,7 @@ impl Reader<'_> {
             let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
             };
-            harvest.leave_out(self.columns_left_out(), query);
+            harvest.leave_out(self.columns_left_out(), name);
             return Ok(Ended::Answered(answer));
         }
         let began = answer(Snapshot::default());
@@ -296,7 +299,7 @@ impl Reader<'_> {
             let sql = context.fill(statement, &[])?;
             let rows = self.read(&sql, &mut harvest.cost).await?;
             let unknown = rows.iter().filter_map(|row| row.unknown);
-            harvest.leave_out(unknown.chain(self.columns_left_out()), query);
+            harvest.leave_out(unknown.chain(self.columns_left_out()), name);
             let samples = rows.into_iter().flat_map(|row| row.samples);
             snapshot_of(samples, query.merge)
         };

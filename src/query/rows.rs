@@ -6,7 +6,10 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::message::{Cells, Message};
-use super::{ColumnKind, Context, Cost, Merge, Query, QueryError, Reason, Sql};
+use super::{
+    Collector, Column, ColumnKind, Context, Cost, Merge, Query, QueryError, Reason, Sql, Version,
+    Versions,
+};
 use crate::bounds::{LABEL, TEXTS};
 use crate::snapshot::{Kind, Labels, Metric, Sample, Snapshot};
 use crate::text::cut;
@@ -14,16 +17,22 @@ use crate::text::cut;
 /// What of a query does not change from run to run.
 #[derive(Debug)]
 pub(super) struct QueryPlan {
+    /// The label that says in which database a value was read, if it was read in one.
+    pub database: Option<Arc<str>>,
     pub labels: Vec<Arc<str>>,
     /// For each column, its label that is no column, if it has one.
     pub own_labels: Vec<Option<(Arc<str>, Arc<str>)>>,
     /// For each column, its metric, if it has one.
     pub metrics: Vec<Option<Arc<Metric>>>,
+    /// The metrics of which the largest value of all pieces stays.
+    largest: Vec<String>,
+    /// The columns that each statement returns.
+    returned: Vec<(Versions, Vec<usize>)>,
 }
 
 impl QueryPlan {
     /// Makes the parts ready.
-    pub fn new(query: &Query) -> Self {
+    pub fn new(collector: &Collector, query: &Query) -> Self {
         let metrics = query
             .columns
             .iter()
@@ -37,7 +46,8 @@ impl QueryPlan {
                     | ColumnKind::Help
                     | ColumnKind::Reason => return None,
                 };
-                Some(Metric::new(&query.metric_name(column), kind, column.help))
+                let name = collector.metric_name(column);
+                Some(Metric::new(&name, kind, column.help))
             })
             .collect();
         let labels = query
@@ -49,11 +59,33 @@ impl QueryPlan {
             let (name, value) = column.label?;
             Some((name.into(), value.into()))
         });
+        let largest = query.columns.iter().filter(|column| column.largest);
+        let returned = query.statements.iter().map(|(versions, statement)| {
+            let columns = query.columns.iter().enumerate();
+            let columns = columns.filter(|(_, column)| statement.names(column.name));
+            (*versions, columns.map(|(index, _)| index).collect())
+        });
         Self {
+            database: collector.scope.label().map(Arc::from),
             labels,
             own_labels: own_labels.collect(),
             metrics,
+            largest: largest
+                .map(|column| collector.metric_name(column))
+                .collect(),
+            returned: returned.collect(),
         }
+    }
+
+    /// Whether the largest value of all pieces stays, instead of their sum.
+    pub fn is_largest(&self, metric: &Metric) -> bool {
+        self.largest.iter().any(|name| *name == *metric.name)
+    }
+
+    /// The columns that the statement of this version returns.
+    fn returned(&self, version: Version) -> &[usize] {
+        let found = self.returned.iter().find(|(of, _)| of.contains(version));
+        found.map_or(&[], |(_, columns)| columns)
     }
 }
 
@@ -70,6 +102,7 @@ pub(super) struct RowSamples {
 /// Reads the rows of one query, in one message or in several.
 pub(super) struct Reader<'a> {
     pub client: &'a Client,
+    pub collector: &'a Collector,
     pub query: &'a Query,
     pub plan: &'a QueryPlan,
     pub context: &'a Context<'a>,
@@ -103,19 +136,19 @@ impl Reader<'_> {
         cost.statements += 1;
         let message = Message {
             sql,
-            timeout: self.context.timeout(self.query.scope),
+            timeout: self.context.timeout(self.collector.scope),
             version: self.context.version,
-            scope: self.query.scope,
+            scope: self.collector.scope,
         };
         let text_columns: Vec<_> = self
             .columns_now()
-            .filter(|(_, kind)| {
+            .filter(|(_, column)| {
                 matches!(
-                    kind,
+                    column.kind,
                     ColumnKind::Label | ColumnKind::Name | ColumnKind::Help
                 )
             })
-            .map(|(index, _)| self.query.columns[index].name)
+            .map(|(_, column)| column.name)
             .collect();
         let mut reading = Reading::default();
         message
@@ -154,21 +187,21 @@ impl Reader<'_> {
     }
 
     /// The columns that this version's statement returns, and this server serves.
-    fn columns_now(&self) -> impl Iterator<Item = (usize, ColumnKind)> {
-        self.query
-            .columns
-            .iter()
-            .enumerate()
-            .filter(|(_, column)| column.versions.contains(self.context.version))
+    fn columns_now(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.returned()
             .filter(|(_, column)| self.context.lacks_value(column).is_none())
-            .map(|(index, column)| (index, column.kind))
     }
 
     /// Why this server does not serve other columns.
     pub fn columns_left_out(&self) -> impl Iterator<Item = Reason> {
-        let columns = self.query.columns.iter();
-        let columns = columns.filter(|column| column.versions.contains(self.context.version));
-        columns.filter_map(|column| self.context.lacks_value(column))
+        self.returned()
+            .filter_map(|(_, column)| self.context.lacks_value(column))
+    }
+
+    /// The columns that this version's statement returns.
+    fn returned(&self) -> impl Iterator<Item = (usize, &Column)> {
+        let columns = self.plan.returned(self.context.version).iter();
+        columns.filter_map(|&index| Some((index, self.query.columns.get(index)?)))
     }
 
     fn locate(&self, cells: Cells<'_>) -> Result<Columns, QueryError> {
@@ -180,12 +213,11 @@ impl Reader<'_> {
             reason: None,
             relation: cells.position("relid"),
         };
-        for (index, kind) in self.columns_now() {
-            let name = self.query.columns[index].name;
+        for (index, column) in self.columns_now() {
             let position = cells
-                .position(name)
-                .ok_or(QueryError::MissingColumn(name))?;
-            match kind {
+                .position(column.name)
+                .ok_or(QueryError::MissingColumn(column.name))?;
+            match column.kind {
                 ColumnKind::Label => columns.labels.push((index, position)),
                 ColumnKind::Counter | ColumnKind::Gauge | ColumnKind::Untyped => {
                     columns.values.push((index, position));
@@ -204,13 +236,18 @@ impl Reader<'_> {
         columns: &Columns,
         cells: Cells<'_>,
     ) -> Result<(RowSamples, usize), QueryError> {
+        let database = self
+            .plan
+            .database
+            .clone()
+            .zip(self.context.database.clone());
         let mut pairs = Vec::with_capacity(columns.labels.len());
         for (index, position) in &columns.labels {
             let value = cells.text(*position)?.unwrap_or_default();
             let value = Arc::<str>::from(cut(&value, LABEL));
             pairs.push((self.plan.labels[*index].clone(), value));
         }
-        let all: Labels = pairs.as_slice().into();
+        let all: Labels = database.iter().chain(&pairs).cloned().collect();
         let mut samples = Vec::with_capacity(columns.values.len());
         for (index, position) in &columns.values {
             let column = &self.query.columns[*index];
@@ -219,12 +256,12 @@ impl Reader<'_> {
             };
             let labels = match (column.labels, &self.plan.own_labels[*index]) {
                 (None, None) => all.clone(),
-                (some, own) => pairs
-                    .iter()
-                    .filter(|(name, _)| some.is_none_or(|names| names.contains(&&**name)))
-                    .chain(own)
-                    .cloned()
-                    .collect(),
+                (some, own) => {
+                    let pairs = pairs.iter();
+                    let pairs =
+                        pairs.filter(|(name, _)| some.is_none_or(|names| names.contains(&&**name)));
+                    database.iter().chain(pairs).chain(own).cloned().collect()
+                }
             };
             let metric = match (columns.name, &self.plan.metrics[*index]) {
                 (Some(name), Some(metric)) => {
@@ -265,7 +302,7 @@ impl Reader<'_> {
         let Some(name) = cells.text(name)? else {
             return Ok(None);
         };
-        let name = format!("{}_{name}", self.query.prefix);
+        let name = format!("{}_{name}", self.collector.prefix);
         if !name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')

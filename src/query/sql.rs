@@ -160,6 +160,12 @@ impl Statement {
         self.text
     }
 
+    /// Whether this word stands in it.
+    pub fn names(&self, word: &str) -> bool {
+        let in_word = |c: char| c.is_alphanumeric() || c == '_';
+        self.text.split(|c| !in_word(c)).any(|one| one == word)
+    }
+
     /// The application's tables that it reads, each as often as it stands there.
     pub fn tables(&self) -> impl Iterator<Item = &'static str> {
         self.parts.iter().filter_map(|part| match part {

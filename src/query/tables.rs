@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_a_query_reads_is_absent_unreadable_or_none_of_its_business() {
-        let query = Query::new("synapse_db")
+        let query = Query::new()
             .reads("users", &["name", "locked"])
             .reads("devices", &["hidden"]);
         let columns = |table: &str, names: &[&str]| {
@@ -152,6 +152,6 @@ mod tests {
         assert!(tables.concern(&query));
         tables.elsewhere = columns("devices", &["hidden"]);
         assert!(!tables.concern(&query));
-        assert!(tables.concern(&Query::new("synapse_db").reads("users", &["name"])));
+        assert!(tables.concern(&Query::new().reads("users", &["name"])));
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::rows::{RowSamples, by_metric};
-use super::{Cost, Query};
+use super::Cost;
+use super::rows::{QueryPlan, RowSamples, by_metric};
 use crate::bounds::TEXTS;
 use crate::snapshot::{Labels, Metric, Sample, Snapshot};
 
@@ -27,7 +27,7 @@ struct Sums {
 
 impl Tally {
     /// Adds the rows of a piece, up to so many samples of a metric.
-    pub fn add(&mut self, rows: Vec<RowSamples>, query: &Query, limit: usize) {
+    pub fn add(&mut self, rows: Vec<RowSamples>, plan: &QueryPlan, limit: usize) {
         let samples = rows.into_iter().flat_map(|row| row.samples);
         for (metric, samples) in by_metric(samples) {
             let known = self
@@ -42,8 +42,7 @@ impl Tally {
                 });
                 self.sums.len() - 1
             });
-            let mut columns = query.columns.iter();
-            let largest = columns.any(|c| c.largest && query.metric_name(c) == *metric.name);
+            let largest = plan.is_largest(&metric);
             for Sample { labels, value } in samples {
                 let Sums {
                     by_labels, beyond, ..

@@ -55,14 +55,6 @@ impl Versions {
     pub const fn contains(self, version: Version) -> bool {
         self.from <= version.major() && version.major() < self.to
     }
-
-    /// The part that both ranges have in common.
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            from: self.from.max(other.from),
-            to: self.to.min(other.to),
-        }
-    }
 }
 
 /// `13+`, `13-16`, or nothing for every version.

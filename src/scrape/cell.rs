@@ -3,11 +3,12 @@
 //! Whoever asks while it is being read joins the one run that goes on; the run is driven by those
 //! who wait for it, so that it ends (and its statement is cancelled) when nobody does any more.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
 
 /// The last value, and the run that reads the next.
 pub struct Cell<T>(Mutex<State<T>>);
@@ -28,7 +29,7 @@ pub type Awaited<T> = Shared<BoxFuture<'static, Arc<T>>>;
 impl<T: Send + Sync + 'static> Cell<T> {
     /// The last value, and when it was set.
     pub fn latest(&self) -> Option<(Instant, Arc<T>)> {
-        let state = self.state();
+        let state = self.0.lock();
         let dated = state.latest.as_ref()?;
         Some((dated.at, dated.value.clone()))
     }
@@ -36,7 +37,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
     /// Sets the value.
     pub fn set(&self, value: Arc<T>) {
         let at = Instant::now();
-        self.state().latest = Some(Dated { at, value });
+        self.0.lock().latest = Some(Dated { at, value });
     }
 
     /// Changes the last value, which stays as old as it is.
@@ -44,7 +45,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
     where
         T: Clone,
     {
-        if let Some(dated) = &mut self.state().latest {
+        if let Some(dated) = &mut self.0.lock().latest {
             change(Arc::make_mut(&mut dated.value));
         }
     }
@@ -55,7 +56,7 @@ impl<T: Send + Sync + 'static> Cell<T> {
         since: Instant,
         run: impl FnOnce() -> BoxFuture<'static, T>,
     ) -> Awaited<T> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if let Some(dated) = &state.latest
             && dated.at >= since
         {
@@ -78,10 +79,6 @@ impl<T: Send + Sync + 'static> Cell<T> {
         .shared();
         state.running = running.downgrade();
         running
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

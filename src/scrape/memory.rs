@@ -2,27 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::bounds::DATABASES;
 use crate::config;
-use crate::query::{Cost, Plan, Reason, Tables, tables};
+use crate::query::{Plan, QueryError, Reason, Tables, tables};
 use crate::server::{Application, Database, Facts, Listed, Rights};
 
 pub struct Memory {
     /// The database in which the server's own matters are asked.
-    pub home: String,
+    pub home: Arc<str>,
     pub facts: Option<Arc<Facts>>,
     pub down: Option<(Instant, Down)>,
     /// How the server last refused to tell its facts.
     pub refusal: Option<String>,
     /// When the functions of the strict set-up were last looked for elsewhere.
     pub probed: Option<Instant>,
-    pub databases: BTreeMap<String, Known>,
+    pub databases: BTreeMap<Arc<str>, Known>,
     /// Those with an application for which there is no connection to be kept.
-    pub without_connection: Vec<String>,
-    pub enabled: BTreeSet<&'static str>,
-    pub totals: BTreeMap<&'static str, Cost>,
+    pub without_connection: Vec<Arc<str>>,
     pub duplicates: BTreeMap<Arc<str>, u64>,
     pub scrapes: u64,
     pub asked: Option<SystemTime>,
@@ -33,7 +31,7 @@ pub struct Memory {
 pub struct Known {
     pub oid: u32,
     pub application: Option<Arc<Application>>,
-    pub rights: Rights,
+    pub rights: KnownRights,
     pub visited: Option<Instant>,
     /// Why the last visit failed.
     pub failure: Option<(Reason, String)>,
@@ -44,6 +42,39 @@ impl Known {
     pub fn concerns(&self, plan: &Plan) -> bool {
         let application = self.application.as_ref();
         application.is_some_and(|found| plan.concerns(&found.tables))
+    }
+}
+
+/// What the role may do in a database, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct KnownRights {
+    /// As it was found last.
+    pub found: Rights,
+    /// Why it could not be found since.
+    pub failure: Option<String>,
+    /// Not before this it is asked again.
+    next: Option<Instant>,
+}
+
+impl KnownRights {
+    /// Whether it is time to ask.
+    pub fn are_due(&self) -> bool {
+        self.next.is_none_or(|next| Instant::now() >= next)
+    }
+
+    /// Whether it was asked and not found; none before it was asked.
+    pub fn are_unknown(&self) -> Option<bool> {
+        self.next.map(|_| self.failure.is_some())
+    }
+
+    /// Takes in an answer, and for how long it is not asked again. What cannot be found may not be what
+    /// it was: that is said beside what was known.
+    pub fn take(&mut self, found: Result<Rights, QueryError>, rest: Duration) {
+        self.next = Some(Instant::now() + rest);
+        match found {
+            Ok(found) => (self.found, self.failure) = (found, None),
+            Err(error) => self.failure = Some(error.to_string()),
+        }
     }
 }
 
@@ -65,6 +96,22 @@ pub struct Down {
 }
 
 impl Memory {
+    /// Nothing yet.
+    pub fn new(home: Arc<str>) -> Self {
+        Self {
+            home,
+            facts: None,
+            down: None,
+            refusal: None,
+            probed: None,
+            databases: BTreeMap::new(),
+            without_connection: Vec::new(),
+            duplicates: BTreeMap::new(),
+            scrapes: 0,
+            asked: None,
+        }
+    }
+
     /// Takes in what a scrape has learned: databases come and go. Returns what must be forgotten.
     pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> Outdated {
         let outdated = match &self.facts {
@@ -84,16 +131,16 @@ impl Memory {
         for database in watched {
             let known = self
                 .databases
-                .remove(&database.name)
+                .remove(&*database.name)
                 .filter(|known| known.oid == database.oid);
             let known = known.unwrap_or(Known {
                 oid: database.oid,
                 application: None,
-                rights: Rights::default(),
+                rights: KnownRights::default(),
                 visited: None,
                 failure: None,
             });
-            databases.insert(database.name.clone(), known);
+            databases.insert(database.name.as_str().into(), known);
         }
         self.databases = databases;
         self.facts = Some(facts.clone());
@@ -117,8 +164,12 @@ impl Memory {
             }
             warnings.extend(facts.powers.iter().map(|power| {
                 let what = match power.as_str() {
+                    "superuser" => "become a superuser (SET ROLE)",
                     "createrole" => "create roles, and up to PostgreSQL 15 become other ones",
                     "replication" => "stream the WAL, and messages in it",
+                    "bypassrls" => "read rows that policies keep from others",
+                    "other_sessions" => "end the sessions of others, Synapse's among them",
+                    "alter_system" => "change settings of the whole server",
                     _ => "read or write files of the server, or run programs there",
                 };
                 format!(
@@ -187,6 +238,14 @@ impl Memory {
             warnings.push(warning.sentence(name));
         }
         warnings.extend(self.may_do());
+        for (name, known) in &self.databases {
+            if let Some(failure) = &known.rights.failure {
+                warnings.push(format!(
+                    "what the role may do in database {name:?} could not be asked: {failure}; a \
+                     larger scrape.statement_cap may help"
+                ));
+            }
+        }
         warnings
     }
 
@@ -221,7 +280,7 @@ impl Memory {
     fn places(&self, of: impl Fn(&Rights) -> &Listed) -> Option<(String, String)> {
         let open = self.databases.iter();
         let open: Vec<_> = open
-            .map(|(name, known)| (name, of(&known.rights)))
+            .map(|(name, known)| (name, of(&known.rights.found)))
             .filter(|(_, listed)| !listed.named.is_empty())
             .collect();
         let places = open.iter().map(|(name, listed)| {
@@ -247,20 +306,20 @@ impl Memory {
     pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
         self.databases.iter().filter_map(|(name, known)| {
             let application = known.application.as_ref()?;
-            Some((name.as_str(), &application.tables))
+            Some((&**name, &application.tables))
         })
     }
 
     /// What the role may do in databases and a monitoring role should not; the worst of each.
     pub fn role_warnings(&self) -> impl Iterator<Item = (RoleWarning, &str)> {
         self.databases.iter().filter_map(|(name, known)| {
-            let warning = match known.rights {
+            let warning = match known.rights.found {
                 Rights { writable: true, .. } => RoleWarning::Writable,
                 Rights { readable: true, .. } => RoleWarning::Readable,
                 Rights { owner: true, .. } => RoleWarning::Owner,
                 _ => return None,
             };
-            Some((warning, name.as_str()))
+            Some((warning, &**name))
         })
     }
 }

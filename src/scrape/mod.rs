@@ -6,16 +6,19 @@
 //! - `target`: the scrape of one server, in these steps:
 //! - `reach`: whether the server answers, and what it says of itself
 //! - `gather`: what a scrape runs itself, and what it takes from memory
-//! - `background`: visits and refreshes that go on behind the scrapes
+//! - `refresh`: visits and refreshes that go on behind the scrapes
+//! - `queue`: the databases that wait for that
 //! - `report`: what a scrape says
 //! - `status`: what is known, for a person
+//! - `collector`: a collector on one server, and what it has brought of each place
 //! - `memory`: what is remembered from scrape to scrape
 //! - `cell`: a value that concurrent scrapes share
 //! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
@@ -25,17 +28,21 @@ use crate::config::Config;
 use crate::query::Plan;
 use crate::snapshot::Snapshot;
 
-mod background;
 mod cell;
+mod collector;
 mod gather;
 mod memory;
 pub mod own;
+mod queue;
 mod reach;
+mod refresh;
 mod report;
 mod room;
 mod status;
 mod target;
 
+use collector::CollectorState;
+pub use collector::Place;
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -44,8 +51,8 @@ pub struct Scraper(Arc<Inner>);
 
 struct Inner {
     targets: Vec<Arc<Target>>,
-    plans: Arc<[Arc<Plan>]>,
-    enabled: Mutex<BTreeSet<&'static str>>,
+    /// Whether a collector runs, by its name.
+    switches: BTreeMap<&'static str, Arc<AtomicBool>>,
 }
 
 /// What one caller wants, and by when.
@@ -67,33 +74,31 @@ pub struct UnknownCollector(pub String);
 impl Scraper {
     /// A scraper of the configured servers; connects to none of them yet.
     pub fn new(config: &Config) -> Self {
-        let plans: Arc<[_]> = collectors::all()
-            .into_iter()
-            .map(|collector| Arc::new(Plan::new(collector)))
-            .collect();
-        let enabled = plans
-            .iter()
-            .map(|plan| plan.collector.name)
-            .filter(|name| config.collectors.enabled.contains(*name))
-            .collect();
-        let targets = config
-            .servers
-            .iter()
-            .map(|server| {
-                let target = Target::new(
-                    server,
-                    &config.scrape,
-                    &config.collectors,
-                    &config.events,
-                    plans.clone(),
-                );
-                Arc::new(target)
+        let plans = collectors::all().into_iter();
+        let plans: Vec<_> = plans
+            .map(|collector| {
+                let on = config.collectors.enabled.contains(collector.name);
+                (
+                    Arc::new(Plan::new(collector)),
+                    Arc::new(AtomicBool::new(on)),
+                )
             })
             .collect();
+        let targets = config.servers.iter().map(|server| {
+            let states = plans.iter().map(|(plan, on)| {
+                let (settings, interval) = (&config.collectors, server.databases.interval);
+                let state = CollectorState::new(plan.clone(), settings, interval, on.clone());
+                Arc::new(state)
+            });
+            Arc::new(Target::new(config, server, states.collect()))
+        });
+        let targets = targets.collect();
+        let switches = plans
+            .into_iter()
+            .map(|(plan, on)| (plan.collector.name, on));
         Self(Arc::new(Inner {
             targets,
-            plans,
-            enabled: Mutex::new(enabled),
+            switches: switches.collect(),
         }))
     }
 
@@ -110,12 +115,7 @@ impl Scraper {
     /// What could be had by the deadline, still in parts; names that are no collectors give
     /// nothing.
     pub async fn gather(&self, request: &Request) -> Gathering {
-        let enabled = self.enabled().clone();
-        let scrapes = self
-            .0
-            .targets
-            .iter()
-            .map(|target| target.scrape(request, &enabled));
+        let scrapes = self.0.targets.iter().map(|target| target.scrape(request));
         Gathering(join_all(scrapes).await)
     }
 
@@ -127,25 +127,14 @@ impl Scraper {
     pub fn check(&self, collect: &BTreeSet<String>) -> Result<(), UnknownCollector> {
         collect
             .iter()
-            .try_for_each(|name| self.known(name).map(drop))
-    }
-
-    /// The names of the metrics that collectors other than these bring.
-    pub fn metrics_beside(&self, collect: &BTreeSet<String>) -> HashSet<Arc<str>> {
-        let plans = self.0.plans.iter();
-        plans
-            .filter(|plan| !collect.contains(plan.collector.name))
-            .flat_map(|plan| plan.metrics())
-            .cloned()
-            .collect()
+            .try_for_each(|name| self.switch_of(name).map(drop))
     }
 
     /// What is known, without asking any server.
     pub fn status(&self) -> Status {
-        let enabled = self.enabled().clone();
         let servers = self.0.targets.iter();
         Status {
-            servers: servers.map(|target| target.status(&enabled)).collect(),
+            servers: servers.map(|target| target.status()).collect(),
         }
     }
 
@@ -164,13 +153,7 @@ impl Scraper {
     ///
     /// Fails on a name that is no collector.
     pub fn switch(&self, collector: &str, on: bool) -> Result<(), UnknownCollector> {
-        let name = self.known(collector)?;
-        let mut enabled = self.enabled();
-        if on {
-            enabled.insert(name);
-        } else {
-            enabled.remove(name);
-        }
+        self.switch_of(collector)?.store(on, Ordering::Relaxed);
         Ok(())
     }
 
@@ -184,18 +167,11 @@ impl Scraper {
         join_all(self.0.targets.iter().map(|target| target.close())).await;
     }
 
-    fn known(&self, name: &str) -> Result<&'static str, UnknownCollector> {
-        let mut names = self.0.plans.iter().map(|plan| plan.collector.name);
-        names
-            .find(|known| *known == name)
+    fn switch_of(&self, name: &str) -> Result<&AtomicBool, UnknownCollector> {
+        let switch = self.0.switches.get(name);
+        switch
+            .map(|on| &**on)
             .ok_or_else(|| UnknownCollector(name.to_owned()))
-    }
-
-    fn enabled(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
-        self.0
-            .enabled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,7 +187,7 @@ impl Gathering {
         servers
             .flat_map(|(server, scraped)| {
                 let missing = scraped.missing();
-                missing.map(move |(collector, database)| (server, collector, database))
+                missing.map(move |(collector, place)| (server, collector, place))
             })
             .collect()
     }
@@ -226,8 +202,8 @@ impl Gathering {
     }
 }
 
-/// What was not there in time: server, collector (or why there is none) and database.
-pub type Missing = BTreeSet<(usize, &'static str, Option<String>)>;
+/// What was not there in time: server, collector (or why there is none) and place.
+pub type Missing = BTreeSet<(usize, &'static str, Place)>;
 
 /// What is known of every server, for a person.
 #[derive(Clone, Debug)]

@@ -54,7 +54,9 @@ own! {
     VERSION_UNKNOWN = Gauge "pg_exporter_server_version_unknown" []
         "Whether the server is newer than any version this exporter was tested with (1): it gets the statements of the newest known one";
     ROLE_WARNING = Gauge "pg_exporter_role_warning" ["warning", "datname"]
-        "Always 1: the role may do more than a monitoring role should: superuser, createrole, replication or server_files; or, in a database, the first of these: writable (the application's tables), readable (whole tables of the application), owner (of tables or functions)";
+        "Always 1: the role may do more than a monitoring role should: superuser, createrole, replication, bypassrls, server_files, other_sessions or alter_system (itself, or as a role that it may become); or, in a database, the first of these: writable (the application's tables), readable (whole tables of the application), owner (of tables or functions)";
+    ROLE_UNKNOWN = Gauge "pg_exporter_role_rights_unknown" ["datname"]
+        "1 if it could not be asked what the role may do in this database: the metrics on that are as they were last known; 0 otherwise";
     ROLE_CAN_CREATE = Gauge "pg_exporter_role_can_create" ["datname", "schema"]
         "Always 1: the role, and often everybody, may create in this schema, or, where the schema is empty, make schemas in this database; a function that it makes there, other roles may run with their rights; at most 10 of a database; `grants` ends it";
     ROLE_CAN_WRITE = Gauge "pg_exporter_role_can_write" ["datname", "schema", "table"]

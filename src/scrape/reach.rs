@@ -30,7 +30,7 @@ impl Target {
     ) -> Result<Arc<Facts>, Down> {
         // A scrape with less patience may have ended the question: this one asks again.
         let final_for_us = |down: &Down| down.ended.is_none_or(|ended| ended >= deadline);
-        if let Some((at, down)) = &self.memory().down
+        if let Some((at, down)) = &self.memory.lock().down
             && at.elapsed() < DOWN_MEMORY
             && final_for_us(down)
         {
@@ -69,7 +69,7 @@ impl Target {
         let started = Instant::now();
         let read = timeout_at(deadline, self.ask_facts(deadline)).await;
         let facts = read.unwrap_or_else(|_| Err(self.timed_out(started, deadline)));
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         match &facts {
             Ok(facts) => {
                 if memory.down.take().is_some() {
@@ -94,7 +94,7 @@ impl Target {
                 }
                 memory.down = Some((Instant::now(), down.clone()));
                 if down.reason == ShuttingDown.as_str() {
-                    self.background.interrupt();
+                    self.queue.interrupt();
                 }
             }
         }
@@ -104,14 +104,14 @@ impl Target {
     }
 
     pub async fn ask_facts(&self, deadline: Instant) -> Result<Arc<Facts>, Down> {
-        let home = self.memory().home.clone();
+        let home = self.memory.lock().home.clone();
         let facts = match self.ask_facts_in(&home, deadline).await {
             Err(Unanswered::Lease(error)) if home != self.own_database => {
                 tracing::debug!(%error, "{home} is out of reach");
                 let facts = self.ask_facts_in(&self.own_database, deadline).await;
                 // Where the whole server is down, home is where it was.
                 if facts.is_ok() {
-                    self.memory().home = self.own_database.clone();
+                    self.memory.lock().home = self.own_database.clone();
                 }
                 facts
             }
@@ -124,7 +124,7 @@ impl Target {
                 if error.reason() != Reason::Connection =>
             {
                 let said = error.to_string();
-                let known = self.memory().refusal.replace(said.clone());
+                let known = self.memory.lock().refusal.replace(said.clone());
                 if known.as_ref() != Some(&said) {
                     tracing::warn!(
                         server = self.config.name,
@@ -132,7 +132,7 @@ impl Target {
                         "could not read the server's facts"
                     );
                 }
-                self.memory().facts.clone().ok_or_else(|| Down {
+                self.memory.lock().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),
                     message: format!(
                         "{} refuses to tell its version and role: {error}",
@@ -183,19 +183,19 @@ impl Target {
             .databases
             .iter()
             .any(|database| database.name == MAINTENANCE && database.closed.is_none());
-        let home = self.memory().home.clone();
+        let home = self.memory.lock().home.clone();
         let due = {
-            let memory = self.memory();
+            let memory = self.memory.lock();
             memory.probed.is_none_or(|at| at.elapsed() > PROBE_INTERVAL)
         };
         let content = facts.views.strict || facts.views.privileges.contains("pg_read_all_stats");
-        if content || home == MAINTENANCE || !elsewhere || !due {
+        if content || *home == *MAINTENANCE || !elsewhere || !due {
             return facts;
         }
-        self.memory().probed = Some(Instant::now());
+        self.memory.lock().probed = Some(Instant::now());
         match self.ask_facts_in(MAINTENANCE, deadline).await {
             Ok(there) if there.views.strict => {
-                self.memory().home = MAINTENANCE.to_owned();
+                self.memory.lock().home = MAINTENANCE.into();
                 there
             }
             Ok(_) => facts,
@@ -210,7 +210,7 @@ impl Target {
     /// application, as many as leave a connection to the background work. The others take turns
     /// there.
     pub fn keep_warm(&self) {
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let mut warm = vec![memory.home.clone(), self.own_database.clone()];
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
@@ -226,7 +226,7 @@ impl Target {
         memory.without_connection = others.split_off(room.min(others.len()));
         warm.extend(others);
         drop(memory);
-        let warm: Vec<_> = warm.iter().map(String::as_str).collect();
+        let warm: Vec<_> = warm.iter().map(|name| &**name).collect();
         self.connections.keep_warm(&warm);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::gather::{Gathered, Outcome};
+use super::collector::{CollectorState, Gathered, Outcome};
 use super::memory::{Down, Memory};
 use super::own;
 use super::target::Target;
@@ -22,14 +22,15 @@ impl Target {
     pub fn assemble(
         &self,
         facts: &Result<Arc<Facts>, Down>,
-        gathered: Vec<Gathered>,
-        disabled: impl Iterator<Item = &'static str>,
+        gathered: &[Gathered],
+        off: &[Arc<CollectorState>],
         started: Instant,
     ) -> Snapshot {
         let mut page = Snapshot::default();
-        let mut reports: BTreeMap<&'static str, Report> = BTreeMap::new();
-        for one in &gathered {
-            let report = reports.entry(one.collector).or_default();
+        let mut reports: BTreeMap<&str, Report> = BTreeMap::new();
+        for one in gathered {
+            let report = reports.entry(one.collector.name()).or_default();
+            report.limit = one.collector.limit;
             report.add(one, &mut page);
         }
         let failed = reports.values().any(|report| !report.success);
@@ -37,7 +38,7 @@ impl Target {
             own::COLLECTOR_SUCCESS.push(&mut page, [collector], f64::from(report.success));
             let duration = report.duration.as_secs_f64();
             own::COLLECTOR_DURATION.push(&mut page, [collector], duration);
-            own::ROW_LIMIT.push(&mut page, [collector], self.limits[collector] as f64);
+            own::ROW_LIMIT.push(&mut page, [collector], report.limit as f64);
             for (reason, database) in &report.skipped {
                 own::SKIPPED.push(&mut page, [collector, reason.as_str(), database], 1.0);
             }
@@ -45,11 +46,21 @@ impl Target {
                 own::AGE.push(&mut page, [collector, database], age.as_secs_f64());
             }
         }
-        for collector in disabled {
+        for collector in off {
             let reason = Reason::Disabled.as_str();
-            own::SKIPPED.push(&mut page, [collector, reason, ""], 1.0);
+            own::SKIPPED.push(&mut page, [collector.name(), reason, ""], 1.0);
         }
-        let mut memory = self.memory();
+        for collector in &self.collectors {
+            let Some(cost) = collector.total() else {
+                continue;
+            };
+            let name = [collector.name()];
+            own::STATEMENTS.push(&mut page, name, cost.statements as f64);
+            own::ROWS.push(&mut page, name, cost.rows as f64);
+            own::SERIES_CUT.push(&mut page, name, cost.cut as f64);
+            own::QUERY_SECONDS.push(&mut page, name, cost.duration.as_secs_f64());
+        }
+        let mut memory = self.memory.lock();
         memory.own_metrics(&self.config, &self.connections, facts, &mut page);
         for (metric, dropped) in page.dedupe() {
             let known = memory.duplicates.contains_key(&metric);
@@ -118,7 +129,10 @@ impl Memory {
                 own::ROLE_WARNING.push(page, [warning.as_str(), name], 1.0);
             }
             for (name, known) in &self.databases {
-                let rights = &known.rights;
+                let rights = &known.rights.found;
+                if let Some(unknown) = known.rights.are_unknown() {
+                    own::ROLE_UNKNOWN.push(page, [name], f64::from(unknown));
+                }
                 for [schema, _] in &rights.create.named {
                     own::ROLE_CAN_CREATE.push(page, [name, schema], 1.0);
                 }
@@ -144,17 +158,12 @@ impl Memory {
         own::CONNECTIONS.push(page, [], connections.open() as f64);
         own::CONNECTION_LIMIT.push(page, [], connections.budget() as f64);
         own::CONNECTIONS_OPENED.push(page, [], connections.opened() as f64);
-        for (collector, cost) in &self.totals {
-            own::STATEMENTS.push(page, [collector], cost.statements as f64);
-            own::ROWS.push(page, [collector], cost.rows as f64);
-            own::SERIES_CUT.push(page, [collector], cost.cut as f64);
-            own::QUERY_SECONDS.push(page, [collector], cost.duration.as_secs_f64());
-        }
     }
 }
 
 /// What there is to say of a collector after a scrape.
 struct Report {
+    limit: usize,
     success: bool,
     duration: Duration,
     skipped: BTreeSet<(Reason, String)>,
@@ -164,6 +173,7 @@ struct Report {
 impl Default for Report {
     fn default() -> Self {
         Self {
+            limit: 0,
             success: true,
             duration: Duration::ZERO,
             skipped: BTreeSet::new(),
@@ -174,7 +184,7 @@ impl Default for Report {
 
 impl Report {
     pub fn add(&mut self, one: &Gathered, page: &mut Snapshot) {
-        let database = one.database.clone().unwrap_or_default();
+        let database = one.place.name().to_owned();
         let (harvest, remembered) = match &one.outcome {
             Outcome::Fresh(harvest) => (harvest, false),
             Outcome::Remembered(harvest) => (harvest, true),
@@ -186,7 +196,7 @@ impl Report {
         };
         page.merge(&harvest.snapshot);
         for (table, quality) in &harvest.walked {
-            let labels = [one.collector, database.as_str(), *table];
+            let labels = [one.collector.name(), database.as_str(), *table];
             match quality.planner_rows {
                 Some(rows) => own::PLANNER_ROWS.push(page, labels, rows),
                 None => own::COUNT_ESTIMATED.push(page, labels, f64::from(quality.estimated)),

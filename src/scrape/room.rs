@@ -5,8 +5,9 @@
 //! from the page; and a quarter is left to what is asked of the server as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::target::Key;
+use super::collector::Place;
 use crate::server::Owner;
 
 /// The room of one server.
@@ -14,7 +15,7 @@ pub struct Room {
     size: usize,
     /// What was read of the server as a whole.
     server: BTreeMap<&'static str, usize>,
-    databases: BTreeMap<String, Taken>,
+    databases: BTreeMap<Arc<str>, Taken>,
 }
 
 /// What was read in a database.
@@ -38,11 +39,12 @@ impl Room {
     /// takes none.
     pub fn take(
         &mut self,
-        (collector, database): &Key,
+        collector: &'static str,
+        place: &Place,
         bytes: usize,
         owner_of: impl Fn(&str) -> Owner,
     ) -> bool {
-        let Some(database) = database else {
+        let Place::Database(database) = place else {
             self.server.remove(collector);
             let fits = self.of_server() + self.of_databases(|_| true) + bytes <= self.size;
             if fits {
@@ -82,7 +84,9 @@ impl Room {
     pub fn give_back(&mut self, databases: Option<&BTreeSet<String>>) {
         match databases {
             None => *self = Self::new(self.size),
-            Some(databases) => self.databases.retain(|name, _| !databases.contains(name)),
+            Some(databases) => self
+                .databases
+                .retain(|name, _| !databases.contains(&**name)),
         }
     }
 }
@@ -95,14 +99,18 @@ mod tests {
     fn no_owner_takes_more_than_half_of_what_others_leave() {
         let mut room = Room::new(1_000);
         let mut take = |collector, database: &str, bytes| {
-            let key = (collector, Some(database.to_owned()));
-            room.take(&key, bytes, |name| {
-                Owner::Role(if name.starts_with('x') {
-                    16_384
-                } else {
-                    16_385
-                })
-            })
+            room.take(
+                collector,
+                &Place::Database(database.into()),
+                bytes,
+                |name| {
+                    Owner::Role(if name.starts_with('x') {
+                        16_384
+                    } else {
+                        16_385
+                    })
+                },
+            )
         };
         assert!(take("a", "x1", 300));
         assert!(!take("b", "x1", 76));
@@ -115,7 +123,8 @@ mod tests {
         assert!(take("a", "y", 332));
         assert!(!take("a", "y", 333));
         room.give_back(Some(&BTreeSet::from(["x2".to_owned()])));
-        assert!(room.take(&("a", Some("z".to_owned())), 204, |_| Owner::Role(1)));
+        let z = Place::Database("z".into());
+        assert!(room.take("a", &z, 204, |_| Owner::Role(1)));
     }
 
     #[test]
@@ -123,16 +132,16 @@ mod tests {
         let mut room = Room::new(1_000);
         let superuser = |name: &str| Owner::Superuser(name.to_owned());
         for database in 0..100 {
-            let key = ("a", Some(format!("d{database}")));
+            let place = Place::Database(format!("d{database}").into());
             let _ = (0..1_000)
                 .rev()
-                .find(|bytes| room.take(&key, *bytes, superuser));
+                .find(|bytes| room.take("a", &place, *bytes, superuser));
         }
-        assert!(room.take(&("a", None), 200, superuser));
-        assert!(room.take(&("b", None), 50, superuser));
-        assert!(!room.take(&("c", None), 250, superuser));
+        assert!(room.take("a", &Place::Server, 200, superuser));
+        assert!(room.take("b", &Place::Server, 50, superuser));
+        assert!(!room.take("c", &Place::Server, 250, superuser));
         room.give_back(None);
-        assert!(room.take(&("c", None), 1_000, superuser));
-        assert!(!room.take(&("a", Some("d".to_owned())), 1, superuser));
+        assert!(room.take("c", &Place::Server, 1_000, superuser));
+        assert!(!room.take("a", &Place::Database("d".into()), 1, superuser));
     }
 }

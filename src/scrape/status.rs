@@ -1,17 +1,16 @@
 //! What is known of a server, for a person.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::collector::CollectorState;
 use super::target::Target;
 use super::{CollectorStatus, DatabaseStatus, ServerStatus, State};
-use crate::query::Plan;
 use crate::text::{escaped, shown};
 
 impl Target {
     /// Whether the server answers, as far as that is known.
     pub fn state(&self) -> Option<State> {
-        let memory = self.memory();
+        let memory = self.memory.lock();
         match (&memory.down, &memory.facts) {
             (Some((_, down)), _) => Some(State::Down {
                 reason: down.reason,
@@ -23,13 +22,13 @@ impl Target {
     }
 
     /// What is known, without asking the server.
-    pub fn status(&self, enabled: &BTreeSet<&'static str>) -> ServerStatus {
+    pub fn status(&self) -> ServerStatus {
         let state = self.state();
-        let memory = self.memory();
+        let memory = self.memory.lock();
         let databases = memory.facts.iter().flat_map(|facts| &facts.databases);
         let databases = databases
             .map(|database| {
-                let known = memory.databases.get(&database.name);
+                let known = memory.databases.get(&*database.name);
                 let skipped = match (known, database.closed) {
                     (_, Some(why)) => Some(why.to_owned()),
                     (None, None) => {
@@ -67,24 +66,17 @@ impl Target {
             standby: facts.as_ref().map(|facts| facts.standby),
             databases,
             warnings,
-            collectors: self
-                .plans
-                .iter()
-                .map(|plan| self.collector_status(plan, enabled))
-                .collect(),
+            collectors: self.collectors.iter().map(|one| one.status()).collect(),
         }
     }
+}
 
-    pub fn collector_status(
-        &self,
-        plan: &Plan,
-        enabled: &BTreeSet<&'static str>,
-    ) -> CollectorStatus {
-        let name = plan.collector.name;
+impl CollectorState {
+    fn status(&self) -> CollectorStatus {
         let mut status = CollectorStatus {
-            name,
-            about: plan.collector.about,
-            enabled: enabled.contains(name),
+            name: self.name(),
+            about: self.plan.collector.about,
+            enabled: self.is_on(),
             success: None,
             skipped: Vec::new(),
             age: None,
@@ -92,16 +84,14 @@ impl Target {
             rows: 0,
             statements: 0,
         };
-        let units = self.units();
-        let units = units.range((name, None)..);
-        for ((_, database), unit) in units.take_while(|((of, _), _)| *of == name) {
+        for (place, unit) in &*self.units() {
             let Some((_, harvest)) = unit.cell.latest() else {
                 continue;
             };
             let success = harvest.success();
             status.success = Some(status.success.unwrap_or(true) && success);
             for skip in &harvest.skipped {
-                let database = shown(database.as_deref().unwrap_or_default()).into_owned();
+                let database = shown(place.name()).into_owned();
                 status.skipped.push((skip.reason.as_str(), database));
             }
             status.age = status.age.max(Some(harvest.oldest.elapsed()));

@@ -1,6 +1,6 @@
 //! Connections to one server, from a [`Dsn`].
 //!
-//! A [`Dialer`] reads passwords and certificates anew at every connect. Whatever becomes of a
+//! A [`Dialer`] reads passwords and certificates again at every connect. Whatever becomes of a
 //! connection, also of one that was given up half made, its place is free only when the server has
 //! closed its end: the backend is gone then.
 //!
@@ -37,10 +37,11 @@ mod encryption;
 pub mod error;
 mod guard;
 mod socket;
+mod violation;
 
 pub use auth::AuthError;
 pub use error::{ConnectError, Reason};
-pub use guard::Violation;
+pub use violation::Violation;
 
 use auth::Channel;
 use encryption::{Encryption, Negotiated, NoEncryption, Stream};

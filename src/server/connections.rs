@@ -9,8 +9,9 @@
 //! - [`error`]: why there is no connection to be had
 //! - `hanging`: logins that do not end
 //! - `identity`: which server it is
+//! - [`lease`]: a connection in use; what is given up is cancelled and closed
 //! - `refusals`: what becomes of a login that the server refuses
-//! - `renewal`: one connection a minute is made anew
+//! - `renewal`: one connection a minute is replaced
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -30,13 +31,13 @@ use tokio_postgres::{CancelToken, Client};
 use super::carried::{carried, carry};
 use super::connect::Dialer;
 use super::facts::{Database, Facts, Owner};
-use super::lease::Lease;
 use crate::query::Version;
 
 mod budget;
 pub mod error;
 mod hanging;
 mod identity;
+pub mod lease;
 mod refusals;
 mod renewal;
 
@@ -44,6 +45,7 @@ use budget::take_one;
 pub use error::LeaseError;
 use hanging::{Hanging, Login, Place};
 use identity::Identity;
+pub use lease::Lease;
 use refusals::Refusals;
 
 /// How long a shutdown waits for the server to close its ends.
@@ -348,7 +350,7 @@ impl Inner {
         self.opened.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(driver);
         self.keep_renewing();
-        let generation = self.identify(&client).await?;
+        let generation = self.identify(&client, database).await?;
         Ok((client, in_use, generation))
     }
 

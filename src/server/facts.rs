@@ -38,8 +38,8 @@ pub struct Facts {
     pub role: String,
     /// Whether that role is a superuser.
     pub superuser: bool,
-    /// What else of the server's powers it has: `createrole`, `replication`, `server_files`. Not
-    /// told of a superuser.
+    /// What else of the server's powers it has, itself or as another role that it may become. Not told of
+    /// a superuser.
     pub powers: Vec<String>,
     /// How that role may read the statistics views, in the database where this was asked.
     pub views: Views,
@@ -82,19 +82,20 @@ const SERVER: &str = "
            (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c),
            current_user,
            (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
-           (SELECT pg_catalog.string_agg(p.power, ' ')
-              FROM pg_catalog.pg_roles r
+           (SELECT pg_catalog.string_agg(DISTINCT p.power, ' ')
+              FROM pg_catalog.pg_roles me
+              JOIN pg_catalog.pg_roles r ON pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
              CROSS JOIN LATERAL (VALUES
+                       ('superuser', r.rolsuper),
                        ('createrole', r.rolcreaterole),
                        ('replication', r.rolreplication),
-                       ('server_files',
-                        EXISTS (SELECT FROM pg_catalog.pg_roles m
-                                 WHERE m.rolname IN ('pg_read_server_files',
-                                                     'pg_write_server_files',
-                                                     'pg_execute_server_program')
-                                   AND pg_catalog.pg_has_role(m.oid, 'MEMBER')))
+                       ('bypassrls', r.rolbypassrls),
+                       ('server_files', r.rolname IN ('pg_read_server_files',
+                                                      'pg_write_server_files',
+                                                      'pg_execute_server_program')),
+                       ('other_sessions', r.rolname = 'pg_signal_backend')
                    ) AS p (power, has)
-             WHERE r.rolname = current_user AND p.has AND NOT r.rolsuper),
+             WHERE me.rolname = current_user AND p.has AND NOT me.rolsuper),
            CASE pg_catalog.current_setting('archive_mode')
                 WHEN 'always' THEN true
                 WHEN 'on' THEN NOT pg_catalog.pg_is_in_recovery()
@@ -127,6 +128,19 @@ const PRIVILEGES: &str = "
       FROM pg_catalog.pg_roles r
      WHERE r.rolname IN ('pg_monitor', 'pg_read_all_stats', 'pg_read_all_settings')
        AND pg_catalog.pg_has_role(r.oid, 'USAGE')";
+
+/// One more row, where the role may set a parameter for the whole server; from 15 on others than
+/// superusers may.
+const ALTER_SYSTEM: &str = "
+     UNION ALL
+    SELECT 'alter_system'
+      FROM pg_catalog.pg_roles me
+     WHERE me.rolname = current_user AND NOT me.rolsuper
+       AND EXISTS (SELECT
+                     FROM pg_catalog.pg_parameter_acl p, pg_catalog.aclexplode(p.paracl) AS a
+                    WHERE a.privilege_type = 'ALTER SYSTEM'
+                      AND CASE a.grantee WHEN 0 THEN true
+                               ELSE pg_catalog.pg_has_role(a.grantee, 'MEMBER') END)";
 
 /// The first column is the function, if it may be called; a schema without any gives one row. Whose
 /// these are not, could do anything in them.
@@ -189,11 +203,16 @@ impl Facts {
             databases: Vec::new(),
             more_databases: false,
         };
+        let alter_system = if version < Version(150_000) {
+            ""
+        } else {
+            ALTER_SYSTEM
+        };
         let server = Message {
             sql: &Sql::join(
                 [
                     SERVER.into(),
-                    PRIVILEGES.into(),
+                    Sql::from(PRIVILEGES).with(alter_system),
                     OFF.clone(),
                     FUNCTIONS.into(),
                 ],
@@ -227,6 +246,8 @@ impl Facts {
                         let name = text(0)?;
                         if MONITORING_ROLES.contains(&name.as_str()) {
                             facts.views.privileges.insert(name);
+                        } else if name == "alter_system" {
+                            facts.powers.push(name);
                         }
                     }
                     2 => {

@@ -3,7 +3,6 @@
 //! - [`connect`], [`tls`]: one connection
 //! - [`connections`]: all connections of a server: a pool per warm database, one budget, one identity
 //! - `carried`: errors of ours that travel as errors of the driver
-//! - [`lease`]: a connection in use; what is given up is cancelled and closed
 //! - [`facts`]: what every scrape asks first: version, role, privileges, databases
 //! - [`application`]: what lives in a database
 //! - [`rights`]: what the role may do there beside reading
@@ -13,12 +12,10 @@ mod carried;
 pub mod connect;
 pub mod connections;
 pub mod facts;
-pub mod lease;
 pub mod rights;
 pub mod tls;
 
 pub use application::Application;
-pub use connections::{Connections, LeaseError, Purpose};
+pub use connections::{Connections, Lease, LeaseError, Purpose};
 pub use facts::{Database, Facts, Owner};
-pub use lease::Lease;
 pub use rights::{Listed, Rights};

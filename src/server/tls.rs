@@ -6,7 +6,7 @@
 //! | `verify-ca` | of a trusted authority |
 //! | `verify-full` | of a trusted authority, and for the name that was asked for |
 //!
-//! Certificates and keys are read anew at every connect, since they rotate.
+//! Certificates and keys are read again at every connect, since they rotate.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

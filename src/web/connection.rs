@@ -7,14 +7,51 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::door::{Phase, Seat};
-use super::server::Limits;
+use crate::config::WebLimits;
 use crate::telemetry::Refusal;
+
+/// How patient the server is with its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; for a further one, one that waits is closed.
+    pub connections: usize,
+    /// From a connection's beginning, or a request's first byte, to the end of its headers.
+    pub headers: Duration,
+    /// The time within which it is seen that a client takes too little of its answer.
+    pub stall: Duration,
+    /// Bytes of its answer that a client has to take in a second.
+    pub least_rate: u64,
+    /// Between two requests on one connection.
+    pub idle: Duration,
+    /// For requests that are under way when the server is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        WebLimits::default().into()
+    }
+}
+
+impl From<WebLimits> for Limits {
+    fn from(limits: WebLimits) -> Self {
+        Self {
+            connections: limits.connections,
+            headers: Duration::from_secs(5),
+            stall: Duration::from_secs(10),
+            least_rate: limits.least_rate,
+            idle: Duration::from_secs(120),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when the client oversteps a limit.
 pub(super) struct Connection {

@@ -23,46 +23,9 @@ use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
 use tracing::{debug, warn};
 
-use super::connection::Connection;
+use super::connection::{Connection, Limits};
 use super::door::{Door, Seat};
-use crate::config::WebLimits;
 use crate::telemetry::Refusal;
-
-/// How patient the server is with its clients.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections at once; for a further one, one that waits is closed.
-    pub connections: usize,
-    /// From a connection's beginning, or a request's first byte, to the end of its headers.
-    pub headers: Duration,
-    /// The time within which it is seen that a client takes too little of its answer.
-    pub stall: Duration,
-    /// Bytes of its answer that a client has to take in a second.
-    pub least_rate: u64,
-    /// Between two requests on one connection.
-    pub idle: Duration,
-    /// For requests that are under way when the server is told to stop.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        WebLimits::default().into()
-    }
-}
-
-impl From<WebLimits> for Limits {
-    fn from(limits: WebLimits) -> Self {
-        Self {
-            connections: limits.connections,
-            headers: Duration::from_secs(5),
-            stall: Duration::from_secs(10),
-            least_rate: limits.least_rate,
-            idle: Duration::from_secs(120),
-            drain: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Serves until `shutdown` is ready, then gives the requests under way a moment to end.
 ///

@@ -71,7 +71,10 @@ impl Minute<'_> {
             "system_identifier=\"{}\",cluster_name=\"{}\"",
             server.system, server.cluster_name
         );
-        self.put("pg_server_info", target, &identity, 1.0);
+        let down = matches!(server.postgres, Postgres::Down(_));
+        if !(down && world.forgotten) {
+            self.put("pg_server_info", target, &identity, 1.0);
+        }
         if let Postgres::Down(reason) = server.postgres {
             self.put("pg_up", target, "", 0.0);
             let reason = format!("reason=\"{reason}\"");
@@ -216,7 +219,7 @@ fn arrives(cell: &str) -> Arrives {
 }
 
 /// Every row in one layout as a case for promtool, each in a namespace of its name. Whatever fired
-/// stays in the record of alerts; each page is one, and goes on to the end.
+/// stays in the record of alerts; each page is one, and goes on to the end without a break.
 pub fn case(layout: Layout, expected: &[(&Scenario, &Arrives)]) -> String {
     let mut text = format!(
         "  - name: {}\n    interval: 1m\n    input_series:\n",
@@ -230,10 +233,17 @@ pub fn case(layout: Layout, expected: &[(&Scenario, &Arrives)]) -> String {
     }
     text.push_str("    promql_expr_test:\n");
     let firing = "ALERTS{alertstate=\"firing\"";
+    let pages = format!("{firing}, severity=\"critical\"}}");
     let by = "by (namespace, alertname, severity)";
     let ever = format!("group {by} (last_over_time({firing}}}[{END}m]))");
-    let pages = format!("count {by} ({firing}, severity=\"critical\"}})");
-    for (expr, least) in [(ever, "warning"), (pages, "critical")] {
+    let one = format!("count {by} ({pages})");
+    let since = format!("({END} - min_over_time(timestamp({pages})[{END}m:1m]) / 60)");
+    let broken = format!("count {by} (count_over_time({pages}[{END}m]) < {since})");
+    for (expr, least) in [
+        (ever, Some("warning")),
+        (one, Some("critical")),
+        (broken, None),
+    ] {
         writeln!(
             text,
             "      - expr: {expr}\n        eval_time: {END}m\n        exp_samples:"
@@ -241,7 +251,7 @@ pub fn case(layout: Layout, expected: &[(&Scenario, &Arrives)]) -> String {
         .unwrap();
         for (scenario, arrives) in expected {
             for (severity, alert) in *arrives {
-                if severity == least || least == "warning" {
+                if least.is_some_and(|least| severity == least || least == "warning") {
                     let name = scenario.name;
                     writeln!(
                         text,

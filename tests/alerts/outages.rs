@@ -42,6 +42,8 @@ pub struct World {
     pub exporters: bool,
     /// They serve something about servers.
     pub served: bool,
+    /// They have been restarted, and do not know the clusters of servers that are down.
+    pub forgotten: bool,
     pub job: &'static str,
     /// Added to the exporters' addresses.
     pub address: &'static str,
@@ -72,6 +74,7 @@ impl World {
             reachable: true,
             exporters: true,
             served: true,
+            forgotten: false,
             job: "postgres",
             address: "",
             watchers: 1,
@@ -140,6 +143,21 @@ pub fn scenarios() -> Vec<Scenario> {
                 w.stop(0, "refused");
             }
         }),
+        row(
+            1,
+            "1 server is stopped, and the exporter is restarted",
+            |t, w| {
+                if t >= FAULT {
+                    w.stop(0, "refused");
+                }
+                restarted_later(t, w);
+            },
+        ),
+        row(1, "1 server answers every other minute", |t, w| {
+            if t >= FAULT && t % 2 == 0 {
+                w.stop(0, "timeout");
+            }
+        }),
         row(1, "1 server, its host is lost", |t, w| {
             if t >= FAULT {
                 w.lose(0);
@@ -157,6 +175,17 @@ pub fn scenarios() -> Vec<Scenario> {
                 w.orphan();
             }
         }),
+        row(
+            2,
+            "2 servers, the same, and the exporters are restarted",
+            |t, w| {
+                if t >= FAULT {
+                    w.lose(0);
+                    w.orphan();
+                }
+                restarted_later(t, w);
+            },
+        ),
         row(
             2,
             "2 servers, the same, and the standby takes over",
@@ -186,6 +215,16 @@ pub fn scenarios() -> Vec<Scenario> {
                 w.lose_all();
             }
         }),
+        row(
+            2,
+            "2 servers, the standby is cut off, and the exporters are restarted",
+            |t, w| {
+                if t >= FAULT {
+                    w.orphan();
+                }
+                restarted_later(t, w);
+            },
+        ),
         row(3, "3 servers, the host of the primary is lost", |t, w| {
             if t >= FAULT {
                 w.lose(0);
@@ -439,6 +478,13 @@ fn scaled(t: usize, world: &mut World) {
 
 fn restarted(t: usize, world: &mut World) {
     world.exporters = !(FAULT..FAULT + 2).contains(&t);
+}
+
+/// In the middle of an outage, and long after its alerts.
+fn restarted_later(t: usize, world: &mut World) {
+    let restart = FAULT + 30;
+    world.exporters = !(restart..restart + 2).contains(&t);
+    world.forgotten = t >= restart;
 }
 
 fn moved(t: usize, world: &mut World) {

@@ -1,5 +1,6 @@
 //! What the exporter says, beside what the server itself says; and waiting until it does.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tokio_postgres::Client;
@@ -7,7 +8,7 @@ use tokio_postgres::Client;
 use super::exporter::Exporter;
 use super::exposition::Page;
 use super::postgres::{Postgres, rows};
-use super::process::{PATIENCE, wait_for};
+use super::process::{PATIENCE, pause, wait_for};
 use super::roles::Role;
 
 /// A metric, its labels, and the question to the server that has the same answer.
@@ -26,8 +27,9 @@ pub async fn watch(server: &Postgres, db: &str) -> [Exporter; 2] {
     [monitor, strict]
 }
 
-/// Panics unless, in one of three scrapes, each value lies between the answers of right before and right after the scrape,
-/// or both say that there is none. Returns the page of the last exporter.
+/// Panics unless each value lies between the answers of right before and right after the scrape, or both
+/// say that there is none. What the server is never seen to answer otherwise has to agree at once; what
+/// moves meanwhile is asked again until it does. Returns the page of the last exporter.
 pub async fn assert_agree(
     server: &Postgres,
     db: &str,
@@ -36,20 +38,29 @@ pub async fn assert_agree(
 ) -> Page {
     let client = server.client(db, "postgres").await;
     let mut page = Page::default();
+    // Every answer to each question.
+    let mut heard = vec![BTreeSet::new(); questions.len()];
     for exporter in exporters {
-        // A value may go up and come down again between two answers.
-        for last in [false, false, true] {
+        let start = Instant::now();
+        loop {
             let (before, after) = scrape_between(&client, exporter, questions, &mut page).await;
+            for answers in [&before, &after] {
+                for (heard, answer) in heard.iter_mut().zip(answers) {
+                    heard.insert(answer.map(f64::to_bits));
+                }
+            }
             let wrong = disagreements(&page, questions, &before, &after);
             if wrong.is_empty() {
                 break;
             }
-            let major = server.major();
+            let stands_still = wrong.iter().any(|(at, _)| heard[*at].len() == 1);
             assert!(
-                !last,
-                "PostgreSQL {major}: {wrong:#?}\n{:?}",
+                !stands_still && start.elapsed() < PATIENCE,
+                "PostgreSQL {}: {wrong:#?}\n{:?}",
+                server.major(),
                 page.skipped()
             );
+            pause(start).await;
         }
     }
     page
@@ -75,19 +86,23 @@ async fn scrape_between(
     }
 }
 
+/// The questions by their place, and what is wrong.
 fn disagreements(
     page: &Page,
     questions: &[Question<'_>],
     before: &[Option<f64>],
     after: &[Option<f64>],
-) -> Vec<String> {
+) -> Vec<(usize, String)> {
     let mut wrong = Vec::new();
-    for (((metric, labels, sql), before), after) in questions.iter().zip(before).zip(after) {
+    let answers = before.iter().zip(after);
+    for (at, ((metric, labels, sql), (before, after))) in questions.iter().zip(answers).enumerate()
+    {
         let value = page.value(metric, labels);
         if !agrees(value, *before, *after) {
-            wrong.push(format!(
+            let said = format!(
                 "{metric}{labels:?} is {value:?}, the server says {before:?} to {after:?}: {sql}"
-            ));
+            );
+            wrong.push((at, said));
         }
     }
     wrong

@@ -23,6 +23,7 @@
 //! - [`look_alike`]: what looks like a Synapse to the exporter
 //! - [`verdict`]: what a page says of the scrape that made it
 //! - [`watch`]: what can be seen of a server from outside
+//! - [`watchers`]: Prometheus and Alertmanager as shipped, in less time
 //! - [`writers`]: writers of events, as Synapse's event persisters are
 
 // Two test programs share this module, and neither uses all of it.
@@ -51,5 +52,6 @@ pub mod slow;
 pub mod synapse;
 pub mod verdict;
 pub mod watch;
+pub mod watchers;
 pub mod whole;
 pub mod writers;

@@ -19,6 +19,11 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts one that knows these roles.
     pub async fn start(server: &Postgres, users: &[&str]) -> Self {
+        Self::with_names(server, users, &[]).await
+    }
+
+    /// The same, where these names lead to databases of other names.
+    pub async fn with_names(server: &Postgres, users: &[&str], names: &[(&str, &str)]) -> Self {
         let dir = scratch();
         let [users_file, config_file] =
             ["users.txt", "config.ini"].map(|name| dir.path().join(name));
@@ -27,10 +32,18 @@ impl PgBouncer {
             writeln!(list, "\"{user}\" \"{}\"", password(user)).unwrap();
         }
         fs::write(&users_file, list).unwrap();
+        let to = format!(
+            "host={} port={}",
+            server.socket_dir().display(),
+            server.port()
+        );
+        let names = names.iter();
+        let names = names.map(|(name, database)| format!("{name} = {to} dbname={database}\n"));
+        let names: String = names.collect();
         let started = start_on_free_port("process up", |port| {
             let config = format!(
                 "[databases]\n\
-                 * = host={socket} port={server_port}\n\
+                 {names}* = {to}\n\
                  [pgbouncer]\n\
                  listen_addr = 127.0.0.1\n\
                  listen_port = {port}\n\
@@ -39,8 +52,6 @@ impl PgBouncer {
                  default_pool_size = 1\n\
                  auth_type = scram-sha-256\n\
                  auth_file = {users}\n",
-                socket = server.socket_dir().display(),
-                server_port = server.port(),
                 users = users_file.display(),
             );
             fs::write(&config_file, config).unwrap();

@@ -171,6 +171,19 @@ impl Postgres {
         copy(&self.dir.path().join("backup"), &self.data_dir());
     }
 
+    /// Comes back as a standby of another server, which has taken its place; it must not run.
+    pub async fn follow(&mut self, primary: &Self) {
+        assert!(self.process.is_none(), "the server runs");
+        let signal = self.data_dir().join("standby.signal");
+        fs::write(&signal, "").unwrap();
+        give(&signal);
+        let conf = self.data_dir().join("postgresql.conf");
+        let mut text = fs::read_to_string(&conf).unwrap();
+        text += &format!("primary_conninfo = '{}'\n", primary.dsn("", "postgres"));
+        fs::write(&conf, text).unwrap();
+        self.restart().await;
+    }
+
     /// Makes a standby a primary.
     pub async fn promote(&self) {
         self.sql("postgres", "SELECT pg_promote()").await;

@@ -176,14 +176,22 @@ pub async fn insert_ten(server: &Postgres) {
 
 /// Makes so many live events, in one statement; they are what a server with a history has.
 pub async fn make_history(server: &Postgres, events: u64) {
-    let new =
-        format!("SELECT nextval('events_stream_seq') AS id FROM generate_series(1, {events})");
-    let make = history(&new)
+    let make = new_events(events) + "; ANALYZE events";
+    server.sql("synapse", &make).await;
+}
+
+/// The same, and the planner does not know of them.
+pub async fn make_history_quietly(server: &Postgres, events: u64) {
+    server.sql("synapse", &new_events(events)).await;
+}
+
+fn new_events(number: u64) -> String {
+    let ids =
+        format!("SELECT nextval('events_stream_seq') AS id FROM generate_series(1, {number})");
+    history(&ids)
         + "INSERT INTO stream_positions (stream_name, instance_name, stream_id)
            SELECT 'events', 'master', max(stream_ordering) FROM events
-           ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id;
-           ANALYZE events";
-    server.sql("synapse", &make).await;
+           ON CONFLICT (stream_name, instance_name) DO UPDATE SET stream_id = EXCLUDED.stream_id"
 }
 
 /// Makes so many live events whose ids were given before, as a copy of another database does.

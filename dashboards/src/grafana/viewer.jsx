@@ -51,7 +51,7 @@ createRoot(document.getElementById('root')).render(
 function Page() {
   const height = Math.max(...laidOut.map(({ y, h }) => (y + h) * ROW));
   const chosen = board.templating.list
-    .filter(({ name }) => name !== 'datasource')
+    .filter(({ name, includeAll }) => includeAll || variables[name])
     .map(({ name, label, includeAll }) => `${label}: ${includeAll ? 'All' : variables[name]}`);
   const style = { background: theme.colors.background.canvas, color: theme.colors.text.primary, padding: 16, width };
   return (

@@ -9,6 +9,7 @@ pub fn collector() -> Collector {
         "Sessions by state; longest query, transaction and idle transaction; how many last longer \
          than 1, 5 and 60 minutes; prepared transactions",
     )
+    .prefix("pg_activity")
     .query(sessions())
     .query(durations())
     .query(prepared_transactions())
@@ -17,7 +18,7 @@ pub fn collector() -> Collector {
 /// Zero for a state that no session is in, so that a rule never compares with nothing. What our own
 /// role has set for its sessions hides no others.
 fn sessions() -> Query {
-    Query::new("pg_activity")
+    Query::new()
         .sql(
             ALL,
             "SELECT t.datname, t.state,
@@ -55,7 +56,7 @@ fn sessions() -> Query {
 /// Where a session is not tracked, or has begun its transaction so, there is none. A transaction
 /// that has failed has no beginning in the view, and is known as idle only.
 fn durations() -> Query {
-    Query::new("pg_activity")
+    Query::new()
         .merge(Merge::Max)
         .sql(
             ALL,
@@ -122,7 +123,7 @@ fn durations() -> Query {
 
 /// A standby does not show those of its primary.
 fn prepared_transactions() -> Query {
-    Query::new("pg_prepared_xacts")
+    Query::new()
         .on(Role::Primary)
         .sql(
             ALL,
@@ -145,4 +146,5 @@ fn prepared_transactions() -> Query {
             "oldest_age_seconds",
             "Age of the oldest prepared transaction, in seconds; 0 if there is none",
         )
+        .named("pg_prepared_xacts_oldest_age_seconds")
 }

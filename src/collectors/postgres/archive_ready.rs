@@ -9,8 +9,9 @@ pub fn collector() -> Collector {
         "archive_ready",
         "WAL files that are ready and wait to be archived, from the directory archive_status",
     )
+    .prefix("pg_wal_archive_ready")
     .query(
-        Query::new("pg_wal_archive_ready")
+        Query::new()
             .on(Role::Archiver)
             .needs("archive_mode")
             .sql(

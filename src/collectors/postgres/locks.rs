@@ -4,11 +4,13 @@ use crate::query::{ALL, Collector, Query};
 
 /// Locks by database and mode, from `pg_locks`; zero for a mode that nobody holds.
 pub fn collector() -> Collector {
-    Collector::new("locks", "Locks by database and mode, from pg_locks").query(
-        Query::new("pg_locks")
-            .sql(
-                ALL,
-                "SELECT d.datname, m.mode, coalesce(l.count, 0) AS count
+    Collector::new("locks", "Locks by database and mode, from pg_locks")
+        .prefix("pg_locks")
+        .query(
+            Query::new()
+                .sql(
+                    ALL,
+                    "SELECT d.datname, m.mode, coalesce(l.count, 0) AS count
                    FROM pg_catalog.pg_database AS d
                   CROSS JOIN (VALUES ('accesssharelock'), ('rowsharelock'), ('rowexclusivelock'),
                                      ('shareupdateexclusivelock'), ('sharelock'),
@@ -18,9 +20,9 @@ pub fn collector() -> Collector {
                                 FROM pg_catalog.pg_locks
                                GROUP BY 1, 2) AS l
                      ON l.database = d.oid AND lower(l.mode) = m.mode",
-            )
-            .label("datname")
-            .label("mode")
-            .gauge("count", "Locks held or waited for"),
-    )
+                )
+                .label("datname")
+                .label("mode")
+                .gauge("count", "Locks held or waited for"),
+        )
 }

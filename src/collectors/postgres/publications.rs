@@ -10,9 +10,10 @@ pub fn collector() -> Collector {
         "publications",
         "Published tables on which UPDATE and DELETE fail, from pg_publication",
     )
+    .scope(Scope::Database)
+    .prefix("pg_publication")
     .query(
-        Query::new("pg_publication")
-            .scope(Scope::Database)
+        Query::new()
             .sql(before(15), without_identity!(""))
             .sql(
                 since(15),
@@ -21,7 +22,6 @@ pub fn collector() -> Collector {
                                   WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace)"
                 ),
             )
-            .label("datname")
             .gauge(
                 "tables_without_identity",
                 "Published tables without a replica identity: every UPDATE and DELETE of them \
@@ -35,7 +35,7 @@ pub fn collector() -> Collector {
 macro_rules! without_identity {
     ($or_published:literal) => {
         concat!(
-            "SELECT current_database() AS datname, count(*) AS tables_without_identity
+            "SELECT count(*) AS tables_without_identity
                FROM pg_catalog.pg_class AS c
               WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
                 AND c.relreplident <> 'f'

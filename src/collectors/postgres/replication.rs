@@ -9,8 +9,13 @@ use crate::query::{ALL, Collector, Query};
 /// than it has replayed, until something new comes. A primary never replays, so a promoted one says 0
 /// and not the age of what it replayed before.
 pub fn collector() -> Collector {
-    Collector::new("replication", "Role of the server, and how far a standby is behind").query(
-        Query::new("pg_replication")
+    Collector::new(
+        "replication",
+        "Role of the server, and how far a standby is behind",
+    )
+    .prefix("pg_replication")
+    .query(
+        Query::new()
             .sql(
                 ALL,
                 "SELECT CASE
@@ -30,7 +35,10 @@ pub fn collector() -> Collector {
                 "lag_seconds",
                 "Replication lag of the standby, in seconds; 0 on a primary",
             )
-            .gauge("is_replica", "Whether the server is a standby (1) or not (0)")
+            .gauge(
+                "is_replica",
+                "Whether the server is a standby (1) or not (0)",
+            )
             .gauge(
                 "last_replay_seconds",
                 "Seconds since the commit of the last replayed transaction; 0 on a primary",

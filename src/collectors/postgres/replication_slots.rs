@@ -10,8 +10,9 @@ pub fn collector() -> Collector {
         "replication_slots",
         "Replication slots and the WAL that they hold back, from pg_replication_slots",
     )
+    .prefix("pg_replication_slots")
     .query(
-        Query::new("pg_replication_slots")
+        Query::new()
             .sql(
                 ALL,
                 "SELECT s.slot_name, s.database, s.slot_type, s.wal_status, s.active,
@@ -34,11 +35,17 @@ pub fn collector() -> Collector {
             .label("database")
             .label("slot_type")
             .label("wal_status")
-            .gauge("active", "Whether the slot has a connected consumer (1) or not (0)")
+            .gauge(
+                "active",
+                "Whether the slot has a connected consumer (1) or not (0)",
+            )
             .with_labels(&["slot_name", "database"])
             .gauge("pg_wal_lsn_diff", "WAL that the slot keeps, in bytes")
             .with_labels(&["slot_name", "database"])
-            .gauge("slot_current_wal_lsn", "Current WAL position of the server, in bytes")
+            .gauge(
+                "slot_current_wal_lsn",
+                "Current WAL position of the server, in bytes",
+            )
             .with_labels(&["slot_name", "slot_type"])
             .gauge(
                 "slot_confirmed_flush_lsn",

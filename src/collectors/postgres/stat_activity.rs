@@ -11,8 +11,9 @@ pub fn collector() -> Collector {
         "stat_activity",
         "Sessions by database, state, user, application and wait event, from pg_stat_activity",
     )
+    .prefix("pg_stat_activity")
     .query(
-        Query::new("pg_stat_activity")
+        Query::new()
             .sql(
                 ALL,
                 "SELECT t.datname, t.state, t.usename, t.application_name, t.backend_type,
@@ -51,7 +52,10 @@ pub fn collector() -> Collector {
             .label("wait_event_type")
             .label("wait_event")
             .gauge("count", "Number of sessions")
-            .gauge("max_tx_duration", "Age of the oldest transaction of these sessions, in seconds")
+            .gauge(
+                "max_tx_duration",
+                "Age of the oldest transaction of these sessions, in seconds",
+            )
             .reason(),
     )
 }

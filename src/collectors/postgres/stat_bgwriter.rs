@@ -8,8 +8,9 @@ pub fn collector() -> Collector {
         "stat_bgwriter",
         "Background writer, and before 17 the checkpointer, from pg_stat_bgwriter",
     )
+    .prefix("pg_stat_bgwriter")
     .query(
-        Query::new("pg_stat_bgwriter")
+        Query::new()
             .sql(
                 before(17),
                 "SELECT checkpoints_timed AS checkpoints_timed_total,
@@ -33,36 +34,44 @@ pub fn collector() -> Collector {
                         extract(epoch FROM stats_reset) AS stats_reset_total
                    FROM pg_catalog.pg_stat_bgwriter",
             )
-            .counter("checkpoints_timed_total", "Checkpoints started by checkpoint_timeout")
-            .on_versions(before(17))
+            .counter(
+                "checkpoints_timed_total",
+                "Checkpoints started by checkpoint_timeout",
+            )
             .counter(
                 "checkpoints_req_total",
                 "Checkpoints requested (by max_wal_size, CHECKPOINT and others)",
             )
-            .on_versions(before(17))
             .counter(
                 "checkpoint_write_time_total",
                 "Time that checkpoints spent writing files, in milliseconds",
             )
-            .on_versions(before(17))
             .counter(
                 "checkpoint_sync_time_total",
                 "Time that checkpoints spent syncing files, in milliseconds",
             )
-            .on_versions(before(17))
             .counter("buffers_checkpoint_total", "Buffers written by checkpoints")
-            .on_versions(before(17))
-            .counter("buffers_clean_total", "Buffers written by the background writer")
+            .counter(
+                "buffers_clean_total",
+                "Buffers written by the background writer",
+            )
             .counter(
                 "maxwritten_clean_total",
                 "Times the background writer stopped because it had written bgwriter_lru_maxpages \
                  buffers",
             )
-            .counter("buffers_backend_total", "Buffers written by backends themselves")
-            .on_versions(before(17))
-            .counter("buffers_backend_fsync_total", "fsync calls by backends themselves")
-            .on_versions(before(17))
+            .counter(
+                "buffers_backend_total",
+                "Buffers written by backends themselves",
+            )
+            .counter(
+                "buffers_backend_fsync_total",
+                "fsync calls by backends themselves",
+            )
             .counter("buffers_alloc_total", "Buffers allocated")
-            .counter("stats_reset_total", "When these statistics were reset, as Unix time"),
+            .counter(
+                "stats_reset_total",
+                "When these statistics were reset, as Unix time",
+            ),
     )
 }

@@ -4,8 +4,13 @@ use crate::query::{Collector, Query, between, since};
 
 /// From `pg_stat_checkpointer`.
 pub fn collector() -> Collector {
-    Collector::new("stat_checkpointer", "Checkpointer, from pg_stat_checkpointer").query(
-        Query::new("pg_stat_checkpointer")
+    Collector::new(
+        "stat_checkpointer",
+        "Checkpointer, from pg_stat_checkpointer",
+    )
+    .prefix("pg_stat_checkpointer")
+    .query(
+        Query::new()
             .sql(
                 between(17, 18),
                 "SELECT num_timed AS num_timed_total,
@@ -38,17 +43,27 @@ pub fn collector() -> Collector {
                 "num_timed_total",
                 "Checkpoints started by checkpoint_timeout, skipped ones included",
             )
-            .counter("num_requested_total", "Checkpoints requested, skipped ones included")
+            .counter(
+                "num_requested_total",
+                "Checkpoints requested, skipped ones included",
+            )
             .counter("num_done_total", "Checkpoints completed")
-            .on_versions(since(18))
-            .counter("restartpoints_timed_total", "Restartpoints started by checkpoint_timeout")
+            .counter(
+                "restartpoints_timed_total",
+                "Restartpoints started by checkpoint_timeout",
+            )
             .counter("restartpoints_req_total", "Restartpoints requested")
             .counter("restartpoints_done_total", "Restartpoints completed")
-            .counter("write_time_total", "Time spent writing files, in milliseconds")
-            .counter("sync_time_total", "Time spent syncing files, in milliseconds")
+            .counter(
+                "write_time_total",
+                "Time spent writing files, in milliseconds",
+            )
+            .counter(
+                "sync_time_total",
+                "Time spent syncing files, in milliseconds",
+            )
             .counter("buffers_written_total", "Shared buffers written")
             .counter("slru_written_total", "Buffers of SLRU caches written")
-            .on_versions(since(18))
             .counter(
                 "stats_reset_total",
                 "When these statistics were last reset, as Unix time in seconds",

@@ -8,8 +8,9 @@ pub fn collector() -> Collector {
         "stat_database",
         "Transactions, blocks, rows, conflicts and deadlocks by database, from pg_stat_database",
     )
+    .prefix("pg_stat_database")
     .query(
-        Query::new("pg_stat_database")
+        Query::new()
             .sql(
                 before(14),
                 "SELECT datid, datname, numbackends, xact_commit, xact_rollback, blks_read,
@@ -52,7 +53,10 @@ pub fn collector() -> Collector {
             .with_setting("track_counts")
             .counter("tup_deleted", "Rows deleted")
             .with_setting("track_counts")
-            .counter("conflicts", "Queries cancelled by conflicts with recovery; only on a standby")
+            .counter(
+                "conflicts",
+                "Queries cancelled by conflicts with recovery; only on a standby",
+            )
             .with_setting("track_counts")
             .counter("temp_files", "Temporary files created by queries")
             .with_setting("track_counts")
@@ -78,7 +82,6 @@ pub fn collector() -> Collector {
                 "active_time_seconds_total",
                 "Time that sessions spent executing statements, in seconds",
             )
-            .on_versions(since(14))
             .with_setting("track_activities"),
     )
 }

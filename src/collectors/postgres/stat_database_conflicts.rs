@@ -8,8 +8,9 @@ pub fn collector() -> Collector {
         "stat_database_conflicts",
         "Queries that a standby cancelled, by cause, from pg_stat_database_conflicts",
     )
+    .prefix("pg_stat_database_conflicts")
     .query(
-        Query::new("pg_stat_database_conflicts")
+        Query::new()
             .needs("track_counts")
             .sql(
                 before(16),
@@ -25,12 +26,23 @@ pub fn collector() -> Collector {
             )
             .label("datid")
             .label("datname")
-            .counter("confl_tablespace", "Queries cancelled because of dropped tablespaces")
+            .counter(
+                "confl_tablespace",
+                "Queries cancelled because of dropped tablespaces",
+            )
             .counter("confl_lock", "Queries cancelled because of lock timeouts")
-            .counter("confl_snapshot", "Queries cancelled because of old snapshots")
-            .counter("confl_bufferpin", "Queries cancelled because of pinned buffers")
+            .counter(
+                "confl_snapshot",
+                "Queries cancelled because of old snapshots",
+            )
+            .counter(
+                "confl_bufferpin",
+                "Queries cancelled because of pinned buffers",
+            )
             .counter("confl_deadlock", "Queries cancelled because of deadlocks")
-            .untyped("confl_active_logicalslot", "Logical slots invalidated on the standby")
-            .on_versions(since(16)),
+            .untyped(
+                "confl_active_logicalslot",
+                "Logical slots invalidated on the standby",
+            ),
     )
 }

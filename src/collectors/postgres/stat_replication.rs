@@ -10,8 +10,9 @@ pub fn collector() -> Collector {
         "stat_replication",
         "Walsenders and how far their receivers are behind, from pg_stat_replication",
     )
+    .prefix("pg_stat_replication")
     .query(
-        Query::new("pg_stat_replication")
+        Query::new()
             .merge(Merge::Max)
             .sql(
                 ALL,
@@ -30,7 +31,13 @@ pub fn collector() -> Collector {
             .label("client_addr")
             .label("state")
             .label("slot_name")
-            .gauge("pg_current_wal_lsn_bytes", "Current WAL position of this server, in bytes")
-            .gauge("pg_wal_lsn_diff", "WAL not yet replayed by the receiver, in bytes"),
+            .gauge(
+                "pg_current_wal_lsn_bytes",
+                "Current WAL position of this server, in bytes",
+            )
+            .gauge(
+                "pg_wal_lsn_diff",
+                "WAL not yet replayed by the receiver, in bytes",
+            ),
     )
 }

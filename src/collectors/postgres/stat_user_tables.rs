@@ -11,13 +11,14 @@ pub fn collector() -> Collector {
         "stat_user_tables",
         "Scans, rows, dead rows, vacuums and analyzes of tables, from pg_stat_user_tables",
     )
+    .scope(Scope::Database)
+    .prefix("pg_stat_user_tables")
     .query(
-        Query::new("pg_stat_user_tables")
-            .scope(Scope::Database)
+        Query::new()
             .needs("track_counts")
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, schemaname, relname,
+                "SELECT schemaname, relname,
                         seq_scan, seq_tup_read, coalesce(idx_scan, 0) AS idx_scan,
                         coalesce(idx_tup_fetch, 0) AS idx_tup_fetch,
                         n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd,
@@ -30,7 +31,6 @@ pub fn collector() -> Collector {
                    FROM pg_catalog.pg_stat_user_tables
                   WHERE schemaname !~ '^pg_temp_'",
             )
-            .label("datname")
             .label("schemaname")
             .label("relname")
             .counter("seq_scan", "Sequential scans")
@@ -43,21 +43,39 @@ pub fn collector() -> Collector {
             .on_role(Role::Primary)
             .counter("n_tup_del", "Rows deleted")
             .on_role(Role::Primary)
-            .counter("n_tup_hot_upd", "Rows updated without a new index entry (HOT)")
+            .counter(
+                "n_tup_hot_upd",
+                "Rows updated without a new index entry (HOT)",
+            )
             .on_role(Role::Primary)
             .gauge("n_live_tup", "Live rows, estimated")
             .on_role(Role::Primary)
             .gauge("n_dead_tup", "Dead rows, estimated")
             .on_role(Role::Primary)
-            .gauge("n_mod_since_analyze", "Rows changed since the last analyze, estimated")
+            .gauge(
+                "n_mod_since_analyze",
+                "Rows changed since the last analyze, estimated",
+            )
             .on_role(Role::Primary)
-            .gauge("last_vacuum", "Last manual VACUUM, as Unix time in seconds; 0 for never")
+            .gauge(
+                "last_vacuum",
+                "Last manual VACUUM, as Unix time in seconds; 0 for never",
+            )
             .on_role(Role::Primary)
-            .gauge("last_autovacuum", "Last autovacuum, as Unix time in seconds; 0 for never")
+            .gauge(
+                "last_autovacuum",
+                "Last autovacuum, as Unix time in seconds; 0 for never",
+            )
             .on_role(Role::Primary)
-            .gauge("last_analyze", "Last manual ANALYZE, as Unix time in seconds; 0 for never")
+            .gauge(
+                "last_analyze",
+                "Last manual ANALYZE, as Unix time in seconds; 0 for never",
+            )
             .on_role(Role::Primary)
-            .gauge("last_autoanalyze", "Last autoanalyze, as Unix time in seconds; 0 for never")
+            .gauge(
+                "last_autoanalyze",
+                "Last autoanalyze, as Unix time in seconds; 0 for never",
+            )
             .on_role(Role::Primary)
             .counter("vacuum_count", "Manual VACUUMs, without VACUUM FULL")
             .on_role(Role::Primary)

@@ -7,9 +7,9 @@ pub fn collector() -> Collector {
     Collector::new(
         "stat_wal_receiver",
         "The stream that a standby receives, from pg_stat_wal_receiver",
-    )
+    ).prefix("pg_stat_wal_receiver")
     .query(
-        Query::new("pg_stat_wal_receiver")
+        Query::new()
             .on(Role::Standby)
             .sql(
                 ALL,

@@ -8,13 +8,14 @@ pub fn collector() -> Collector {
         "statio_user_tables",
         "Blocks of tables and their indexes that were read or found, from pg_statio_user_tables",
     )
+    .scope(Scope::Database)
+    .prefix("pg_statio_user_tables")
     .query(
-        Query::new("pg_statio_user_tables")
-            .scope(Scope::Database)
+        Query::new()
             .needs("track_counts")
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, schemaname, relname,
+                "SELECT schemaname, relname,
                         coalesce(heap_blks_read, 0) AS heap_blocks_read,
                         coalesce(heap_blks_hit, 0) AS heap_blocks_hit,
                         coalesce(idx_blks_read, 0) AS idx_blocks_read,
@@ -26,19 +27,33 @@ pub fn collector() -> Collector {
                    FROM pg_catalog.pg_statio_user_tables
                   WHERE schemaname !~ '^pg_temp_'",
             )
-            .label("datname")
             .label("schemaname")
             .label("relname")
             .counter("heap_blocks_read", "Blocks of the table read from disk")
-            .counter("heap_blocks_hit", "Blocks of the table found in shared buffers")
-            .counter("idx_blocks_read", "Blocks of the table's indexes read from disk")
-            .counter("idx_blocks_hit", "Blocks of the table's indexes found in shared buffers")
-            .counter("toast_blocks_read", "Blocks of the table's TOAST table read from disk")
+            .counter(
+                "heap_blocks_hit",
+                "Blocks of the table found in shared buffers",
+            )
+            .counter(
+                "idx_blocks_read",
+                "Blocks of the table's indexes read from disk",
+            )
+            .counter(
+                "idx_blocks_hit",
+                "Blocks of the table's indexes found in shared buffers",
+            )
+            .counter(
+                "toast_blocks_read",
+                "Blocks of the table's TOAST table read from disk",
+            )
             .counter(
                 "toast_blocks_hit",
                 "Blocks of the table's TOAST table found in shared buffers",
             )
-            .counter("tidx_blocks_read", "Blocks of the table's TOAST index read from disk")
+            .counter(
+                "tidx_blocks_read",
+                "Blocks of the table's TOAST index read from disk",
+            )
             .counter(
                 "tidx_blocks_hit",
                 "Blocks of the table's TOAST index found in shared buffers",

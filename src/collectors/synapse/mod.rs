@@ -42,24 +42,33 @@ super::collectors! {
     synapse_visits,
 }
 
+use crate::query::{Collector, Scope};
+
+impl Collector {
+    /// One that reads Synapse's tables.
+    fn synapse(name: &'static str, about: &'static str) -> Self {
+        Self::new(name, about)
+            .scope(Scope::Synapse)
+            .prefix("synapse_db")
+    }
+}
+
 /// How many rows a table has.
 macro_rules! counted {
     ($table:literal, $metric:literal, $help:literal) => {
-        $crate::query::Query::new("synapse_db")
-            .scope($crate::query::Scope::Synapse)
+        $crate::query::Query::new()
             .reads($table, &[])
             .by_pages($table)
             .sql(
                 $crate::query::ALL,
                 concat!(
-                    "SELECT current_database() AS datname, count(*) AS ",
+                    "SELECT count(*) AS ",
                     $metric,
                     " FROM {schema}.",
                     $table,
                     " WHERE {pages}"
                 ),
             )
-            .label("datname")
             .gauge($metric, $help)
     };
 }

@@ -1,10 +1,10 @@
 //! Who is there.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `user_ips`, `users` and `presence_stream`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_activity",
         "Users of Synapse that were active, came, and are online",
     )
@@ -17,8 +17,7 @@ pub fn collector() -> Collector {
 /// Synapse forgets what is older than `user_ips_max_age`, 28 days unless set otherwise. The inner
 /// SELECT of the time runs once; without it, the time would be calculated for each user.
 fn active() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("user_ips", &["user_id", "last_seen"])
         .by_unique_key(
             "user_id",
@@ -26,7 +25,7 @@ fn active() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname, spans.within, spans.users_active
+            "SELECT spans.within, spans.users_active
                FROM (SELECT count(*) FILTER (WHERE age < 3600000) AS hour,
                             count(*) FILTER (WHERE age < 86400000) AS day,
                             count(*) FILTER (WHERE age < 604800000) AS week,
@@ -37,7 +36,6 @@ fn active() -> Query {
               CROSS JOIN LATERAL (VALUES ('1h', hour), ('24h', day), ('7d', week), ('30d', month))
                               AS spans (within, users_active)",
         )
-        .label("datname")
         .label("within")
         .gauge(
             "users_active",
@@ -48,16 +46,14 @@ fn active() -> Query {
 
 /// Alone among all times of Synapse, this one is in seconds.
 fn registered() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("users", &["creation_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS users_registered_24h
+            "SELECT count(*) AS users_registered_24h
                FROM {schema}.users
               WHERE creation_ts > extract(epoch FROM now())::bigint - 86400",
         )
-        .label("datname")
         .gauge(
             "users_registered_24h",
             "Accounts made within 24 hours, of every kind",
@@ -66,21 +62,18 @@ fn registered() -> Query {
 
 /// Other servers may say what they like, so what is not known is `other`.
 fn presence() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("presence_stream", &["state"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN state IN ('online', 'unavailable') THEN state
+            "SELECT CASE WHEN state IN ('online', 'unavailable') THEN state
                          WHEN state IN ('busy', 'org.matrix.msc3026.busy') THEN 'busy'
                          ELSE 'other' END AS presence,
                     count(*) AS users_present
                FROM {schema}.presence_stream
               WHERE state <> 'offline'
-              GROUP BY 2",
+              GROUP BY 1",
         )
-        .label("datname")
         .label("presence")
         .gauge(
             "users_present",

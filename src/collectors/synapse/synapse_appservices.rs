@@ -1,27 +1,25 @@
 //! Application services, such as bridges.
 
 use super::services_waiting;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `application_services_state` and `application_services_txns`. The label is the id that
 /// the service has in its registration; one to which nothing was ever sent has no sample, and one
 /// that was taken out of the configuration keeps its last.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_appservices",
         "Application services of Synapse that are down, and what waits for them",
     )
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("application_services_state", &["as_id", "state"])
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, as_id, state = 'down' AS appservice_down
+                "SELECT as_id, state = 'down' AS appservice_down
                    FROM {schema}.application_services_state
                   WHERE state IS NOT NULL",
             )
-            .label("datname")
             .label("as_id")
             .gauge(
                 "appservice_down",
@@ -35,13 +33,12 @@ pub fn collector() -> Collector {
 /// Of each service up to a bound: as a range in the order of the index, whatever the planner knows of
 /// the table it reads no more.
 fn transactions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("application_services_txns", &["as_id", "txn_id"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname, w.as_id, w.appservice_transactions_waiting
+                "SELECT w.as_id, w.appservice_transactions_waiting
                    FROM (",
                 services_waiting!(),
                 "        SELECT s.as_id,
@@ -56,7 +53,6 @@ fn transactions() -> Query {
                           WHERE s.as_id IS NOT NULL) AS w"
             ),
         )
-        .label("datname")
         .label("as_id")
         .gauge(
             "appservice_transactions_waiting",
@@ -68,8 +64,7 @@ fn transactions() -> Query {
 /// How far each service has read the streams that are not events; of a stream that it does not
 /// receive it has no position.
 fn streams() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "application_services_state",
             &[
@@ -83,7 +78,7 @@ fn streams() -> Query {
         .reads("stream_positions", &["stream_name", "stream_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, s.as_id, r.stream_name,
+            "SELECT s.as_id, r.stream_name,
                     p.newest - r.position AS appservice_stream_behind,
                     greatest(r.position - p.newest, 0) AS appservice_stream_ahead
                FROM {schema}.application_services_state AS s
@@ -97,7 +92,6 @@ fn streams() -> Query {
                       GROUP BY stream_name) AS p ON p.stream_name = r.stream_name
               WHERE r.position IS NOT NULL",
         )
-        .label("datname")
         .label("as_id")
         .label("stream_name")
         .gauge(

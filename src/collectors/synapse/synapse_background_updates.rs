@@ -1,41 +1,36 @@
 //! Synapse's background updates.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// Updates that are queued or running, from `background_updates`. When one was begun, the table
 /// does not say.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_background_updates",
         "Background updates of Synapse that are queued or running",
     )
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("background_updates", &["update_name"])
             .sql(
                 ALL,
-                "SELECT current_database() AS datname,
-                        count(u.update_name) AS background_updates_pending
+                "SELECT count(u.update_name) AS background_updates_pending
                    FROM {schema}.background_updates AS u",
             )
-            .label("datname")
             .gauge(
                 "background_updates_pending",
                 "Background updates that are queued or running",
             ),
     )
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("background_updates", &["update_name"])
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, u.update_name,
+                "SELECT u.update_name,
                         1 AS background_update_pending
                    FROM {schema}.background_updates AS u",
             )
-            .label("datname")
             .label("update_name")
             .gauge(
                 "background_update_pending",
@@ -47,17 +42,14 @@ pub fn collector() -> Collector {
 }
 
 fn waiting() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("background_updates", &["update_name", "depends_on"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(u.update_name) AS background_updates_waiting
+            "SELECT count(u.update_name) AS background_updates_waiting
                FROM {schema}.background_updates AS u
                JOIN {schema}.background_updates AS d ON d.update_name = u.depends_on",
         )
-        .label("datname")
         .gauge(
             "background_updates_waiting",
             "Background updates that wait for another one to end",
@@ -66,18 +58,15 @@ fn waiting() -> Query {
 
 /// A query of its own, so that a role without the column misses nothing else.
 fn progress() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("background_updates", &["update_name", "progress_json"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    hashtext(coalesce(string_agg(u.update_name || u.progress_json, '\n'
+            "SELECT hashtext(coalesce(string_agg(u.update_name || u.progress_json, '\n'
                                                  ORDER BY u.update_name), ''))
                         AS background_updates_progress_hash
                FROM {schema}.background_updates AS u",
         )
-        .label("datname")
         .gauge(
             "background_updates_progress_hash",
             "A number that changes whenever a background update makes progress; it means nothing \

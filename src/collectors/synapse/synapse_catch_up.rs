@@ -1,18 +1,17 @@
 //! Other servers that have missed something.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `destination_rooms` and `destinations`. A server to which nothing was ever sent has
 /// nothing to catch up on, as Synapse sees it.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_catch_up",
         "Other servers to which Synapse has yet to send the newest events of their rooms",
     )
     .ttl(3600)
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("destination_rooms", &["destination", "stream_ordering"])
             .reads(
                 "destinations",
@@ -30,12 +29,10 @@ pub fn collector() -> Collector {
             )
             .sql(
                 ALL,
-                "SELECT current_database() AS datname,
-                        count(*) FILTER (WHERE rooms > 0) AS federation_destinations_behind,
+                "SELECT count(*) FILTER (WHERE rooms > 0) AS federation_destinations_behind,
                         coalesce(sum(rooms), 0) AS federation_destination_rooms_behind
                    FROM {piece} AS p",
             )
-            .label("datname")
             .gauge(
                 "federation_destinations_behind",
                 "Other servers that lack events of ours, those being sent at this moment too",

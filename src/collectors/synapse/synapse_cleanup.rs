@@ -1,13 +1,13 @@
 //! What Synapse is to clear away.
 
 use super::oldest_age;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `redactions`, `event_expiry`, `state_groups_pending_deletion` and
 /// `received_transactions`. What grows here is work that Synapse does not get done, or is told not
 /// to do.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_cleanup",
         "What Synapse is to clear away, and how long it has waited",
     )
@@ -19,14 +19,12 @@ pub fn collector() -> Collector {
 }
 
 fn redactions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("redactions", &["have_censored", "received_ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        count(*) AS redactions_uncensored,
+                "SELECT count(*) AS redactions_uncensored,
                         ",
                 oldest_age!("r.received_ts"),
                 "       AS redactions_uncensored_oldest_age_seconds
@@ -35,7 +33,6 @@ fn redactions() -> Query {
                           ORDER BY received_ts LIMIT 100000) AS r"
             ),
         )
-        .label("datname")
         .gauge(
             "redactions_uncensored",
             "Redactions whose event is hidden, but still stored as it was; counted up to 100000",
@@ -48,18 +45,15 @@ fn redactions() -> Query {
 }
 
 fn expiry() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("event_expiry", &["expiry_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS events_expiry_overdue
+            "SELECT count(*) AS events_expiry_overdue
                FROM (SELECT expiry_ts FROM {schema}.event_expiry
                       WHERE expiry_ts < (extract(epoch FROM now())::bigint - 60) * 1000
                       ORDER BY expiry_ts LIMIT 100000) AS e",
         )
-        .label("datname")
         .gauge(
             "events_expiry_overdue",
             "Events that should have vanished a minute ago or earlier; counted up to 100000",
@@ -67,18 +61,13 @@ fn expiry() -> Query {
 }
 
 fn state_groups() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads(
-            "state_groups_pending_deletion",
-            &["insertion_ts"],
-        )
+    Query::new()
+        .reads("state_groups_pending_deletion", &["insertion_ts"])
         .by_pages("state_groups_pending_deletion")
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        count(*) AS state_groups_pending_deletion,
+                "SELECT count(*) AS state_groups_pending_deletion,
                         ",
                 oldest_age!("insertion_ts"),
                 "       AS state_groups_pending_deletion_oldest_age_seconds
@@ -86,7 +75,6 @@ fn state_groups() -> Query {
                   WHERE {pages}"
             ),
         )
-        .label("datname")
         .gauge(
             "state_groups_pending_deletion",
             "State groups that nothing needs and that are to be deleted",
@@ -100,21 +88,18 @@ fn state_groups() -> Query {
 }
 
 fn transactions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("received_transactions", &["ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        ",
+                "SELECT ",
                 oldest_age!("t.ts"),
                 "       AS received_transactions_oldest_age_seconds
                    FROM (SELECT ts FROM {schema}.received_transactions
                           ORDER BY ts LIMIT 1) AS t"
             ),
         )
-        .label("datname")
         .gauge(
             "received_transactions_oldest_age_seconds",
             "Age of the oldest transaction of another server that is remembered; Synapse removes \

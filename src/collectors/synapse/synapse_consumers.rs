@@ -1,16 +1,21 @@
 //! Who follows Synapse's streams, and how far behind it is.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// How far each consumer is behind the newest position of its stream, nearly always that of events.
 ///
 /// Synapse's own metrics of this kind vanish with the worker that exports them; the tables stay.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_consumers",
         "How far each consumer of Synapse's streams is behind, and positions that are lost",
     )
-    .query(consumer!("stats", "stats_incremental_position", "stream_id"))
+    .prefix("synapse_db_consumer")
+    .query(consumer!(
+        "stats",
+        "stats_incremental_position",
+        "stream_id"
+    ))
     .query(consumer!(
         "user_directory",
         "user_directory_stream_pos",
@@ -64,7 +69,7 @@ macro_rules! consumer {
     ($name:literal, $table:literal, $position:literal,
      of $stream:literal, behind $behind:literal) => {
         positions(concat!(
-            "SELECT current_database() AS datname, '",
+            "SELECT '",
             $name,
             "' AS consumer, '' AS instance_name,
                     ",
@@ -96,7 +101,7 @@ use consumer;
 /// with, and stays where nothing is ever sent.
 fn federation_senders() -> Query {
     positions(
-        "SELECT current_database() AS datname, 'federation_sender' AS consumer, c.instance_name,
+        "SELECT 'federation_sender' AS consumer, c.instance_name,
                 CASE WHEN c.stream_id >= 0 THEN p.newest - c.stream_id END AS behind,
                 CASE WHEN c.stream_id <= p.newest THEN 0 ELSE c.stream_id - p.newest END AS ahead,
                 c.stream_id IS NULL AS position_missing
@@ -111,11 +116,9 @@ fn federation_senders() -> Query {
 }
 
 fn positions(sql: &'static str) -> Query {
-    Query::new("synapse_db_consumer")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("stream_positions", &["stream_name", "stream_id"])
         .sql(ALL, sql)
-        .label("datname")
         .label("consumer")
         .label("instance_name")
         .gauge(

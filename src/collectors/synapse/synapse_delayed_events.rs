@@ -1,21 +1,19 @@
 //! Events that users have Synapse send later.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `delayed_events`; a row goes with its event.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_delayed_events",
         "Events that Synapse is to send later, and those whose time is over",
     )
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("delayed_events", &["is_processed", "send_ts"])
             .sql(
                 ALL,
-                "SELECT current_database() AS datname,
-                        count(*) AS delayed_events,
+                "SELECT count(*) AS delayed_events,
                         count(*) FILTER (
                             WHERE send_ts < (extract(epoch FROM now())::bigint - 60) * 1000)
                             AS delayed_events_overdue
@@ -23,7 +21,6 @@ pub fn collector() -> Collector {
                           WHERE NOT is_processed
                           ORDER BY send_ts LIMIT 100000) AS e",
             )
-            .label("datname")
             .gauge(
                 "delayed_events",
                 "Delayed events that are still to be sent, counted up to 100000",

@@ -1,13 +1,13 @@
 //! Changes of users' devices that others have yet to hear of.
 
 use super::oldest_age;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `device_lists_changes_in_room`, `device_lists_outbound_pokes` and
 /// `device_lists_remote_resync`. A change is noted for each room of its user, and then turned into
 /// one poke for each server in these rooms.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_device_lists",
         "Changes of devices that Synapse has yet to tell to other servers, or to ask of them",
     )
@@ -40,8 +40,7 @@ macro_rules! position {
 /// The order makes sure of the index in a table that may be huge, and the limit keeps the count
 /// short when it matters most.
 fn backlog() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "device_lists_changes_in_room",
             &["converted_to_destinations", "stream_id", "room_id"],
@@ -53,8 +52,7 @@ fn backlog() -> Query {
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        CASE WHEN p.known > 0 THEN u.changes END AS device_list_changes_unconverted
+                "SELECT CASE WHEN p.known > 0 THEN u.changes END AS device_list_changes_unconverted
                    FROM (SELECT count(*) FILTER (WHERE NOT converted_to_destinations) AS changes
                            FROM (SELECT converted_to_destinations
                                    FROM {schema}.device_lists_changes_in_room AS c
@@ -65,7 +63,6 @@ fn backlog() -> Query {
                 position!()
             ),
         )
-        .label("datname")
         .gauge(
             "device_list_changes_unconverted",
             "Changes of devices, once for each room, that are not yet queued for other servers; \
@@ -75,8 +72,7 @@ fn backlog() -> Query {
 
 /// A query of its own, as the time of a change came with a later release.
 fn backlog_age() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "device_lists_changes_in_room",
             &[
@@ -93,8 +89,7 @@ fn backlog_age() -> Query {
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        CASE WHEN p.known > 0 THEN u.age END
+                "SELECT CASE WHEN p.known > 0 THEN u.age END
                             AS device_list_changes_unconverted_oldest_age_seconds
                    FROM (SELECT ",
                 oldest_age!("c.inserted_ts"),
@@ -108,7 +103,6 @@ fn backlog_age() -> Query {
                 position!()
             ),
         )
-        .label("datname")
         .gauge(
             "device_list_changes_unconverted_oldest_age_seconds",
             "How long the oldest of these changes has waited; 0 while none waits",
@@ -116,21 +110,21 @@ fn backlog_age() -> Query {
 }
 
 fn oldest_change() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .reads("device_lists_changes_in_room", &["stream_id", "inserted_ts"])
+    Query::new()
+        .reads(
+            "device_lists_changes_in_room",
+            &["stream_id", "inserted_ts"],
+        )
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        ",
+                "SELECT ",
                 oldest_age!("c.inserted_ts"),
                 "       AS device_list_changes_oldest_age_seconds
                    FROM (SELECT inserted_ts FROM {schema}.device_lists_changes_in_room
                           ORDER BY stream_id LIMIT 1) AS c"
             ),
         )
-        .label("datname")
         .gauge(
             "device_list_changes_oldest_age_seconds",
             "Age of the oldest change of a device that is kept, converted or not; Synapse removes \
@@ -139,21 +133,18 @@ fn oldest_change() -> Query {
 }
 
 fn oldest_poke() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("device_lists_outbound_pokes", &["stream_id", "ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        ",
+                "SELECT ",
                 oldest_age!("p.ts"),
                 "       AS device_list_pokes_oldest_age_seconds
                    FROM (SELECT ts FROM {schema}.device_lists_outbound_pokes
                           ORDER BY stream_id LIMIT 1) AS p"
             ),
         )
-        .label("datname")
         .gauge(
             "device_list_pokes_oldest_age_seconds",
             "How long the oldest change of a device has waited for another server, which may be \
@@ -162,14 +153,12 @@ fn oldest_poke() -> Query {
 }
 
 fn resyncs() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("device_lists_remote_resync", &["added_ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        count(*) AS device_list_resyncs,
+                "SELECT count(*) AS device_list_resyncs,
                         ",
                 oldest_age!("r.added_ts"),
                 "       AS device_list_resyncs_oldest_age_seconds
@@ -177,7 +166,6 @@ fn resyncs() -> Query {
                           ORDER BY added_ts LIMIT 100000) AS r"
             ),
         )
-        .label("datname")
         .gauge(
             "device_list_resyncs",
             "Users of other servers whose devices are to be asked for again, counted up to 100000",

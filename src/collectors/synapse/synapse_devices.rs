@@ -1,21 +1,19 @@
 //! Devices of Synapse's users.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `devices`. Hidden rows hold cross-signing keys and are nobody's device.
 pub fn collector() -> Collector {
-    Collector::new("synapse_devices", "Devices of Synapse's users")
+    Collector::synapse("synapse_devices", "Devices of Synapse's users")
         .ttl(300)
         .query(
-            Query::new("synapse_db")
-                .scope(Scope::Synapse)
+            Query::new()
                 .reads("devices", &["hidden", "last_seen"])
                 .by_pages("devices")
-                // The inner SELECT runs once; without it, the time would be reckoned for each row.
+                // The inner SELECT runs once; without it, the time would be computed for each row.
                 .sql(
                     ALL,
-                    "SELECT current_database() AS datname,
-                            count(*) FILTER (WHERE hidden IS NOT TRUE) AS devices,
+                    "SELECT count(*) FILTER (WHERE hidden IS NOT TRUE) AS devices,
                             count(*) FILTER (WHERE hidden) AS devices_hidden,
                             count(*) FILTER (
                                 WHERE hidden IS NOT TRUE
@@ -25,7 +23,6 @@ pub fn collector() -> Collector {
                        FROM {schema}.devices
                       WHERE {pages}",
                 )
-                .label("datname")
                 .gauge("devices", "Devices")
                 .gauge(
                     "devices_hidden",

@@ -1,12 +1,12 @@
 //! Keys for encryption between users. What they are is never read.
 
 use super::counted;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `e2e_device_keys_json` and its like, and from `e2e_room_keys_versions`, where each backup
 /// has one row; the keys in it are many, and elsewhere.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_encryption",
         "Devices of Synapse's users that can encrypt, keys they ran out of, and backups of keys",
     )
@@ -24,8 +24,7 @@ pub fn collector() -> Collector {
 /// The subqueries have a LIMIT, so that each device costs two looks into an index, and no plan
 /// reads all keys. Which devices there are stands in an index, far smaller than the table.
 fn devices() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("e2e_device_keys_json", &["user_id", "device_id"])
         .by_key(
             "user_id, device_id",
@@ -41,8 +40,7 @@ fn devices() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS e2e_devices,
+            "SELECT count(*) AS e2e_devices,
                     count(*) FILTER (WHERE one_time IS NULL)
                         AS e2e_devices_without_one_time_keys,
                     count(*) FILTER (WHERE one_time IS NULL AND fallback IS NULL)
@@ -55,8 +53,10 @@ fn devices() -> Query {
                                 AND f.algorithm = 'signed_curve25519' LIMIT 1) AS fallback
                        FROM {piece} AS d) AS k",
         )
-        .label("datname")
-        .gauge("e2e_devices", "Devices of this server's users that can encrypt")
+        .gauge(
+            "e2e_devices",
+            "Devices of this server's users that can encrypt",
+        )
         .gauge(
             "e2e_devices_without_one_time_keys",
             "Such devices whose one-time keys are all used up; they live on a fallback key, if any",
@@ -69,20 +69,17 @@ fn devices() -> Query {
 
 /// The keys of other servers' users are in the same table.
 fn cross_signing() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("users", &["name", "deactivated"])
         .reads("e2e_cross_signing_keys", &["user_id", "keytype"])
         .by_pages("users")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count((SELECT 1 FROM {schema}.e2e_cross_signing_keys AS k
+            "SELECT count((SELECT 1 FROM {schema}.e2e_cross_signing_keys AS k
                             WHERE k.user_id = u.name AND k.keytype = 'master' LIMIT 1))
                         AS users_cross_signing
                FROM (SELECT name FROM {schema}.users WHERE {pages} AND deactivated = 0) AS u",
         )
-        .label("datname")
         .gauge(
             "users_cross_signing",
             "Users of this server with keys for cross-signing, deactivated ones not counted",
@@ -90,8 +87,7 @@ fn cross_signing() -> Query {
 }
 
 fn backups() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("e2e_room_keys_versions", &["user_id", "deleted"])
         .by_unique_key(
             "user_id",
@@ -100,11 +96,13 @@ fn backups() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname, coalesce(sum(versions), 0) AS key_backups,
+            "SELECT coalesce(sum(versions), 0) AS key_backups,
                     count(*) AS users_with_key_backup
                FROM {piece} AS p",
         )
-        .label("datname")
-        .gauge("key_backups", "Backups of keys, former versions too, deleted ones not counted")
+        .gauge(
+            "key_backups",
+            "Backups of keys, former versions too, deleted ones not counted",
+        )
         .gauge("users_with_key_backup", "Users who have such a backup")
 }

@@ -1,13 +1,13 @@
 //! The graphs of events, one for each room.
 
 use super::counted;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `event_forward_extremities`, `event_failed_pull_attempts` and
 /// `event_auth_chain_to_calculate`. A new event joins the ends of its room's graph; where they
 /// stay many, each event is slow to send, and where there is none, no event can be sent.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_event_graph",
         "Ends of rooms' graphs of events, and what is missing in these graphs",
     )
@@ -24,8 +24,7 @@ pub fn collector() -> Collector {
 
 /// The subquery has a LIMIT, so that each event costs one look into an index.
 fn ends() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("event_forward_extremities", &["room_id", "event_id"])
         .reads("event_to_state_groups", &["event_id"])
         .by_key(
@@ -34,8 +33,7 @@ fn ends() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    coalesce(sum(r.ends), 0) AS forward_extremities,
+            "SELECT coalesce(sum(r.ends), 0) AS forward_extremities,
                     coalesce(max(r.ends), 0) AS forward_extremities_max,
                     count(*) FILTER (WHERE r.ends >= 10) AS rooms_forward_extremities_10,
                     coalesce(sum(r.ends - r.states), 0) AS forward_extremities_without_state
@@ -46,7 +44,6 @@ fn ends() -> Query {
                                FROM {piece} AS p) AS e
                       GROUP BY room_id) AS r",
         )
-        .label("datname")
         .gauge(
             "forward_extremities",
             "Forward extremities of all rooms: events that no other event follows yet",
@@ -69,8 +66,7 @@ fn ends() -> Query {
 
 /// A row goes when its event comes, unless that comes as an outlier only.
 fn failed_pulls() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "event_failed_pull_attempts",
             &["room_id", "num_attempts", "last_attempt_ts"],
@@ -83,8 +79,7 @@ fn failed_pulls() -> Query {
         // The inner SELECT runs once; without it, the time would be calculated for each row.
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS failed_pulls,
+            "SELECT count(*) AS failed_pulls,
                     count(*) FILTER (
                         WHERE last_attempt_ts > (SELECT (extract(epoch FROM now())::bigint - 86400)
                                                         * 1000))
@@ -93,7 +88,6 @@ fn failed_pulls() -> Query {
                     coalesce(max(num_attempts), 0) AS failed_pulls_attempts_max
                FROM {piece} AS p",
         )
-        .label("datname")
         .gauge(
             "failed_pulls",
             "Events that no other server gave when asked, and that have not come since, or as outliers \

@@ -1,11 +1,11 @@
 //! How many events there are.
 
 use crate::events::survey::READS;
-use crate::query::{Collector, Query, Scope};
+use crate::query::{Collector, Query};
 
 /// From `events`, counted as [`crate::events`] says. An event may be of several kinds, or of none.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_events",
         "Events that Synapse keeps, counted exactly at a cost that follows the new ones",
     )
@@ -17,11 +17,9 @@ pub fn collector() -> Collector {
 
 /// What is there. Purges delete, so even a total may fall: these are no counters.
 fn kept() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(READS[0].0, READS[0].1)
         .reads(READS[1].0, READS[1].1)
-        .label("datname")
         .label("origin")
         .gauge(
             "events",
@@ -49,26 +47,19 @@ fn kept() -> Query {
 
 /// What came.
 fn arrived() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
-        .label("datname")
-        .label("origin")
-        .label("kind")
-        .counter(
-            "events_added_total",
-            "Events that have arrived since the count began, by kind: event is every one, and \
+    Query::new().label("origin").label("kind").counter(
+        "events_added_total",
+        "Events that have arrived since the count began, by kind: event is every one, and \
              others overlap. Late and copied ones count once they are found. Purges do not lower \
              it; an event that comes and goes between two scrapes is not seen",
-        )
+    )
 }
 
 /// How far the count is.
 fn progress() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(READS[2].0, READS[2].1)
         .reads(READS[3].0, READS[3].1)
-        .label("datname")
         .gauge(
             "events_exact",
             "Whether the numbers of events are exact (1): each is that of a full count as of \

@@ -1,11 +1,11 @@
 //! What came from the servers of others.
 
 use super::oldest_age;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `federation_inbound_events_staging` and `partial_state_rooms`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_federation",
         "What came to Synapse from other servers and waits",
     )
@@ -15,14 +15,12 @@ pub fn collector() -> Collector {
 }
 
 fn staging() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("federation_inbound_events_staging", &["received_ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        count(*) AS federation_inbound_staged,
+                "SELECT count(*) AS federation_inbound_staged,
                         ",
                 oldest_age!("s.received_ts"),
                 "       AS federation_inbound_staged_oldest_age_seconds
@@ -30,7 +28,6 @@ fn staging() -> Query {
                           LIMIT 100000) AS s"
             ),
         )
-        .label("datname")
         .gauge(
             "federation_inbound_staged",
             "Events that came from other servers and are not handled yet, counted up to 100000",
@@ -42,17 +39,14 @@ fn staging() -> Query {
 }
 
 fn partial_state() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("partial_state_rooms", &["device_lists_stream_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS rooms_partial_state
+            "SELECT count(*) AS rooms_partial_state
                FROM (SELECT device_lists_stream_id FROM {schema}.partial_state_rooms
                       LIMIT 100000) AS p",
         )
-        .label("datname")
         .gauge(
             "rooms_partial_state",
             "Rooms that were joined quickly and whose state is still being fetched, counted up to \
@@ -63,15 +57,13 @@ fn partial_state() -> Query {
 /// The time is that of the join, which is noted a moment after the room. Each costs a look into the
 /// index of events.
 fn partial_state_age() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("partial_state_rooms", &["join_event_id"])
         .reads("events", &["event_id", "received_ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        ",
+                "SELECT ",
                 oldest_age!("r.joined_ts"),
                 "       AS rooms_partial_state_oldest_age_seconds
                    FROM (SELECT (SELECT e.received_ts FROM {schema}.events AS e
@@ -80,7 +72,6 @@ fn partial_state_age() -> Query {
                                   LIMIT 10000) AS p) AS r"
             ),
         )
-        .label("datname")
         .gauge(
             "rooms_partial_state_oldest_age_seconds",
             "Seconds since the first of these rooms was joined, of 10000 at most; 0 while there is none, \

@@ -1,11 +1,11 @@
 //! By what else users are known.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `user_threepids`, without the addresses, and `user_external_ids`, without the ids. Who
 /// provides the ids stands in Synapse's configuration, but an administrator can write anything.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_identities",
         "Mail addresses, phone numbers and identities elsewhere of Synapse's users",
     )
@@ -16,20 +16,17 @@ pub fn collector() -> Collector {
 }
 
 fn threepids() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("user_threepids", &["medium"])
         .by_pages("user_threepids")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN medium IN ('email', 'msisdn') THEN medium ELSE 'other' END AS medium,
+            "SELECT CASE WHEN medium IN ('email', 'msisdn') THEN medium ELSE 'other' END AS medium,
                     count(*) AS user_threepids
                FROM {schema}.user_threepids
               WHERE {pages}
-              GROUP BY 2",
+              GROUP BY 1",
         )
-        .label("datname")
         .label("medium")
         .gauge(
             "user_threepids",
@@ -38,19 +35,17 @@ fn threepids() -> Query {
 }
 
 fn external() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("user_external_ids", &["auth_provider"])
         .by_pages("user_external_ids")
         .sql(
             ALL,
-            "SELECT current_database() AS datname, auth_provider,
+            "SELECT auth_provider,
                     count(*) AS user_external_ids
                FROM {schema}.user_external_ids
               WHERE {pages}
-              GROUP BY 2",
+              GROUP BY 1",
         )
-        .label("datname")
         .label("auth_provider")
         .gauge(
             "user_external_ids",

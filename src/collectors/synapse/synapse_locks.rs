@@ -1,30 +1,30 @@
 //! Locks between Synapse's workers.
 
-use crate::query::{ALL, Collector, Query, Role, Scope};
+use crate::query::{ALL, Collector, Query, Role};
 
 /// From `worker_locks` and `worker_read_write_locks`. A row goes with its lock; one that is not
 /// renewed for two minutes is stale, as its worker died, and Synapse takes it for free.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_locks",
         "Locks that Synapse's workers hold against each other, and those of workers that died",
     )
     .query(
         locks(
-            "SELECT current_database() AS datname, lock_name, 'exclusive' AS mode,
+            "SELECT lock_name, 'exclusive' AS mode,
                     count(*) AS worker_locks,
                     count(*) FILTER (
                         WHERE last_renewed_ts < (extract(epoch FROM now())::bigint - 120) * 1000)
                         AS worker_locks_stale
                FROM (SELECT lock_name, last_renewed_ts FROM {schema}.worker_locks
                       LIMIT 100000) AS l
-              GROUP BY 2",
+              GROUP BY 1",
         )
         .reads("worker_locks", &["lock_name", "last_renewed_ts"]),
     )
     .query(
         locks(
-            "SELECT current_database() AS datname, lock_name,
+            "SELECT lock_name,
                     CASE WHEN write_lock THEN 'write' ELSE 'read' END AS mode,
                     count(*) AS worker_locks,
                     count(*) FILTER (
@@ -33,7 +33,7 @@ pub fn collector() -> Collector {
                FROM (SELECT lock_name, write_lock, last_renewed_ts
                        FROM {schema}.worker_read_write_locks
                       LIMIT 100000) AS l
-              GROUP BY 2, 3",
+              GROUP BY 1, 2",
         )
         // Unlogged: a standby has no such rows, and refuses to look for them.
         .on(Role::Primary)
@@ -45,13 +45,14 @@ pub fn collector() -> Collector {
 }
 
 fn locks(sql: &'static str) -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .sql(ALL, sql)
-        .label("datname")
         .label("lock_name")
         .label("mode")
-        .gauge("worker_locks", "Locks that workers hold, counted up to 100000")
+        .gauge(
+            "worker_locks",
+            "Locks that workers hold, counted up to 100000",
+        )
         .gauge(
             "worker_locks_stale",
             "Locks that were not renewed for two minutes: their worker is dead or stuck",

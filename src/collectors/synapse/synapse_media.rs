@@ -1,6 +1,6 @@
 //! Files that Synapse keeps.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `local_media_repository`, `remote_media_cache`, the thumbnails of both and
 /// `local_media_repository_url_cache`.
@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query, Scope};
 /// somebody wrote in a message. The id of a file is never read: where Synapse does not ask who
 /// downloads, it is all that a download needs.
 pub fn collector() -> Collector {
-    Collector::new("synapse_media", "Files that Synapse keeps, and their size")
+    Collector::synapse("synapse_media", "Files that Synapse keeps, and their size")
         .ttl(3600)
         .query(local())
         .query(media!("remote", "remote_media_cache", [], ""))
@@ -22,8 +22,7 @@ pub fn collector() -> Collector {
 /// looked at is as old as itself, as it is to Synapse when it deletes what is not used.
 macro_rules! media {
     ($origin:literal, $table:literal, [$($column:literal),*], $more:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads(
                 $table,
                 &[
@@ -38,7 +37,7 @@ macro_rules! media {
             .sql(
                 ALL,
                 concat!(
-                    "SELECT current_database() AS datname, '",
+                    "SELECT '",
                     $origin,
                     "' AS origin, count(media_length) AS media_files,
                             coalesce(sum(media_length), 0) AS media_bytes,
@@ -58,7 +57,6 @@ macro_rules! media {
                     "         WHERE {pages}) AS m"
                 ),
             )
-            .label("datname")
             .label("origin")
             .gauge(
                 "media_files",
@@ -93,24 +91,23 @@ fn local() -> Query {
         "media_uploads_pending",
         "Uploads that were announced and never came, or are still to come",
     )
-    .with_labels(&["datname"])
+    .without_labels()
     .gauge(
         "media_files_protected",
         "Files uploaded here that an administrator has protected from quarantine",
     )
-    .with_labels(&["datname"])
+    .without_labels()
 }
 
 macro_rules! thumbnails {
     ($origin:literal, $table:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads($table, &["thumbnail_length"])
             .by_pages($table)
             .sql(
                 ALL,
                 concat!(
-                    "SELECT current_database() AS datname, '",
+                    "SELECT '",
                     $origin,
                     "' AS origin, count(*) AS media_thumbnails,
                             coalesce(sum(thumbnail_length), 0) AS media_thumbnail_bytes
@@ -119,30 +116,29 @@ macro_rules! thumbnails {
                     " WHERE {pages}"
                 ),
             )
-            .label("datname")
             .label("origin")
-            .gauge("media_thumbnails", "Thumbnails, of which a picture has several")
+            .gauge(
+                "media_thumbnails",
+                "Thumbnails, of which a picture has several",
+            )
             .gauge("media_thumbnail_bytes", "Size of these thumbnails")
     };
 }
 use thumbnails;
 
 fn previews() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("local_media_repository_url_cache", &["expires_ts"])
         .by_pages("local_media_repository_url_cache")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS url_previews,
+            "SELECT count(*) AS url_previews,
                     count(*) FILTER (
                         WHERE expires_ts < (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS url_previews_expired
                FROM {schema}.local_media_repository_url_cache
               WHERE {pages}",
         )
-        .label("datname")
         .gauge("url_previews", "Previews of web pages that are kept")
         .gauge(
             "url_previews_expired",

@@ -1,28 +1,26 @@
 //! Users of this server in rooms.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `local_current_membership`; `room_memberships` is history.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_memberships",
         "Memberships of this server's users in rooms, by kind",
     )
     .ttl(3600)
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("local_current_membership", &["membership"])
             .by_pages("local_current_membership")
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, membership,
+                "SELECT membership,
                         count(*) AS local_memberships
                    FROM {schema}.local_current_membership
                   WHERE {pages}
                   GROUP BY membership",
             )
-            .label("datname")
             .label("membership")
             .gauge(
                 "local_memberships",

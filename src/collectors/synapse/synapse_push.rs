@@ -1,25 +1,23 @@
 //! Notifications on their way.
 
 use super::oldest_age;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `event_push_actions_staging`, where a row lives only as long as its event is written; one
 /// that stays was left by a worker that died. How far the summary is behind, the consumer
 /// `push_summary` says.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_push",
-        "Notifications that Synapse has reckoned and not yet kept",
+        "Push actions that Synapse has computed and not yet stored",
     )
     .query(
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads("event_push_actions_staging", &["inserted_ts"])
             .sql(
                 ALL,
                 concat!(
-                    "SELECT current_database() AS datname,
-                            count(*) AS push_actions_staged,
+                    "SELECT count(*) AS push_actions_staged,
                             ",
                     oldest_age!("s.inserted_ts"),
                     "       AS push_actions_staged_oldest_age_seconds
@@ -27,7 +25,6 @@ pub fn collector() -> Collector {
                               LIMIT 100000) AS s"
                 ),
             )
-            .label("datname")
             .gauge(
                 "push_actions_staged",
                 "Notifications of events that are being written, or were and never got there, counted \

@@ -1,12 +1,12 @@
 //! How much is queued for devices, for other servers and for application services.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `device_inbox`, `device_federation_outbox`, `device_lists_outbound_pokes` and
 /// `application_services_txns`. What is queued for a device, a server or a bridge that never comes
 /// back stays.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_queues",
         "How much Synapse has queued for devices, for other servers and for application services",
     )
@@ -20,8 +20,7 @@ pub fn collector() -> Collector {
 /// What waits for whom stands in an index, far smaller than the table; so it does below. The subquery
 /// has a LIMIT, so that each device costs one look into an index.
 fn inbox() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("device_inbox", &["user_id", "device_id", "stream_id"])
         .reads("devices", &["user_id", "device_id"])
         .by_key(
@@ -30,8 +29,7 @@ fn inbox() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    coalesce(sum(i.messages), 0) AS device_inbox_messages,
+            "SELECT coalesce(sum(i.messages), 0) AS device_inbox_messages,
                     coalesce(sum(i.messages) FILTER (WHERE i.device IS NULL), 0)
                         AS device_inbox_messages_orphaned
                FROM (SELECT messages,
@@ -43,7 +41,6 @@ fn inbox() -> Query {
                               GROUP BY 1, 2) AS w
                      OFFSET 0) AS i",
         )
-        .label("datname")
         .gauge(
             "device_inbox_messages",
             "Messages that wait for a device of this server to fetch them",
@@ -55,8 +52,7 @@ fn inbox() -> Query {
 }
 
 fn outbox() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("device_federation_outbox", &["destination", "stream_id"])
         .by_key(
             "destination, stream_id",
@@ -64,13 +60,11 @@ fn outbox() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS device_outbox_messages,
+            "SELECT count(*) AS device_outbox_messages,
                     count(DISTINCT destination) FILTER (WHERE {begins})
                         AS device_outbox_destinations
                FROM {piece} AS p",
         )
-        .label("datname")
         .gauge(
             "device_outbox_messages",
             "Batches of messages to devices that wait for another server",
@@ -82,8 +76,7 @@ fn outbox() -> Query {
 }
 
 fn pokes() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "device_lists_outbound_pokes",
             &["destination", "stream_id", "sent"],
@@ -95,13 +88,11 @@ fn pokes() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS device_list_pokes,
+            "SELECT count(*) AS device_list_pokes,
                     count(DISTINCT destination) FILTER (WHERE {begins})
                         AS device_list_pokes_destinations
                FROM {piece} AS p",
         )
-        .label("datname")
         .gauge(
             "device_list_pokes",
             "Changes of devices that wait for another server, once for each server",
@@ -114,8 +105,7 @@ fn pokes() -> Query {
 
 /// The whole of what `synapse_appservices` counts up to a bound.
 fn transactions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("application_services_txns", &["as_id", "txn_id"])
         .by_key(
             "as_id, txn_id",
@@ -123,11 +113,10 @@ fn transactions() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname, as_id, count(*) AS appservice_transactions
+            "SELECT as_id, count(*) AS appservice_transactions
                FROM {piece} AS p
-              GROUP BY 2",
+              GROUP BY 1",
         )
-        .label("datname")
         .label("as_id")
         .gauge(
             "appservice_transactions",

@@ -1,10 +1,10 @@
 //! How people come in.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `registration_tokens`, without what they are, and `ui_auth_sessions`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_registration",
         "Registration tokens of Synapse, and authentications that are under way",
     )
@@ -15,16 +15,14 @@ pub fn collector() -> Collector {
 
 /// A token is valid as long as Synapse takes it: to it, a limit of 0 is none.
 fn tokens() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "registration_tokens",
             &["uses_allowed", "pending", "completed", "expiry_time"],
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS registration_tokens,
+            "SELECT count(*) AS registration_tokens,
                     count(*) FILTER (
                         WHERE (coalesce(uses_allowed, 0) = 0 OR pending + completed < uses_allowed)
                           AND (coalesce(expiry_time, 0) = 0
@@ -35,7 +33,6 @@ fn tokens() -> Query {
                FROM (SELECT uses_allowed, pending, completed, expiry_time
                        FROM {schema}.registration_tokens LIMIT 100000) AS t",
         )
-        .label("datname")
         .gauge(
             "registration_tokens",
             "Registration tokens, used up and expired ones too, counted up to 100000",
@@ -55,15 +52,13 @@ fn tokens() -> Query {
 }
 
 fn sessions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("ui_auth_sessions", &["creation_time"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS ui_auth_sessions
+            "SELECT count(*) AS ui_auth_sessions
                FROM (SELECT creation_time FROM {schema}.ui_auth_sessions LIMIT 100000) AS s",
         )
-        .label("datname")
         .gauge(
             "ui_auth_sessions",
             "Authentications in steps, as for a registration, of the last 48 hours, ended or not, \

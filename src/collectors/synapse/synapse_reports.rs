@@ -1,12 +1,12 @@
 //! What users have reported.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `event_reports`, `room_reports` and `user_reports`, without what they say. Synapse does not
 /// know which are dealt with: a report stays until an administrator deletes it. The kinds came with
 /// different releases.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_reports",
         "Events, rooms and users that were reported to the administrators of Synapse",
     )
@@ -18,13 +18,12 @@ pub fn collector() -> Collector {
 
 macro_rules! reported {
     ($kind:literal, $table:literal) => {
-        Query::new("synapse_db")
-            .scope(Scope::Synapse)
+        Query::new()
             .reads($table, &["id", "received_ts"])
             .sql(
                 ALL,
                 concat!(
-                    "SELECT current_database() AS datname, '",
+                    "SELECT '",
                     $kind,
                     "' AS kind, count(*) AS reports,
                             extract(epoch FROM now()) - max(received_ts) / 1000.0
@@ -34,7 +33,6 @@ macro_rules! reported {
                     " ORDER BY id DESC LIMIT 100000) AS r"
                 ),
             )
-            .label("datname")
             .label("kind")
             .gauge(
                 "reports",

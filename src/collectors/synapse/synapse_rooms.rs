@@ -1,22 +1,25 @@
 //! Rooms that Synapse knows.
 
 use super::counted;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `rooms` and the statistics that Synapse keeps of each room. Those follow the event stream:
 /// how far behind they are, the consumer `stats` says. Synapse may be told to keep none, and fills
-/// them anew after some upgrades; what comes from them is served while they cover the rooms.
+/// them again after some upgrades; what comes from them is served while they cover the rooms.
 pub fn collector() -> Collector {
-    Collector::new("synapse_rooms", "Rooms that Synapse knows, and who is in them")
-        .ttl(300)
-        .query(rooms())
-        .query(statistics())
-        .query(states())
-        .query(counted!(
-            "blocked_rooms",
-            "rooms_blocked",
-            "Rooms that an administrator has blocked: nobody here can join them"
-        ))
+    Collector::synapse(
+        "synapse_rooms",
+        "Rooms that Synapse knows, and who is in them",
+    )
+    .ttl(300)
+    .query(rooms())
+    .query(statistics())
+    .query(states())
+    .query(counted!(
+        "blocked_rooms",
+        "rooms_blocked",
+        "Rooms that an administrator has blocked: nobody here can join them"
+    ))
 }
 
 /// Whether a user of this server is in the room, by one look into an index.
@@ -32,8 +35,7 @@ macro_rules! joined {
 /// one of this server. Subqueries with a LIMIT are one look into an index for each room, and with
 /// OFFSET what they found is not looked up again.
 fn rooms() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("rooms", &["room_id", "room_version", "is_public", "creator"])
         .reads("local_current_membership", &["room_id", "membership"])
         .reads("room_stats_current", &["room_id"])
@@ -44,7 +46,7 @@ fn rooms() -> Query {
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname, g.room_version, g.rooms, g.rooms_published,
+                "SELECT g.room_version, g.rooms, g.rooms_published,
                         coalesce(g.joined, 0) AS rooms_with_local_users,
                         coalesce(g.uncovered, 0) AS rooms_without_statistics,
                         coalesce(g.endless, 0) AS rooms_without_forward_extremities,
@@ -82,42 +84,39 @@ fn rooms() -> Query {
                          GROUP BY 1) AS g ON true"
             ),
         )
-        .label("datname")
         .label("room_version")
         .gauge("rooms", "Rooms that the server knows, left ones too")
         .gauge("rooms_published", "Rooms that are listed in the room directory")
         .gauge("rooms_with_local_users", "Rooms with users of this server")
-        .with_labels(&["datname"])
+        .without_labels()
         .gauge(
             "rooms_without_statistics",
             "Rooms with users of this server of which Synapse keeps no statistics, since it was told \
              not to or is yet to fill them. While these are more than one in a hundred, what the \
              statistics say of all rooms has no samples",
         )
-        .with_labels(&["datname"])
+        .without_labels()
         .gauge(
             "rooms_without_forward_extremities",
             "Rooms with users of this server and without forward extremity: nobody can write in \
              them. For a moment so while a room is made",
         )
-        .with_labels(&["datname"])
+        .without_labels()
         .gauge(
             "rooms_created_here",
             "Rooms that a user of this server has made, left ones too",
         )
-        .with_labels(&["datname"])
+        .without_labels()
 }
 
 fn from_statistics(table: &'static str, sql: &'static str) -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .by_pages(table)
         .while_few(
             "synapse_db_rooms_without_statistics",
             "synapse_db_rooms_with_local_users",
         )
         .sql(ALL, sql)
-        .label("datname")
 }
 
 /// When its last user here leaves, Synapse takes everybody of the room for gone, banned ones too,
@@ -125,8 +124,7 @@ fn from_statistics(table: &'static str, sql: &'static str) -> Query {
 fn statistics() -> Query {
     from_statistics(
         "room_stats_current",
-        "SELECT current_database() AS datname,
-                count(*) FILTER (WHERE joined_members = 0) AS rooms_empty,
+        "SELECT count(*) FILTER (WHERE joined_members = 0) AS rooms_empty,
                 coalesce(sum(local_users_in_room), 0) AS room_local_users,
                 coalesce(sum(current_state_events) FILTER (WHERE local_users_in_room > 0), 0)
                     AS room_state_events,
@@ -207,7 +205,7 @@ fn states() -> Query {
     from_statistics(
         "room_stats_state",
         concat!(
-            "SELECT current_database() AS datname, g.join_rule, g.history_visibility,
+            "SELECT g.join_rule, g.history_visibility,
                     g.rooms AS rooms_by_join_rule, g.rooms AS rooms_by_history_visibility,
                     coalesce(g.encrypted, 0) AS rooms_encrypted,
                     coalesce(g.encrypted_joined, 0) AS rooms_encrypted_with_local_users,
@@ -260,24 +258,24 @@ fn states() -> Query {
         "Rooms by who may join; other is a rule that Synapse does not know, and unset are those \
          that every user of this server has left, too",
     )
-    .with_labels(&["datname", "join_rule"])
+    .with_labels(&["join_rule"])
     .gauge(
         "rooms_by_history_visibility",
         "Rooms by who may read what was written before; unset are those that every user of this \
          server has left, too",
     )
-    .with_labels(&["datname", "history_visibility"])
+    .with_labels(&["history_visibility"])
     .gauge(
         "rooms_encrypted",
         "Rooms that are encrypted; not those that every user of this server has left, as Synapse \
          forgets their state",
     )
-    .with_labels(&["datname"])
+    .without_labels()
     .gauge(
         "rooms_encrypted_with_local_users",
         "Encrypted rooms with users of this server",
     )
-    .with_labels(&["datname"])
+    .without_labels()
     .gauge("rooms_spaces", "Rooms that are spaces")
-    .with_labels(&["datname"])
+    .without_labels()
 }

@@ -1,61 +1,53 @@
 //! The version of Synapse's schema, and which part of it is in which database.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `schema_version` and `schema_compat_version`, which each part has. The state of rooms may
 /// have a database of its own.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_schema",
         "Version of Synapse's schema, and which part of it is where",
     )
-        .query(
-            Query::new("synapse_db")
-                .scope(Scope::Synapse)
-                .reads("schema_version", &["version"])
-                .sql(
-                    ALL,
-                    "SELECT current_database() AS datname, version AS schema_version
+    .query(
+        Query::new()
+            .reads("schema_version", &["version"])
+            .sql(
+                ALL,
+                "SELECT version AS schema_version
                        FROM {schema}.schema_version",
-                )
-                .label("datname")
-                .gauge("schema_version", "Version of the schema"),
-        )
-        .query(
-            Query::new("synapse_db")
-                .scope(Scope::Synapse)
-                .reads("schema_compat_version", &["compat_version"])
-                .sql(
-                    ALL,
-                    "SELECT current_database() AS datname,
-                            compat_version AS schema_compat_version
+            )
+            .gauge("schema_version", "Version of the schema"),
+    )
+    .query(
+        Query::new()
+            .reads("schema_compat_version", &["compat_version"])
+            .sql(
+                ALL,
+                "SELECT compat_version AS schema_compat_version
                        FROM {schema}.schema_compat_version",
-                )
-                .label("datname")
-                .gauge(
-                    "schema_compat_version",
-                    "Oldest version of the schema to which Synapse can be rolled back",
-                ),
-        )
-        .query(
-            Query::new("synapse_db")
-                .scope(Scope::Synapse)
-                .sql(
-                    ALL,
-                    "SELECT current_database() AS datname,
-                            CASE c.relname WHEN 'events' THEN 'main' ELSE 'state' END AS part,
+            )
+            .gauge(
+                "schema_compat_version",
+                "Oldest version of the schema to which Synapse can be rolled back",
+            ),
+    )
+    .query(
+        Query::new()
+            .sql(
+                ALL,
+                "SELECT CASE c.relname WHEN 'events' THEN 'main' ELSE 'state' END AS part,
                             1 AS part_info
                        FROM pg_catalog.pg_class AS c
                        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = {schema_name} AND c.relkind IN ('r', 'p')
                         AND c.relname IN ('events', 'state_groups_state')",
-                )
-                .label("datname")
-                .label("part")
-                .gauge(
-                    "part_info",
-                    "Always 1: main is in this database, or state, as the data stores of Synapse \
+            )
+            .label("part")
+            .gauge(
+                "part_info",
+                "Always 1: main is in this database, or state, as the data stores of Synapse \
                      are called; both where it has one database",
-                ),
-        )
+            ),
+    )
 }

@@ -6,7 +6,7 @@ use crate::query::Collector;
 /// From `sliding_sync_connections`, `sliding_sync_connection_positions` and
 /// `sliding_sync_joined_rooms_to_recalculate`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_sliding_sync",
         "Connections of sliding sync, and rooms that Synapse has yet to prepare for it",
     )
@@ -19,11 +19,11 @@ pub fn collector() -> Collector {
     .query(counted!(
         "sliding_sync_connection_positions",
         "sliding_sync_connection_positions",
-        "Positions that are kept of these connections; a client that gets on has one or two of each"
+        "Positions that are kept of these connections; a client that makes progress has one or two of each"
     ))
     .query(counted!(
         "sliding_sync_joined_rooms_to_recalculate",
         "sliding_sync_rooms_to_recalculate",
-        "Rooms whose state Synapse has yet to reckon for sliding sync"
+        "Rooms whose state Synapse has still to compute for sliding sync"
     ))
 }

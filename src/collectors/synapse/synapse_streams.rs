@@ -1,7 +1,7 @@
 //! Synapse's streams and the sequences that number them.
 
 use super::services_waiting;
-use crate::query::{ALL, Collector, Query, Role, Scope};
+use crate::query::{ALL, Collector, Query, Role};
 
 /// Positions of the streams, and sequences that are behind their stream.
 ///
@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query, Role, Scope};
 /// fail-over or on a logical copy; until the next start nothing else tells. The sequences came
 /// with different releases, so each generation is a query of its own.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_streams",
         "Positions of Synapse's streams, and whether a sequence is behind its stream",
     )
@@ -37,56 +37,61 @@ pub fn collector() -> Collector {
     .query(sequences!("sticky_events" => "sticky_events_sequence"))
     .query(sequences!("quarantined_media" => "quarantined_media_id_seq"))
     .query(sequences!("profile_updates" => "profile_updates_sequence"))
-    .query(numbered!(
-        "",
-        "state_group_id_seq",
-        "(SELECT max(id) AS newest FROM {schema}.state_groups)"
+    .query(
+        numbered!(
+            "",
+            "state_group_id_seq",
+            "(SELECT max(id) AS newest FROM {schema}.state_groups)"
+        )
+        .reads("state_groups", &["id"]),
     )
-    .reads("state_groups", &["id"]))
-    .query(numbered!(
-        "",
-        "event_auth_chain_id",
-        "(SELECT max(chain_id) AS newest FROM {schema}.event_auth_chains)"
+    .query(
+        numbered!(
+            "",
+            "event_auth_chain_id",
+            "(SELECT max(chain_id) AS newest FROM {schema}.event_auth_chains)"
+        )
+        .reads("event_auth_chains", &["chain_id"]),
     )
-    .reads("event_auth_chains", &["chain_id"]))
     .query(transactions())
-    .query(numbered!(
-        "backfill",
-        "events_backfill_stream_seq",
-        "(SELECT -min(stream_ordering) AS newest FROM {schema}.events)"
+    .query(
+        numbered!(
+            "backfill",
+            "events_backfill_stream_seq",
+            "(SELECT -min(stream_ordering) AS newest FROM {schema}.events)"
+        )
+        .reads("events", &["stream_ordering"]),
     )
-    .reads("events", &["stream_ordering"]))
 }
 
 fn positions() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("stream_positions", &["stream_name", "stream_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, stream_name, max(stream_id) AS stream_position
+            "SELECT stream_name, max(stream_id) AS stream_position
                FROM {schema}.stream_positions
               GROUP BY stream_name",
         )
-        .label("datname")
         .label("stream_name")
-        .gauge("stream_position", "Newest position of the stream; negative for backfill")
+        .gauge(
+            "stream_position",
+            "Newest position of the stream; negative for backfill",
+        )
 }
 
 fn writers() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "stream_positions",
             &["stream_name", "instance_name", "stream_id"],
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname, stream_name, instance_name,
+            "SELECT stream_name, instance_name,
                     stream_id AS stream_writer_position
                FROM {schema}.stream_positions",
         )
-        .label("datname")
         .label("stream_name")
         .label("instance_name")
         .gauge(
@@ -101,7 +106,7 @@ fn writers() -> Query {
 macro_rules! sequences {
     ($($stream:literal => $sequence:literal),+ $(,)?) => {
         behind(concat!(
-            "SELECT current_database() AS datname, s.stream_name, s.sequence_name,
+            "SELECT s.stream_name, s.sequence_name,
                     greatest(max(p.stream_id) - s.last, 0) AS sequence_behind,
                     CASE WHEN count(p.stream_id) > 0
                          THEN greatest(s.last - max(p.stream_id), 0) END AS stream_unpublished
@@ -131,7 +136,7 @@ use sequences;
 macro_rules! numbered {
     ($stream:literal, $sequence:literal, $($newest:expr),+) => {
         behind(concat!(
-            "SELECT current_database() AS datname, '",
+            "SELECT '",
             $stream,
             "' AS stream_name, '",
             $sequence,
@@ -164,11 +169,9 @@ fn transactions() -> Query {
 }
 
 fn behind(sql: &'static str) -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .on(Role::Primary)
         .sql(ALL, sql)
-        .label("datname")
         .label("stream_name")
         .label("sequence_name")
         .gauge(

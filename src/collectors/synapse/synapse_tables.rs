@@ -1,25 +1,24 @@
 //! How much room Synapse's tables take.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// By family, from `pg_class` alone: what `VACUUM` and `ANALYZE` found there last. So it takes no
 /// lock, however large the tables are; exact sizes of each table are those of `table_size`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_tables",
         "Estimated sizes of the families of Synapse's tables",
     )
     .ttl(300)
     .query(unknown())
     .query(
-        Query::new("synapse_db_table")
-            .scope(Scope::Synapse)
+        Query::new()
             // Before 14, a table that was never looked at is like an empty one.
             .sql(
                 ALL,
-                "SELECT current_database() AS datname, t.family,
-                        sum(t.pages * current_setting('block_size')::bigint) AS estimated_bytes,
-                        sum(t.reltuples::numeric) AS estimated_rows
+                "SELECT t.family,
+                        sum(t.pages * current_setting('block_size')::bigint) AS table_estimated_bytes,
+                        sum(t.reltuples::numeric) AS table_estimated_rows
                    FROM (SELECT c.reltuples,
                                 c.relpages + coalesce(o.relpages, 0) + (
                                     SELECT coalesce(sum(i.relpages), 0)
@@ -51,17 +50,16 @@ pub fn collector() -> Collector {
                             AND c.reltuples >= 0
                             AND (c.relpages > 0 OR
                                  current_setting('server_version_num')::int >= 140000)) AS t
-                  GROUP BY 2",
+                  GROUP BY 1",
             )
-            .label("datname")
             .label("family")
             .gauge(
-                "estimated_bytes",
+                "table_estimated_bytes",
                 "Disk space of a family of tables with indexes and TOAST tables, as it was when \
                  each was last vacuumed or analysed; those that never were do not count",
             )
             .gauge(
-                "estimated_rows",
+                "table_estimated_rows",
                 "Rows of a family of tables, as it was when each was last vacuumed or analysed; \
                  those that never were do not count",
             ),
@@ -71,13 +69,11 @@ pub fn collector() -> Collector {
 /// As after an upgrade of the server or a restore. What `VACUUM` and `ANALYZE` find there later
 /// looks like growth. Asking for a size takes a lock, so one that somebody holds alone is left out.
 fn unknown() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         // Before 14, a table that was never looked at is like an empty one.
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE t.bytes > 0) AS tables_without_statistics,
+            "SELECT count(*) FILTER (WHERE t.bytes > 0) AS tables_without_statistics,
                     coalesce(sum(t.bytes), 0) AS tables_without_statistics_bytes
                FROM (SELECT pg_relation_size(c.oid) AS bytes
                        FROM pg_catalog.pg_class AS c
@@ -92,7 +88,6 @@ fn unknown() -> Query {
                                AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d
                                                   WHERE d.datname = current_database()))) AS t",
         )
-        .label("datname")
         .gauge(
             "tables_without_statistics",
             "Tables with rows that were never vacuumed nor analysed, so that the planner and the \

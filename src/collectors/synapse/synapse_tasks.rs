@@ -1,11 +1,11 @@
 //! What Synapse does behind the scenes, once: purges, shutdowns of rooms, deletions of devices.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `scheduled_tasks`, where a task stays for a week after its end. A task's time is that of
 /// its last sign of life, or the one it waits for.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_tasks",
         "Scheduled tasks of Synapse, such as purges: waiting, running, failed",
     )
@@ -31,7 +31,7 @@ macro_rules! of_status {
 
 fn begun_and_waiting() -> Query {
     tasks(concat!(
-        "SELECT current_database() AS datname, t.action, t.status, count(*) AS scheduled_tasks,
+        "SELECT t.action, t.status, count(*) AS scheduled_tasks,
                 extract(epoch FROM now())
                     - min(t.timestamp) FILTER (WHERE t.status = 'active') / 1000.0
                     AS scheduled_tasks_active_oldest_age_seconds,
@@ -45,25 +45,25 @@ fn begun_and_waiting() -> Query {
         " UNION ALL ",
         of_status!("scheduled"),
         ") AS t
-          GROUP BY 2, 3"
+          GROUP BY 1, 2"
     ))
     .gauge(
         "scheduled_tasks_active_oldest_age_seconds",
         "Time since the last sign of life of a task that runs, of the one silent longest",
     )
-    .with_labels(&["datname", "action"])
+    .with_labels(&["action"])
     .gauge(
         "scheduled_tasks_due_oldest_age_seconds",
         "Time since a task should have begun that has not, of the one that waits longest; no \
          sample while none is due",
     )
-    .with_labels(&["datname", "action"])
+    .with_labels(&["action"])
 }
 
 /// Where more have failed than are counted, the newest failure is looked for among the newest tasks.
 fn failed() -> Query {
     tasks(concat!(
-        "SELECT current_database() AS datname, t.action, t.status,
+        "SELECT t.action, t.status,
                 sum(t.counted) AS scheduled_tasks,
                 extract(epoch FROM now()) - max(t.timestamp) / 1000.0
                     AS scheduled_tasks_failed_newest_age_seconds
@@ -76,21 +76,19 @@ fn failed() -> Query {
                           WHERE timestamp <= extract(epoch FROM now())::bigint * 1000
                           ORDER BY timestamp DESC LIMIT 10000) AS n
                   WHERE n.status = 'failed') AS t
-          GROUP BY 2, 3"
+          GROUP BY 1, 2"
     ))
     .gauge(
         "scheduled_tasks_failed_newest_age_seconds",
         "Time since a task failed, of the last one that did; no sample while none is kept",
     )
-    .with_labels(&["datname", "action"])
+    .with_labels(&["action"])
 }
 
 fn tasks(sql: &'static str) -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("scheduled_tasks", &["action", "status", "timestamp"])
         .sql(ALL, sql)
-        .label("datname")
         .label("action")
         .label("status")
         .gauge(

@@ -1,12 +1,12 @@
 //! Messages between devices, which carry the keys of encryption.
 
 use super::oldest_age;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `device_inbox` and `device_federation_outbox`, where a message stays until its device or
 /// server has fetched it. How many these are, `synapse_queues` says.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_to_device",
         "How long messages between devices have waited",
     )
@@ -17,20 +17,17 @@ pub fn collector() -> Collector {
 
 /// The table knows no times.
 fn inbox() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("stream_positions", &["stream_name", "stream_id"])
         .reads("device_inbox", &["stream_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN i.oldest IS NULL THEN 0
+            "SELECT CASE WHEN i.oldest IS NULL THEN 0
                          ELSE p.newest - i.oldest + 1 END AS device_inbox_oldest_behind
                FROM (SELECT min(stream_id) AS oldest FROM {schema}.device_inbox) AS i
               CROSS JOIN (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
                            WHERE stream_name = 'to_device') AS p",
         )
-        .label("datname")
         .gauge(
             "device_inbox_oldest_behind",
             "Positions of the stream to_device from the oldest message that waits for a device of \
@@ -39,21 +36,18 @@ fn inbox() -> Query {
 }
 
 fn outbox() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("device_federation_outbox", &["stream_id", "queued_ts"])
         .sql(
             ALL,
             concat!(
-                "SELECT current_database() AS datname,
-                        ",
+                "SELECT ",
                 oldest_age!("o.queued_ts"),
                 "       AS device_outbox_oldest_age_seconds
                    FROM (SELECT queued_ts FROM {schema}.device_federation_outbox
                           ORDER BY stream_id LIMIT 1) AS o"
             ),
         )
-        .label("datname")
         .gauge(
             "device_outbox_oldest_age_seconds",
             "How long the oldest message to devices of another server has waited; that server may \

@@ -1,28 +1,29 @@
 //! Tokens by which Synapse knows who asks. What they are is never read.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `access_tokens`, `refresh_tokens`, `login_tokens` and `open_id_tokens`. Of the last two,
 /// Synapse removes the old ones late or never, so only those are counted that are still good.
 pub fn collector() -> Collector {
-    Collector::new("synapse_tokens", "Tokens that Synapse has given to its users")
-        .ttl(3600)
-        .query(access())
-        .query(refresh())
-        .query(login())
-        .query(openid())
+    Collector::synapse(
+        "synapse_tokens",
+        "Tokens that Synapse has given to its users",
+    )
+    .ttl(3600)
+    .query(access())
+    .query(refresh())
+    .query(login())
+    .query(openid())
 }
 
-/// The inner SELECT runs once; without it, the time would be reckoned for each row.
+/// The inner SELECT runs once; without it, the time would be computed for each row.
 fn access() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("access_tokens", &["valid_until_ms", "puppets_user_id"])
         .by_pages("access_tokens")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS access_tokens,
+            "SELECT count(*) AS access_tokens,
                     count(*) FILTER (
                         WHERE valid_until_ms < (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS access_tokens_expired,
@@ -30,7 +31,6 @@ fn access() -> Query {
                FROM {schema}.access_tokens
               WHERE {pages}",
         )
-        .label("datname")
         .gauge("access_tokens", "Access tokens, expired ones too")
         .gauge(
             "access_tokens_expired",
@@ -43,20 +43,20 @@ fn access() -> Query {
 }
 
 fn refresh() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("refresh_tokens", &["next_token_id"])
         .by_pages("refresh_tokens")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS refresh_tokens,
+            "SELECT count(*) AS refresh_tokens,
                     count(*) FILTER (WHERE next_token_id IS NULL) AS refresh_tokens_unused
                FROM {schema}.refresh_tokens
               WHERE {pages}",
         )
-        .label("datname")
-        .gauge("refresh_tokens", "Refresh tokens, the last but one of each session too")
+        .gauge(
+            "refresh_tokens",
+            "Refresh tokens, the last but one of each session too",
+        )
         .gauge(
             "refresh_tokens_unused",
             "Refresh tokens that were not exchanged yet: one for each session that has some",
@@ -64,16 +64,14 @@ fn refresh() -> Query {
 }
 
 fn login() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("login_tokens", &["expiry_ts", "used_ts"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS login_tokens_valid
+            "SELECT count(*) AS login_tokens_valid
                FROM {schema}.login_tokens
               WHERE used_ts IS NULL AND expiry_ts >= extract(epoch FROM now())::bigint * 1000",
         )
-        .label("datname")
         .gauge(
             "login_tokens_valid",
             "Login tokens that can still be used, of people about to log in by another service",
@@ -81,16 +79,14 @@ fn login() -> Query {
 }
 
 fn openid() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("open_id_tokens", &["ts_valid_until_ms"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS openid_tokens_valid
+            "SELECT count(*) AS openid_tokens_valid
                FROM {schema}.open_id_tokens
               WHERE ts_valid_until_ms >= extract(epoch FROM now())::bigint * 1000",
         )
-        .label("datname")
         .gauge(
             "openid_tokens_valid",
             "OpenID tokens that are valid, by which users show others, such as widgets, who they are",

@@ -6,7 +6,7 @@ use crate::query::Collector;
 /// From `user_directory` and `user_directory_stale_remote_users`. How far it is behind, the
 /// consumer `user_directory` says.
 pub fn collector() -> Collector {
-    Collector::new("synapse_user_directory", "The user directory of Synapse")
+    Collector::synapse("synapse_user_directory", "The user directory of Synapse")
         .ttl(3600)
         .query(counted!(
             "user_directory",

@@ -1,11 +1,11 @@
 //! Synapse's users.
 
 use super::counted;
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// Users by kind, and those with a flag, from `users`, and what other tables add.
 pub fn collector() -> Collector {
-    Collector::new("synapse_users", "Users of Synapse by kind and flags")
+    Collector::synapse("synapse_users", "Users of Synapse by kind and flags")
         .ttl(300)
         .query(accounts())
         .query(expiring())
@@ -20,8 +20,7 @@ pub fn collector() -> Collector {
 /// What does not come from an application service has NULL in `appservice_id`, or nothing. The flags
 /// came with releases of Synapse. Before there is a row, none has a flag.
 fn accounts() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads(
             "users",
             &[
@@ -36,7 +35,7 @@ fn accounts() -> Query {
         .by_pages("users")
         .sql(
             ALL,
-            "SELECT current_database() AS datname, g.kind, g.deactivated, g.as_id, g.users,
+            "SELECT g.kind, g.deactivated, g.as_id, g.users,
                     CASE WHEN g.as_id <> '' AND g.deactivated = 'false' THEN g.users END
                         AS appservice_users,
                     coalesce(g.admin, 0) AS admin,
@@ -64,7 +63,6 @@ fn accounts() -> Query {
                      WHERE {pages}
                      GROUP BY 1, 2, 3) AS g ON true",
         )
-        .label("datname")
         .label("kind")
         .label("deactivated")
         .label("as_id")
@@ -72,12 +70,12 @@ fn accounts() -> Query {
             "users",
             "Accounts: native, guest, bridged (of an application service), or of a special type",
         )
-        .with_labels(&["datname", "kind", "deactivated"])
+        .with_labels(&["kind", "deactivated"])
         .gauge(
             "appservice_users",
             "Accounts that an application service has made, deactivated ones not counted",
         )
-        .with_labels(&["datname", "as_id"])
+        .with_labels(&["as_id"])
         .flag("admin")
         .flag("shadow_banned")
         .flag("unapproved")
@@ -96,43 +94,41 @@ impl Query {
             "Accounts with this flag, deactivated ones not counted",
         )
         .named("synapse_db_users_flagged")
-        .with_labels(&["datname"])
+        .without_labels()
         .with_label("flag", flag)
     }
 }
 
 /// Empty unless Synapse is configured to let accounts expire.
 fn expiring() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("account_validity", &["expiration_ts_ms"])
         .by_pages("account_validity")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) AS users_expiring,
+            "SELECT count(*) AS users_expiring,
                     count(*) FILTER (
                         WHERE expiration_ts_ms <= (SELECT extract(epoch FROM now())::bigint * 1000))
                         AS users_expired
                FROM {schema}.account_validity
               WHERE {pages}",
         )
-        .label("datname")
-        .gauge("users_expiring", "Accounts that expire one day, or have expired")
+        .gauge(
+            "users_expiring",
+            "Accounts that expire one day, or have expired",
+        )
         .gauge("users_expired", "Accounts that have expired")
 }
 
 /// A table without an index, and with few rows.
 fn leaving() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("users_pending_deactivation", &["user_id"])
         .sql(
             ALL,
-            "SELECT current_database() AS datname, count(*) AS users_pending_deactivation
+            "SELECT count(*) AS users_pending_deactivation
                FROM (SELECT user_id FROM {schema}.users_pending_deactivation LIMIT 100000) AS u",
         )
-        .label("datname")
         .gauge(
             "users_pending_deactivation",
             "Users who are deactivated and have yet to leave their rooms, counted up to 100000",

@@ -1,11 +1,11 @@
 //! Who comes, who comes again, and who counts against the limit.
 
-use crate::query::{ALL, Collector, Query, Scope};
+use crate::query::{ALL, Collector, Query};
 
 /// From `user_daily_visits`, which holds the start of each day (UTC) on which a device was used,
 /// guests and bridged users left out, and from `monthly_active_users`.
 pub fn collector() -> Collector {
-    Collector::new(
+    Collector::synapse(
         "synapse_visits",
         "Users of Synapse who came yesterday, who come back, and who are active by the month",
     )
@@ -16,8 +16,7 @@ pub fn collector() -> Collector {
 
 /// Who came back, as Synapse counts it for its own report. The inner SELECTs of the time run once.
 fn visitors() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("user_daily_visits", &["user_id", "timestamp"])
         .by_unique_key(
             "user_id",
@@ -31,12 +30,10 @@ fn visitors() -> Query {
         )
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    count(*) FILTER (WHERE yesterday) AS users_active_yesterday,
+            "SELECT count(*) FILTER (WHERE yesterday) AS users_active_yesterday,
                     count(*) FILTER (WHERE longest > 2592000000) AS users_retained_30d
                FROM {piece} AS p",
         )
-        .label("datname")
         .gauge(
             "users_active_yesterday",
             "Users who were there on the last whole day (UTC), without guests and bridged ones",
@@ -51,22 +48,19 @@ fn visitors() -> Query {
 /// Synapse fills this table only where it limits the active users, or was told to count them. The
 /// subquery looks each user up; a join may read all users for each piece.
 fn monthly() -> Query {
-    Query::new("synapse_db")
-        .scope(Scope::Synapse)
+    Query::new()
         .reads("monthly_active_users", &["user_id"])
         .reads("users", &["name", "appservice_id"])
         .by_pages("monthly_active_users")
         .sql(
             ALL,
-            "SELECT current_database() AS datname,
-                    CASE WHEN (SELECT u.appservice_id FROM {schema}.users AS u
+            "SELECT CASE WHEN (SELECT u.appservice_id FROM {schema}.users AS u
                                 WHERE u.name = m.user_id) <> '' THEN 'bridged'
                          ELSE 'native' END AS kind,
                     count(*) AS users_monthly_active
                FROM (SELECT user_id FROM {schema}.monthly_active_users WHERE {pages}) AS m
-              GROUP BY 2",
+              GROUP BY 1",
         )
-        .label("datname")
         .label("kind")
         .gauge(
             "users_monthly_active",

@@ -275,7 +275,7 @@ pub(super) const KEYS: &[Key] = &[
     // The connection.
     key("connect_timeout", "PGCONNECT_TIMEOUT", |dsn, value| {
         let seconds: i32 = number(value, "a number of seconds")?;
-        // For libpq, 0 or less means to wait for ever; a scrape never does, and keeps its default.
+        // For libpq, 0 or less means to wait without end; a scrape never does, and keeps its default.
         if let Ok(seconds @ 1..) = u64::try_from(seconds) {
             dsn.connect_timeout = Duration::from_secs(seconds);
         }

@@ -1,5 +1,5 @@
 //! Where the password comes from: the connection string, a file that holds it, or libpq's
-//! passfile. Files are read anew at every connect, since passwords rotate.
+//! passfile. Files are read again at every connect, since passwords rotate.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

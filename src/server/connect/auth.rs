@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::guard::Violation;
+use super::violation::Violation;
 use crate::bounds;
 use crate::config::dsn::{AuthMethod, RequireAuth};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::guard::Violation;
+use super::violation::Violation;
 use crate::config::dsn::password::PasswordError;
 use crate::server::tls::TlsError;
 

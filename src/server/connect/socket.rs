@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::guard::Violation;
+use super::violation::Violation;
 use crate::bounds;
 use crate::config::dsn::Keepalives;
 

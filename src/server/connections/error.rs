@@ -22,6 +22,17 @@ pub enum LeaseError {
         /// Whom it reached.
         found: String,
     },
+    /// It reached another database than it was to.
+    #[error(
+        "a connection to database {database:?} at {address} reached another one; let a pooler in \
+         between give each database its own name"
+    )]
+    OtherDatabase {
+        /// Where it went.
+        address: String,
+        /// Which it was to reach.
+        database: String,
+    },
     /// A login to a database of the same owner was given up, and its backend is still there.
     #[error(
         "a login to database {database:?} hangs, and until the server has ended it no database of \
@@ -73,6 +84,7 @@ impl LeaseError {
         match self {
             Self::Connect(error) => error.reason().as_str(),
             Self::OtherServer { .. } => "other_server",
+            Self::OtherDatabase { .. } => "database_missing",
             Self::Hanging { .. } | Self::LoginHangs { .. } | Self::LoginsHang => "timeout",
             Self::Broken { .. } => "connection",
             Self::Protocol { .. } => Reason::Protocol.as_str(),

@@ -1,4 +1,4 @@
-//! Which server the connections have reached.
+//! Which server and database the connections have reached.
 
 use std::time::Duration;
 
@@ -36,15 +36,23 @@ impl Default for Identity {
 
 impl Inner {
     /// Asks a new connection whom it has reached, and refuses it if that is another server than the
-    /// others have reached.
-    pub(super) async fn identify(&self, client: &Client) -> Result<u64, LeaseError> {
+    /// others have reached, or another database than was asked for. The DSN's own may have another
+    /// name behind a pooler.
+    pub(super) async fn identify(
+        &self,
+        client: &Client,
+        database: &str,
+    ) -> Result<u64, LeaseError> {
         let mut found = None;
+        let mut reached = String::new();
         let mut version = Version(0);
         let identity = Message {
             sql: &Sql::from(
                 "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
                  extract(epoch FROM pg_catalog.pg_postmaster_start_time()), \
-                 pg_catalog.current_setting('server_version_num')",
+                 pg_catalog.current_setting('server_version_num'), \
+                 pg_catalog.encode(pg_catalog.convert_to(pg_catalog.current_database()::text, \
+                 pg_catalog.getdatabaseencoding()), 'hex')",
             ),
             timeout: TIMEOUT,
             version,
@@ -58,6 +66,7 @@ impl Inner {
                 found = Some((cut(system, LABEL).into_owned(), start_time));
                 let number = cells.number(2, "server_version_num")?.unwrap_or_default();
                 version = Version(number as u32);
+                reached = cells.raw(3)?.unwrap_or_default().to_owned();
                 Ok(())
             })
             .await;
@@ -72,6 +81,13 @@ impl Inner {
                 });
             }
         };
+        let wanted: String = database.bytes().map(|byte| format!("{byte:02x}")).collect();
+        if reached != wanted && database != self.dialer.database() {
+            return Err(LeaseError::OtherDatabase {
+                address: self.dialer.address(),
+                database: database.to_owned(),
+            });
+        }
         let mut identity = self.identity();
         let alone = self.budget - self.permits.available_permits() <= 1;
         match &identity.known {

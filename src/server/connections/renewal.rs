@@ -1,4 +1,4 @@
-//! One connection a minute is made anew.
+//! One connection a minute is replaced.
 //!
 //! Sessions that are open go on working while the server waits for them to end; only a new login
 //! tells that it wants to stop. Where other databases are visited, their logins do.

@@ -12,7 +12,7 @@ use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
 
-use super::connections::{self, Connections, InUse};
+use super::{Connections, Counted, InUse};
 use crate::time::timeout;
 
 /// How long a statement that nobody waits for may go on.
@@ -28,7 +28,7 @@ pub struct Lease {
 }
 
 /// What is taken as long as the connection is used.
-type Places = (connections::Counted, Option<OwnedSemaphorePermit>);
+type Places = (Counted, Option<OwnedSemaphorePermit>);
 
 enum Connection {
     Pooled(Object),

@@ -1,0 +1,32 @@
+//! What a user may set of the count.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How Synapse's events are counted.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The part of the time that the count behind the scrapes may take, up to 1.
+    pub share: f64,
+    /// The time within which everything is counted again, a little at a time.
+    pub recount: Duration,
+    /// How long before an event is counted for good of which Synapse does not say that it, and all
+    /// before it, is written.
+    pub settle: Duration,
+    /// How old the moment may be as of which numbers are exact.
+    pub max_age: Duration,
+    /// The folder in which counts are kept from one start to the next, if they are.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            share: 0.1,
+            recount: Duration::from_secs(24 * 60 * 60),
+            settle: Duration::from_secs(600),
+            max_age: Duration::from_secs(15 * 60),
+            state_dir: None,
+        }
+    }
+}

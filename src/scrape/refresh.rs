@@ -1,0 +1,238 @@
+//! What goes on behind the scrapes.
+//!
+//! A database that is not kept warm is visited by a short connection; what a collector serves
+//! from memory is refreshed. A scrape finds what is due and leaves it to the queue.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout_at;
+
+use super::collector::{Place, Until, rest_after};
+use super::queue::{Queue, Work};
+use super::reach::Unanswered;
+use super::target::Target;
+use crate::query::{QueryError, Reason, Scope};
+use crate::server::{Application, Facts, Owner, Purpose, Rights};
+
+/// How long the work on one database may take.
+const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to walk through tables before other databases have their turn.
+const TURN: Duration = Duration::from_secs(5);
+
+impl Work for Target {
+    fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    fn owner(&self, database: &str) -> Owner {
+        self.connections.owner(database)
+    }
+
+    fn work_on<'a>(&'a self, database: &'a Arc<str>) -> BoxFuture<'a, bool> {
+        self.refresh(database, Instant::now() + JOB_LIMIT).boxed()
+    }
+}
+
+impl Target {
+    /// The background work on one database: what lives in it, and every value that is due. Says
+    /// whether there is more to do when others have had their turn.
+    async fn refresh(&self, database: &Arc<str>, deadline: Instant) -> bool {
+        let facts = self.memory.lock().facts.clone();
+        let (Some(facts), Some(known)) =
+            (facts, self.memory.lock().databases.get(database).cloned())
+        else {
+            return false;
+        };
+        let work = async {
+            let mut lease = self
+                .connections
+                .lease_of(&facts, database, Purpose::Background)
+                .await?;
+            let paused = lease
+                .run(async |client| self.refresh_on(client, &facts, database, deadline).await)
+                .await?;
+            Ok::<_, Unanswered>(paused)
+        };
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let mut paused = false;
+        let failure = match timeout_at(deadline.into(), work).await {
+            Ok(Ok(Ok(more))) => {
+                paused = more;
+                None
+            }
+            Ok(Ok(Err(error))) => Some((error.reason(), error.to_string())),
+            Ok(Err(_)) => Some((Reason::Error, "a collector panicked".to_owned())),
+            Err(_) => Some((Reason::Deadline, "it took too long".to_owned())),
+        };
+        if let Some((reason, message)) = &failure
+            && known.failure.as_ref() != failure.as_ref()
+        {
+            tracing::warn!(%database, %reason, "could not visit the database: {message}");
+        }
+        let mut memory = self.memory.lock();
+        if let Some(entry) = memory.databases.get_mut(database)
+            && entry.oid == known.oid
+        {
+            entry.visited = Some(Instant::now());
+            entry.failure = failure;
+        }
+        paused
+    }
+
+    /// Asks what the role may do, if it is time to.
+    async fn find_rights(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &Arc<str>,
+    ) -> Result<(), QueryError> {
+        let is_due = {
+            let memory = self.memory.lock();
+            let known = memory.databases.get(database);
+            known.is_some_and(|known| known.rights.are_due())
+        };
+        if !is_due {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let found = Rights::find(client, facts.version, self.statement_cap).await;
+        if let Err(error) = &found {
+            tracing::debug!(%database, "could not ask what the role may do: {error}");
+        }
+        match found {
+            Err(error) if error.reason() == Reason::Connection => Err(error),
+            found => {
+                let interval = self.config.databases.interval;
+                let rest = interval.max(rest_after(asked.elapsed()));
+                if let Some(known) = self.memory.lock().databases.get_mut(database) {
+                    known.rights.take(found, rest);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn refresh_on(
+        &self,
+        client: &tokio_postgres::Client,
+        facts: &Facts,
+        database: &Arc<str>,
+        deadline: Instant,
+    ) -> Result<bool, QueryError> {
+        let until = Until {
+            pause: Instant::now() + TURN,
+            deadline,
+        };
+        let warm = self.connections.is_warm(database);
+        let application = Application::find(client, facts.version, self.statement_cap).await?;
+        let application = application.map(Arc::new);
+        self.find_rights(client, facts, database).await?;
+        let (home, known) = {
+            let mut memory = self.memory.lock();
+            let Some(entry) = memory.databases.get_mut(database) else {
+                return Ok(false);
+            };
+            if entry.application != application {
+                entry.application.clone_from(&application);
+                for collector in &self.collectors {
+                    collector.ask_again(database);
+                }
+                tracing::info!(
+                    %database,
+                    application = application.as_ref().map_or("none", |found| found.name),
+                    "looked at the database"
+                );
+            }
+            let known = entry.clone();
+            (memory.home.clone(), known)
+        };
+        let mut due = Vec::new();
+        for collector in &self.collectors {
+            let Some(place) = collector.place_in(database, &home, &known) else {
+                continue;
+            };
+            // What a first visit finds is read at once; after that, the scrapes do.
+            let warm = warm && (known.visited.is_some() || collector.scope() != Scope::Synapse);
+            if collector.is_on() && collector.is_due(&place, warm) {
+                let last = collector.latest(&place).map(|(at, _)| at);
+                due.push((collector.plan.collector.walks(), last, collector, place));
+            }
+        }
+        // What may take long comes last, and there what was not read for longest comes first.
+        due.sort_by_key(|(walks, last, ..)| walks.then_some(*last));
+        let mut paused = false;
+        for (walks, _, collector, place) in due {
+            paused |= walks && Instant::now() >= until.pause;
+            if paused {
+                break;
+            }
+            let unit = self.unit(collector, &place);
+            let application = application.as_deref();
+            let harvest = self
+                .harvest(
+                    client,
+                    facts,
+                    (collector, &place, &unit),
+                    application,
+                    until,
+                )
+                .await;
+            let broken = harvest
+                .skipped
+                .iter()
+                .find(|skip| skip.reason == Reason::Connection)
+                .map(|skip| QueryError::Broken(skip.message.clone()));
+            paused = harvest.paused;
+            match broken {
+                Some(broken) => return Err(broken),
+                // The last value stays due.
+                None if paused => (),
+                None => unit.cell.set(Arc::new(harvest)),
+            }
+        }
+        self.keep_warm();
+        self.count_on(client, database, application.as_deref())
+            .await?;
+        Ok(paused)
+    }
+
+    /// Lets the counts of the database go on for a while. What fails is tried again the next time.
+    async fn count_on(
+        &self,
+        client: &tokio_postgres::Client,
+        database: &Arc<str>,
+        application: Option<&Application>,
+    ) -> Result<(), QueryError> {
+        let Some(application) = application else {
+            return Ok(());
+        };
+        let place = Place::Database(database.clone());
+        for collector in self.collectors.iter().filter(|one| one.is_on()) {
+            let unit = collector.known(&place);
+            let Some(count) = unit.as_ref().and_then(|unit| unit.count.as_ref()) else {
+                continue;
+            };
+            let schema = Some(application.tables.schema.as_str());
+            let cap = self.statement_cap;
+            let version = self.connections.version();
+            let others_wait = || self.queue.others_wait();
+            let worked = count.work_on(client, version, schema, cap, others_wait);
+            let (cost, worked) = worked.await;
+            collector.account(cost);
+            match worked {
+                Err(error) if error.reason() == Reason::Connection => return Err(error),
+                Err(error) => {
+                    let collector = collector.name();
+                    tracing::debug!(collector, %database, "{error}");
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The rules of the tree: a module uses only what stands below it in `src/lib.rs`, and no two files
+//! use each other.
+
+// A broken expectation is a failed test.
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A module, as the parts of its path below the crate.
+type Module = Vec<String>;
+
+#[test]
+fn a_room_uses_only_what_stands_below_it() {
+    let order = rooms();
+    let position = |room: &str| order.iter().position(|one| one == room);
+    let mut upwards = BTreeSet::new();
+    for (module, used) in uses() {
+        let from = position(&module[0]).unwrap();
+        for target in used {
+            let to = position(&target[0]).unwrap();
+            if to < from {
+                upwards.insert(format!("{} uses {}", module.join("::"), target.join("::")));
+            }
+        }
+    }
+    assert_eq!(upwards, BTreeSet::new());
+}
+
+/// A file and those in the folder of its name count as one: the first says what all of them share.
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let uses = uses();
+    let mut circles = BTreeSet::new();
+    for module in uses.keys() {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![module];
+        while let Some(one) = next.pop() {
+            for target in uses[one].iter().filter(|target| !kin(one, target)) {
+                if reached.insert(target) {
+                    next.push(target);
+                }
+            }
+        }
+        if reached.contains(module) {
+            circles.insert(module.join("::"));
+        }
+    }
+    assert_eq!(circles, BTreeSet::new());
+}
+
+fn kin(one: &Module, other: &Module) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// The modules of `src/lib.rs`, from top to bottom.
+fn rooms() -> Vec<String> {
+    let text = fs::read_to_string(source().join("lib.rs")).unwrap();
+    let lines = text.lines();
+    let rooms = lines.filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    rooms.map(str::to_owned).collect()
+}
+
+/// What each file uses of others, without its tests.
+fn uses() -> BTreeMap<Module, BTreeSet<Module>> {
+    let mut files = BTreeMap::new();
+    collect(&source(), &mut Vec::new(), &mut files);
+    let modules: BTreeSet<_> = files.keys().cloned().collect();
+    let uses = files.into_iter().map(|(module, text)| {
+        let used = paths(&text).into_iter().filter_map(|path| {
+            let path = resolve(&module, path)?;
+            let prefixes = (1..=path.len()).rev().map(|length| path[..length].to_vec());
+            let mut known = prefixes.filter(|prefix| modules.contains(prefix));
+            known.next().filter(|target| *target != module)
+        });
+        let used = used.collect();
+        (module, used)
+    });
+    uses.collect()
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn collect(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            module.push(name);
+            collect(&path, module, files);
+            module.pop();
+        } else if !["lib", "main", "tests"].contains(&name.as_str()) {
+            let mut module = module.clone();
+            module.extend(Some(name).filter(|name| name != "mod"));
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let lines = code.lines();
+            let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+            files.insert(module, lines.collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
+/// The paths that a text names: those of its `use` declarations, and all that begin at the crate.
+fn paths(code: &str) -> Vec<Module> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("use ") {
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        if let Some(end) = code[at..].find(';') {
+            expand(&code[at + 4..at + end], &[], &mut paths);
+        }
+    }
+    for (at, _) in code.match_indices("crate::") {
+        let in_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        let end = code[at..].find(|c| !in_path(c));
+        let path = &code[at..end.map_or(code.len(), |end| at + end)];
+        expand(path, &[], &mut paths);
+    }
+    paths
+}
+
+/// Takes `a::{b, c::{d, e}}` apart.
+fn expand(text: &str, before: &[String], paths: &mut Vec<Module>) {
+    let text = text.trim();
+    let (path, inner) = match text.split_once('{') {
+        Some((path, inner)) => (path, inner.strip_suffix('}')),
+        None => (text.split(" as ").next().unwrap(), None),
+    };
+    let parts = path.split("::").map(str::trim);
+    let parts = parts.filter(|part| !part.is_empty()).map(str::to_owned);
+    let path: Module = before.iter().cloned().chain(parts).collect();
+    let Some(inner) = inner else {
+        paths.push(path);
+        return;
+    };
+    let (mut depth, mut begin) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&inner[begin..at], &path, paths);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path below the crate, of one that a module uses; none if it may be of another crate.
+fn resolve(module: &Module, path: Module) -> Option<Module> {
+    let mut parts = path.into_iter().peekable();
+    let mut base = match parts.peek()?.as_str() {
+        "crate" => {
+            parts.next();
+            return Some(parts.collect());
+        }
+        "super" => module.clone(),
+        "self" => {
+            parts.next();
+            module.clone()
+        }
+        _ => return None,
+    };
+    while parts.next_if(|part| part == "super").is_some() {
+        base.pop();
+    }
+    base.extend(parts);
+    Some(base)
+}
