@@ -150,18 +150,21 @@ pub enum Refusal {
     SlowReader,
     /// The client had an old page, and a new one needed the memory.
     UnreadPage,
+    /// There were as many different scrapes at once as there may be.
+    Scrapes,
     /// The page could not be made in time.
     Deadline,
 }
 
 impl Refusal {
     /// All of them, each with the value of its label.
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 7] = [
         (Self::MadeRoom, "made_room"),
         (Self::Connections, "connections"),
         (Self::SlowHeaders, "slow_headers"),
         (Self::SlowReader, "slow_reader"),
         (Self::UnreadPage, "unread_page"),
+        (Self::Scrapes, "scrapes"),
         (Self::Deadline, "deadline"),
     ];
 
@@ -199,8 +202,8 @@ pub fn process_metrics() -> Snapshot {
         Kind::Counter,
         "HTTP requests that the exporter refused and connections that it cut off, with the reason: \
          made_room (idle or silent, and another came), connections (all in use), slow_headers, \
-         slow_reader, unread_page (old, and a newer one needed the memory), deadline (the page was \
-         not ready in time)",
+         slow_reader, unread_page (old, and a newer one needed the memory), scrapes (too many \
+         different ones at once), deadline (the page was not ready in time)",
     );
     for (refusal, reason) in Refusal::ALL {
         let labels = labels([("reason", reason)]);

@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use rustix::process::Pid;
-use tokio::time::timeout;
 
 use super::support::crowd::{
-    Crowd, connect_from, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
-    talk_and_wait,
+    Crowd, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
 };
 use super::support::exporter::Exporter;
 use super::support::http::Client;
@@ -154,50 +152,11 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     assert!(tally.contains_key(&200), "{tally:?}");
 }
 
-/// Others want as many different parts of a large page, each from an address of its own. A scraper
-/// that wants a part is answered like any other, with that part.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_of_some_collectors_is_answered_beside_many_others() {
-    let mut door = Door::large().await;
-    let address = door.exporter.address();
-    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
-    let path = "/metrics?collect[]=stat_user_tables&collect[]=locks&collect[]=settings";
-    let alone = door.exporter.get(path).await.page();
-    door.path = path;
-    door.page = door.exporter.get(path).await.body.len();
-    let crowd = Crowd::new(250, move |client| {
-        let (one, other) = (
-            names[client % names.len()],
-            names[client / names.len() % names.len()],
-        );
-        let path = format!("/metrics?collect[]=settings&collect[]={one}&collect[]={other}");
-        async move {
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            if let Ok(stream) = connect_from(client, address).await {
-                talk_and_wait(stream, request.as_bytes()).await;
-            }
-        }
-    });
-    let part = timeout(door.patience, async {
-        loop {
-            let page = door.exporter.get(path).await;
-            // A page that is made apart has a length.
-            if page.header("content-length").is_none() {
-                return page.page();
-            }
-        }
-    });
-    let (part, ()) = tokio::join!(part, door.withstands(crowd));
-    assert_eq!(part.unwrap().names(), alone.names());
-}
-
 /// An exporter with a page, and what it costs at rest.
 struct Door {
     _server: Postgres,
     exporter: Exporter,
     page: usize,
-    /// What the scraper asks for.
-    path: &'static str,
     patience: Duration,
     rest: Cost,
 }
@@ -262,7 +221,6 @@ impl Door {
             _server: server,
             exporter,
             page,
-            path: "/metrics",
             patience: PATIENCE.max(alone * TIMES_ALONE),
             rest,
         }
@@ -276,7 +234,7 @@ impl Door {
         forget_peak(pid);
         let address = self.exporter.address();
         let scrapes =
-            scrape_each_second(address, self.path, self.patience, self.page, duration).await;
+            scrape_each_second(address, "/metrics", self.patience, self.page, duration).await;
         let peak = Cost::of(pid);
         crowd.leave().await;
         let page = self.page as u64;
@@ -303,7 +261,7 @@ impl Door {
 }
 
 /// How much of what it has freed the allocator may keep.
-const KEPT: u64 = 48 * MIB;
+const KEPT: u64 = 16 * MIB;
 
 /// Whether a line says that something is being read for the first time.
 fn is_read_behind(line: &str) -> bool {

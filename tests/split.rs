@@ -196,6 +196,6 @@ async fn a_look_alike_takes_no_connection() {
     })
     .await;
     let landing = exporter.get("/").await;
-    let says = "database &quot;alike&quot; has no connection of its own";
+    let says = "database &quot;alike&quot; has no connection";
     assert!(landing.text().contains(says), "{}", landing.text());
 }

@@ -7,8 +7,6 @@ mod format;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -25,38 +23,17 @@ pub use format::Format;
 /// The page that a scraper gets. Families without samples are left out; duplicates are the
 /// snapshot's concern.
 pub fn render(snapshot: Snapshot, format: Format) -> String {
-    render_families(snapshot, format).0
-}
-
-/// The same page, and where each of its families stands in it; what comes behind the last ends it.
-pub fn render_families(snapshot: Snapshot, format: Format) -> (String, Families) {
     let mut page = Page::new(format, size(&snapshot));
-    let names: Vec<_> = snapshot
-        .families()
-        .filter(|family| !family.samples.is_empty())
-        .map(|family| family.metric.name.clone())
-        .collect();
     let mut registry = Registry::default();
     registry.register_collector(Box::new(View { snapshot, format }));
-    let mut end = 0;
     encode_registry(&mut page, &registry)
-        .and_then(|()| {
-            end = page.text.len();
-            match format {
-                Format::Text => Ok(()),
-                Format::OpenMetrics => encode_eof(&mut page),
-            }
+        .and_then(|()| match format {
+            Format::Text => Ok(()),
+            Format::OpenMetrics => encode_eof(&mut page),
         })
         .expect("writing to a string does not fail");
-    let ends = page.heads.iter().skip(1).copied().chain([end]);
-    let ranges = page.heads.iter().copied().zip(ends);
-    let families = names.into_iter().zip(ranges);
-    let families = families.map(|(name, (start, end))| (name, start..end));
-    (page.text, families.collect())
+    page.text
 }
-
-/// The families of a page, by name, in the order in which they stand there.
-pub type Families = Vec<(Arc<str>, Range<usize>)>;
 
 /// A little more than what the page will need, so that the text never has to move.
 fn size(snapshot: &Snapshot) -> usize {
@@ -165,8 +142,6 @@ struct Page {
     text: String,
     format: Format,
     line: usize,
-    /// Where families begin.
-    heads: Vec<usize>,
 }
 
 impl Page {
@@ -175,16 +150,12 @@ impl Page {
             text: String::with_capacity(mapped(size)),
             format,
             line: 0,
-            heads: Vec::new(),
         }
     }
 
     fn end_line(&mut self) {
         let line = &self.text[self.line..];
         let (ending, instead) = if line.starts_with('#') {
-            if line.starts_with("# HELP ") {
-                self.heads.push(self.line);
-            }
             match self.format {
                 Format::Text if line.starts_with("# TYPE ") => (" unknown", " untyped"),
                 _ => return,
@@ -284,33 +255,6 @@ pg_wal_total 0.5
 # EOF
 "#
         );
-    }
-
-    #[test]
-    fn families_are_found_again() {
-        for format in [Format::Text, Format::OpenMetrics] {
-            let mut snapshot = small();
-            // Such a family is not written.
-            snapshot.extend(&Metric::new("pg_none", Kind::Gauge, "None"), Vec::new());
-            let (page, families) = render_families(snapshot, format);
-            let names: Vec<_> = families.iter().map(|(name, _)| &**name).collect();
-            let expected = [
-                "pg_stat_database_xact_commit",
-                "pg_static",
-                "pg_up",
-                "pg_wal_total",
-            ];
-            assert_eq!(names, expected);
-            for (name, place) in &families {
-                let family = &page[place.clone()];
-                assert!(family.starts_with("# HELP pg_") && family.ends_with('\n'));
-                assert!(family.contains(&format!("\n{name}")), "{family}");
-                assert_eq!(family.matches("# HELP").count(), 1);
-            }
-            let whole: String = families.iter().map(|(_, at)| &page[at.clone()]).collect();
-            let end = ["", "# EOF\n"][usize::from(format == Format::OpenMetrics)];
-            assert_eq!(whole + end, page);
-        }
     }
 
     #[test]

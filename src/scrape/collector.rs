@@ -252,25 +252,6 @@ pub enum Outcome {
     Missing(Reason),
 }
 
-impl Outcome {
-    /// What a collector has brought.
-    pub fn harvest(&self) -> Option<&Harvest> {
-        match self {
-            Self::Fresh(harvest) | Self::Remembered(harvest) => Some(harvest),
-            Self::Missing(_) => None,
-        }
-    }
-}
-
-/// How much is said of what was gathered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Say {
-    /// What collectors have brought, and how it went.
-    Everything,
-    /// How it went.
-    OwnMetrics,
-}
-
 /// How long a run may take.
 #[derive(Clone, Copy)]
 pub struct Until {

@@ -16,7 +16,7 @@
 //! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,8 +41,8 @@ mod room;
 mod status;
 mod target;
 
+use collector::CollectorState;
 pub use collector::Place;
-use collector::{CollectorState, Say};
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -192,33 +192,11 @@ impl Gathering {
             .collect()
     }
 
-    /// The same of these collectors only.
-    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
-        let servers = self.0.iter();
-        Self(servers.map(|scraped| scraped.only(collect)).collect())
-    }
-
-    /// The names of the metrics that collectors have brought.
-    pub fn metrics(&self) -> HashSet<Arc<str>> {
-        let harvests = self.0.iter().flat_map(Scraped::harvests);
-        let families = harvests.flat_map(|harvest| harvest.snapshot.families());
-        families.map(|family| family.metric.name.clone()).collect()
-    }
-
     /// Puts it together: work that grows with the page.
     pub fn assemble(self) -> Snapshot {
-        self.say(Say::Everything)
-    }
-
-    /// Puts together what no collector has brought.
-    pub fn own_metrics(self) -> Snapshot {
-        self.say(Say::OwnMetrics)
-    }
-
-    fn say(self, say: Say) -> Snapshot {
         let mut page = Snapshot::default();
         for scraped in self.0 {
-            page.append(scraped.assemble(say));
+            page.append(scraped.assemble());
         }
         page
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::collector::{CollectorState, Gathered, Outcome, Say};
+use super::collector::{CollectorState, Gathered, Outcome};
 use super::memory::{Down, Memory};
 use super::own;
 use super::target::Target;
@@ -25,7 +25,6 @@ impl Target {
         gathered: &[Gathered],
         off: &[Arc<CollectorState>],
         started: Instant,
-        say: Say,
     ) -> Snapshot {
         let mut page = Snapshot::default();
         let mut reports: BTreeMap<&str, Report> = BTreeMap::new();
@@ -33,9 +32,6 @@ impl Target {
             let report = reports.entry(one.collector.name()).or_default();
             report.limit = one.collector.limit;
             report.add(one, &mut page);
-            if let (Say::Everything, Some(harvest)) = (say, one.outcome.harvest()) {
-                page.merge(&harvest.snapshot);
-            }
         }
         let failed = reports.values().any(|report| !report.success);
         for (collector, report) in &reports {
@@ -198,6 +194,7 @@ impl Report {
                 return;
             }
         };
+        page.merge(&harvest.snapshot);
         for (table, quality) in &harvest.walked {
             let labels = [one.collector.name(), database.as_str(), *table];
             match quality.planner_rows {

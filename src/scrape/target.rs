@@ -1,6 +1,5 @@
 //! The scrape of one server.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,13 +7,13 @@ use parking_lot::Mutex;
 
 use super::Request;
 use super::cell::Cell;
-use super::collector::{CollectorState, Gathered, Outcome, Place, Say, Unit};
+use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
 use crate::config;
 use crate::events::{self, Count};
-use crate::query::{CacheShare, Harvest, Reason};
+use crate::query::{CacheShare, Reason};
 use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
@@ -163,30 +162,10 @@ impl Scraped {
         late.chain(down.map(|down| (down.reason, Place::Server)))
     }
 
-    /// The same of these collectors only.
-    pub fn only(&self, collect: &BTreeSet<String>) -> Self {
-        let gathered = self.gathered.iter();
-        let gathered = gathered.filter(|one| collect.contains(one.collector.name()));
-        let off = self.off.iter();
-        let off = off.filter(|one| collect.contains(one.name()));
-        Self {
-            target: self.target.clone(),
-            facts: self.facts.clone(),
-            gathered: gathered.cloned().collect(),
-            off: off.cloned().collect(),
-            started: self.started,
-        }
-    }
-
-    /// What collectors have brought.
-    pub fn harvests(&self) -> impl Iterator<Item = &Harvest> {
-        self.gathered.iter().filter_map(|one| one.outcome.harvest())
-    }
-
     /// Puts it together.
-    pub fn assemble(self, say: Say) -> Snapshot {
+    pub fn assemble(self) -> Snapshot {
         self.target
-            .assemble(&self.facts, &self.gathered, &self.off, self.started, say)
+            .assemble(&self.facts, &self.gathered, &self.off, self.started)
     }
 }
 

@@ -97,6 +97,8 @@ const NOT_PLAIN: &str = "CASE
                                   WHEN 'p' THEN 'it is a partitioned table'
                                   ELSE 'it is no table' END
                WHEN c.relispartition THEN 'it is a partition'
+               WHEN c.reloftype <> 0
+               THEN 'it is a table of the type ' || pg_catalog.format_type(c.reloftype, NULL)
                WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits i
                              WHERE c.oid IN (i.inhparent, i.inhrelid))
                THEN 'it inherits from another table, or another from it'

@@ -6,10 +6,6 @@ use axum::http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, VARY};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Says of an answer that it is not to be compressed any more.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AsItIs;
-
 /// How an answer may be coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {

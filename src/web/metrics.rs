@@ -1,7 +1,6 @@
 //! The page that Prometheus reads.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,11 @@ use axum::http::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
 };
 use axum::response::{IntoResponse, Response};
-use futures_util::{StreamExt, stream};
 
 use super::App;
-use super::coding::{AsItIs, Coding};
+use super::coding::Coding;
 use super::door::Seat;
-use super::pages::{Answer, Refused, Wanted};
+use super::pages::{Refused, Wanted};
 use crate::exposition::Format;
 use crate::telemetry::Refusal;
 
@@ -44,10 +42,10 @@ pub(super) async fn metrics(
         coding: Coding::negotiate(&headers).unwrap_or(Coding::Identity),
         deadline: Instant::now() + patience(&headers, app.timeout),
     };
-    let format = wanted.format;
+    let (format, coding) = (wanted.format, wanted.coding);
     let seat = seat.as_ref().map(|Extension(seat)| seat);
-    let Answer { parts, coding } = match app.pages.page(wanted, seat).await {
-        Ok(answer) => answer,
+    let page = match app.pages.page(wanted, seat).await {
+        Ok(page) => page,
         Err(refused) => return refused.into_response(),
     };
     let headers = [
@@ -57,36 +55,36 @@ pub(super) async fn metrics(
         ),
         (VARY, HeaderValue::from_static("accept, accept-encoding")),
     ];
-    let page = match <[Bytes; 1]>::try_from(parts) {
-        Ok([page]) => Body::from(page),
-        Err(parts) => Body::from_stream(stream::iter(parts).map(Ok::<_, Infallible>)),
-    };
+    let page = Body::from(Bytes::from_owner(page));
     let mut response = (headers, page).into_response();
-    match coding {
-        Coding::Gzip => {
-            let gzip = HeaderValue::from_static("gzip");
-            response.headers_mut().insert(CONTENT_ENCODING, gzip);
-        }
-        Coding::Identity => drop(response.extensions_mut().insert(AsItIs)),
+    if coding == Coding::Gzip {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(CONTENT_ENCODING, gzip);
     }
     response
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        match self {
-            Self::Deadline => {
-                Refusal::Deadline.count();
-                let later = [(RETRY_AFTER, HeaderValue::from_static("1"))];
-                let sentence = "The exporter has too much to do: the page was not ready in time. \
-                                This says nothing of the server.\n";
-                (StatusCode::SERVICE_UNAVAILABLE, later, sentence).into_response()
-            }
+        let (refusal, sentence) = match self {
+            Self::Scrapes => (
+                Refusal::Scrapes,
+                "Refused: as many different scrapes (collect[]) are in progress as there may be \
+                 (web.scrapes); one without collect[] is always answered.\n",
+            ),
+            Self::Deadline => (
+                Refusal::Deadline,
+                "The exporter has too much to do: the page was not ready in time. This says \
+                 nothing of the server.\n",
+            ),
             Self::Failed => {
                 let sentence = "The page could not be made; the exporter's log says why.\n";
-                (StatusCode::INTERNAL_SERVER_ERROR, sentence).into_response()
+                return (StatusCode::INTERNAL_SERVER_ERROR, sentence).into_response();
             }
-        }
+        };
+        refusal.count();
+        let later = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+        (StatusCode::SERVICE_UNAVAILABLE, later, sentence).into_response()
     }
 }
 

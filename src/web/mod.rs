@@ -29,18 +29,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Extensions, HeaderMap, StatusCode, Version};
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, Predicate};
 use tower_http::csrf::CsrfLayer;
 
 use crate::config;
 use crate::scrape::{self, Scraper};
-use coding::AsItIs;
 use landing::Landing;
 use pages::Pages;
 
@@ -78,17 +76,9 @@ pub fn router(scraper: Scraper, web: &config::Web, timeout: Duration) -> Router 
 fn guard(router: Router) -> Router {
     router
         .layer(CsrfLayer::new().with_rejection_response(switch::foreign))
-        .layer(
-            CompressionLayer::new()
-                .quality(CompressionLevel::Fastest)
-                .compress_when(DefaultPredicate::new().and(is_to_be_compressed)),
-        )
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(coding::choose))
         .layer(CatchPanicLayer::new())
-}
-
-fn is_to_be_compressed(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
-    extensions.get::<AsItIs>().is_none()
 }
 
 /// What the handlers share.

@@ -3,30 +3,27 @@
 //! Requests for the same collectors that come within a moment share what is read since it began.
 //! Each gathers until its own deadline; those that have gathered the same share the page, and the
 //! compressed one. A page is made on a thread of its own, one at a time, and only while somebody
-//! waits for it. Where too many ask for different collectors, the others get their parts of a page of
-//! all collectors, so that nobody is refused and none of them costs a page.
+//! waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{timeout, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 
 use super::coding::Coding;
 use super::door::Seat;
 use super::share::{Place, Share};
 use super::shelf::{Page, Reading, Shelf};
 use crate::config::WebLimits;
-use crate::exposition::{Format, mapped, render_families};
+use crate::exposition::{Format, mapped, render};
 use crate::scrape::{Gathering, Missing, Request, Scraper};
 use crate::telemetry::process_metrics;
 
@@ -46,18 +43,13 @@ pub(super) struct Pages(Arc<Inner>);
 
 struct Inner {
     scraper: Scraper,
-    moments: Mutex<Moments>,
-    /// For pages of chosen collectors: those of all are shared, and need no bound.
+    moments: Mutex<BTreeMap<BTreeSet<String>, Weak<Moment>>>,
+    /// For scrapes of chosen collectors: those of all are shared, and need no bound.
     scrapes: Arc<Share>,
     /// One page is made at a time.
     maker: Arc<Semaphore>,
     /// Pages of chosen collectors wait here for each other, so that one of all waits for one.
     chosen: Semaphore,
-    /// What stands around parts of a page is made one after the other, and as long as somebody reads
-    /// it takes its KiB of this.
-    frame: Arc<Semaphore>,
-    frames: Arc<Semaphore>,
-    most_frames: usize,
     shelf: Arc<Shelf>,
     /// How long it took to make the last page of all collectors, and to compress it.
     took: Mutex<[Duration; 2]>,
@@ -71,9 +63,6 @@ impl Pages {
             scrapes: Share::new(limits.scrapes),
             maker: Arc::new(Semaphore::new(1)),
             chosen: Semaphore::new(1),
-            frame: Arc::new(Semaphore::new(1)),
-            frames: Arc::new(Semaphore::new(limits.unread >> 10)),
-            most_frames: limits.unread >> 10,
             shelf: Shelf::new(limits.unread),
             took: Mutex::default(),
         }))
@@ -84,59 +73,38 @@ impl Pages {
         &self,
         wanted: Wanted,
         seat: Option<&Arc<Seat>>,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Taken, Refused> {
         let latest = wanted.deadline + WAY_BACK;
         match timeout_at(latest.into(), self.shared(wanted, seat)).await {
-            Ok(answer) => answer,
+            Ok(taken) => taken,
             Err(_) => Err(Refused::Deadline),
         }
     }
 
-    async fn shared(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Answer, Refused> {
+    async fn shared(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Taken, Refused> {
         let peer = seat.map_or(Ipv4Addr::UNSPECIFIED.into(), |seat| seat.peer());
-        let Some(moment) = self.0.join(&wanted.collect, peer) else {
-            return self.part(wanted, seat).await;
-        };
-        let gathering = self.0.gather(&moment, &wanted, &wanted.collect).await;
+        let moment = self.0.join(&wanted.collect, peer)?;
+        // By the deadline the page has to be made, too.
+        let left = wanted.deadline.saturating_duration_since(Instant::now());
+        let making = (2 * self.0.time_to_make()).max(left / 20).min(left / 2);
         let all = wanted.collect.is_empty();
-        let making = moment.making(&wanted, wanted.coding, gathering, all, &self.0);
-        let page = match all {
-            true => making.clone().await?,
-            false => {
-                let left = wanted.deadline.saturating_duration_since(Instant::now());
-                match timeout(left / 2, making.clone()).await {
-                    Ok(Ok(page)) => page,
-                    Ok(Err(Refused::Failed)) => return Err(Refused::Failed),
-                    // Others are served before.
-                    Ok(Err(Refused::Deadline)) | Err(_) => {
-                        drop((making, moment));
-                        return self.part(wanted, seat).await;
-                    }
-                }
-            }
+        let request = Request {
+            since: moment.began,
+            deadline: wanted.deadline - making,
+            collect: wanted.collect,
         };
-        Ok(Answer {
-            parts: vec![taken(&page, making, seat)],
+        let gathering = self.0.scraper.gather(&request).await;
+        let key = Key {
+            format: wanted.format,
+            missing: gathering.missing(),
             coding: wanted.coding,
-        })
-    }
-
-    /// The part of a page of all collectors that somebody wants.
-    async fn part(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Answer, Refused> {
-        let moment = self.0.join_all();
-        let gathering = self.0.gather(&moment, &wanted, &BTreeSet::new()).await;
-        let part = gathering.only(&wanted.collect);
-        let coding = Coding::Identity;
-        let making = moment.making(&wanted, coding, gathering, true, &self.0);
+        };
+        let making = moment.making(key, gathering, all, &self.0);
         let page = making.clone().await?;
-        let whole = taken(&page, making, seat);
-        let metrics = part.metrics();
-        let (head, end) = self.0.frame(part, wanted.format).await?;
-        let chosen = page.families().iter();
-        let chosen = chosen.filter(|(name, _)| metrics.contains(name));
-        let chosen = chosen.map(|(_, place)| whole.slice(place.clone()));
-        let parts = iter::once(head).chain(chosen).chain([end]).collect();
-        Ok(Answer { parts, coding })
+        Ok(Taken {
+            reading: page.read_by(seat),
+            _making: making,
+        })
     }
 
     /// Whoever comes now does not share what was read before.
@@ -151,15 +119,11 @@ const WAY_BACK: Duration = Duration::from_millis(400);
 /// The longest that a moment lasts.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// A page, in one piece or in several.
-pub(super) struct Answer {
-    pub(super) parts: Vec<Bytes>,
-    pub(super) coding: Coding,
-}
-
 /// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
+    /// There are as many different scrapes as there may be.
+    Scrapes,
     /// It was not made in time.
     Deadline,
     /// It could not be made at all.
@@ -167,76 +131,34 @@ pub(super) enum Refused {
 }
 
 impl Inner {
-    /// The moment to share with others who want the same; none where as many want something else as
-    /// there may be.
-    fn join(&self, collect: &BTreeSet<String>, peer: IpAddr) -> Option<Arc<Moment>> {
-        if collect.is_empty() {
-            return Some(self.join_all());
-        }
-        let mut moments = self.moments();
-        let known = self.known(&moments, collect);
-        known.or_else(|| {
-            let place = self.scrapes.take(peer)?;
-            Some(begin_moment(&mut moments, collect.clone(), Some(place)))
-        })
-    }
-
-    /// The same for all collectors.
-    fn join_all(&self) -> Arc<Moment> {
-        let mut moments = self.moments();
-        let known = self.known(&moments, &BTreeSet::new());
-        known.unwrap_or_else(|| begin_moment(&mut moments, BTreeSet::new(), None))
-    }
-
-    fn known(&self, moments: &Moments, collect: &BTreeSet<String>) -> Option<Arc<Moment>> {
+    /// The moment to share with others who want the same.
+    fn join(&self, collect: &BTreeSet<String>, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
         // While there is time to make each a page, nobody has to share what is older than he asked.
         let lasts = match self.maker.available_permits() {
             0 => MOMENT,
             _ => MOMENT.min(2 * self.time_to_make()),
         };
-        let moment = moments.get(collect)?.upgrade()?;
-        (moment.began.elapsed() < lasts).then_some(moment)
-    }
-
-    /// What these collectors have in time for a page. Who comes a little later shares what others
-    /// gather, if nothing is missing in it in the end.
-    async fn gather(
-        &self,
-        moment: &Moment,
-        wanted: &Wanted,
-        collect: &BTreeSet<String>,
-    ) -> Arc<Gathering> {
-        // By the deadline the page has to be made, too.
-        let left = wanted.deadline.saturating_duration_since(Instant::now());
-        let making = (2 * self.time_to_make()).max(left / 20).min(left / 2);
-        let deadline = wanted.deadline - making;
-        let begin = || {
-            let scraper = self.scraper.clone();
-            let request = Request {
-                since: moment.began,
-                deadline,
-                collect: collect.clone(),
-            };
-            let gathering = async move { Arc::new(scraper.gather(&request).await) };
-            gathering.boxed().shared()
-        };
-        let (theirs, gathering) = {
-            let mut known = lock(&moment.gathering);
-            let theirs = known.take();
-            let shared =
-                theirs.filter(|(theirs, _)| (*theirs..*theirs + MOMENT).contains(&deadline));
-            known
-                .insert(shared.unwrap_or_else(|| (deadline, begin())))
-                .clone()
-        };
-        let gathered = gathering.await;
-        match theirs == deadline || gathered.missing().is_empty() {
-            true => gathered,
-            false => begin().await,
+        let mut moments = self.moments();
+        if let Some(moment) = moments.get(collect).and_then(Weak::upgrade)
+            && moment.began.elapsed() < lasts
+        {
+            return Ok(moment);
         }
+        let place = match collect.is_empty() {
+            true => None,
+            false => Some(self.scrapes.take(peer).ok_or(Refused::Scrapes)?),
+        };
+        let moment = Arc::new(Moment {
+            began: Instant::now(),
+            made: Mutex::default(),
+            _place: place,
+        });
+        moments.retain(|_, moment| moment.strong_count() > 0);
+        moments.insert(collect.clone(), Arc::downgrade(&moment));
+        Ok(moment)
     }
 
-    fn moments(&self) -> MutexGuard<'_, Moments> {
+    fn moments(&self) -> MutexGuard<'_, BTreeMap<BTreeSet<String>, Weak<Moment>>> {
         lock(&self.moments)
     }
 
@@ -247,7 +169,7 @@ impl Inner {
     /// Puts a page together.
     async fn make(
         self: Arc<Self>,
-        gathering: Arc<Gathering>,
+        gathering: Gathering,
         format: Format,
         all: bool,
     ) -> Result<Arc<Page>, Refused> {
@@ -265,37 +187,21 @@ impl Inner {
         let begun = Instant::now();
         let page = work(permit.ok(), move |is_wanted| {
             if !is_wanted() {
-                return Default::default();
+                return Vec::new();
             }
-            let mut snapshot = Arc::unwrap_or_clone(gathering).assemble();
+            let mut snapshot = gathering.assemble();
             snapshot.append(process_metrics());
             match is_wanted() {
-                true => render_families(snapshot, format),
-                false => Default::default(),
+                true => render(snapshot, format).into_bytes(),
+                false => Vec::new(),
             }
         });
-        let (page, families) = page.await?;
+        let page = page.await?;
         drop(chosen);
         if all {
             lock(&self.took)[0] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(page.into_bytes(), families, all)))
-    }
-
-    /// What a part of a page begins with and ends with.
-    async fn frame(&self, part: Gathering, format: Format) -> Result<(Bytes, Bytes), Refused> {
-        let turn = self.frame.clone().acquire_owned().await;
-        let made = work(turn.ok(), move |_| {
-            let mut snapshot = part.own_metrics();
-            snapshot.append(process_metrics());
-            render_families(snapshot, format)
-        });
-        let (text, families) = made.await?;
-        let room = ((text.len() >> 10) + 1).min(self.most_frames) as u32;
-        let room = self.frames.clone().acquire_many_owned(room).await;
-        let end = families.last().map_or(0, |(_, place)| place.end);
-        let frame = Bytes::from_owner(Frame { text, _room: room });
-        Ok((frame.slice(..end), frame.slice(end..)))
+        Ok(Arc::new(self.shelf.put(page, all)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -315,7 +221,7 @@ impl Inner {
         if all {
             lock(&self.took)[1] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(compressed, Vec::new(), all)))
+        Ok(Arc::new(self.shelf.put(compressed, all)))
     }
 }
 
@@ -344,29 +250,8 @@ async fn work<T: Send + 'static>(
 /// A moment in which all who ask for the same get the same.
 struct Moment {
     began: Instant,
-    /// What somebody gathers, and until when.
-    gathering: Mutex<Option<(Instant, Gathers)>>,
     made: Mutex<Vec<(Key, WeakMaking)>>,
     _place: Option<Place>,
-}
-
-/// Those that go on, by collectors.
-type Moments = BTreeMap<BTreeSet<String>, Weak<Moment>>;
-
-fn begin_moment(
-    moments: &mut Moments,
-    collect: BTreeSet<String>,
-    place: Option<Place>,
-) -> Arc<Moment> {
-    let moment = Arc::new(Moment {
-        began: Instant::now(),
-        gathering: Mutex::default(),
-        made: Mutex::default(),
-        _place: place,
-    });
-    moments.retain(|_, moment| moment.strong_count() > 0);
-    moments.insert(collect, Arc::downgrade(&moment));
-    moment
 }
 
 /// What is the same for all who share a page of a moment.
@@ -377,28 +262,13 @@ struct Key {
     coding: Coding,
 }
 
-/// What is gathered, or will be.
-type Gathers = Shared<BoxFuture<'static, Arc<Gathering>>>;
-
 /// A page that is there, or will be; its making goes on while somebody waits for it.
 type Making = Shared<BoxFuture<'static, Result<Arc<Page>, Refused>>>;
 type WeakMaking = WeakShared<BoxFuture<'static, Result<Arc<Page>, Refused>>>;
 
 impl Moment {
     /// The making of a page: one that goes on or has ended, or another.
-    fn making(
-        &self,
-        wanted: &Wanted,
-        coding: Coding,
-        gathering: Arc<Gathering>,
-        all: bool,
-        inner: &Arc<Inner>,
-    ) -> Making {
-        let key = Key {
-            format: wanted.format,
-            missing: gathering.missing(),
-            coding,
-        };
+    fn making(&self, key: Key, gathering: Gathering, all: bool, inner: &Arc<Inner>) -> Making {
         let mut made = lock(&self.made);
         made.retain(|(_, making)| making.upgrade().is_some());
         let plain = Key {
@@ -437,31 +307,11 @@ fn begin(
     making
 }
 
-/// The bytes of a page for a client on this connection.
-fn taken(page: &Arc<Page>, making: Making, seat: Option<&Arc<Seat>>) -> Bytes {
-    Bytes::from_owner(Taken {
-        reading: page.read_by(seat),
-        _making: making,
-    })
-}
-
 /// A page that a client takes, until all of it is sent.
-struct Taken {
+pub(super) struct Taken {
     reading: Reading,
     /// As long as somebody has the page, others can have it.
     _making: Making,
-}
-
-/// What stands around parts of a page, until all of it is sent.
-struct Frame {
-    text: String,
-    _room: Result<OwnedSemaphorePermit, AcquireError>,
-}
-
-impl AsRef<[u8]> for Frame {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
 }
 
 impl AsRef<[u8]> for Taken {

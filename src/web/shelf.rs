@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::door::Seat;
-use crate::exposition::Families;
 use crate::telemetry::Refusal;
 
 /// Every page that somebody reads.
@@ -90,8 +89,8 @@ impl Shelf {
         false
     }
 
-    /// Another page, and where its families stand if that is known.
-    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, families: Families, all: bool) -> Page {
+    /// Another page.
+    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, all: bool) -> Page {
         let id = self.next();
         let entry = Entry {
             all,
@@ -103,7 +102,6 @@ impl Shelf {
         Page {
             id,
             bytes,
-            families,
             shelf: self.clone(),
         }
     }
@@ -127,17 +125,12 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Page {
     id: u64,
     bytes: Vec<u8>,
-    families: Families,
     shelf: Arc<Shelf>,
 }
 
 impl Page {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    pub(super) fn families(&self) -> &Families {
-        &self.families
     }
 
     /// Somebody begins to read it.

@@ -1,13 +1,13 @@
 //! Clients that mean no good, each one task and one socket, and a scraper among them.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Clock, MissedTickBehavior, interval, sleep, timeout};
 
@@ -63,25 +63,12 @@ impl Crowd {
 
 /// Sends this, and reads to the end of the connection, whenever that comes.
 pub async fn send_and_wait(address: SocketAddr, request: &[u8]) {
-    if let Ok(stream) = TcpStream::connect(address).await {
-        talk_and_wait(stream, request).await;
-    }
-}
-
-/// The same on a connection that is there.
-pub async fn talk_and_wait(mut stream: TcpStream, request: &[u8]) {
-    if stream.write_all(request).await.is_ok() {
-        let mut rest = vec![0; 16 << 10];
+    if let Ok(mut stream) = TcpStream::connect(address).await
+        && stream.write_all(request).await.is_ok()
+    {
+        let mut rest = [0; 1024];
         while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
     }
-}
-
-/// Connects from an address of this client's own.
-pub async fn connect_from(client: usize, to: SocketAddr) -> io::Result<TcpStream> {
-    let [.., high, low] = (client as u32 + 1).to_be_bytes();
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(([127, 1, high, low], 0).into())?;
-    socket.connect(to).await
 }
 
 /// Sends a header that never ends, a byte at a time.
