@@ -373,23 +373,27 @@ BEGIN
          GROUP BY c.relnamespace
         HAVING count(*) > 3
            AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+    ), columns AS MATERIALIZED (
+        SELECT DISTINCT t.attrelid AS oid
+          FROM pg_catalog.pg_attribute t
+         CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) AS a
+         WHERE t.attacl IS NOT NULL AND a.privilege_type <> 'SELECT'
+           AND a.grantee IN (SELECT grantee.oid FROM grantee)
     )
     SELECT n.nspname AS schema, c.relname AS name
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN columns ON columns.oid = c.oid
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
        AND (c.relowner IN (SELECT mine.oid FROM mine)
-            OR EXISTS (SELECT
-                         FROM pg_catalog.aclexplode(c.relacl) AS a
-                        WHERE a.privilege_type <> 'SELECT'
-                          AND a.grantee IN (SELECT grantee.oid FROM grantee))
-            OR c.relnamespace IN (SELECT application.oid FROM application)
+            OR c.relacl IS NOT NULL
                AND EXISTS (SELECT
-                             FROM pg_catalog.pg_attribute t,
-                                  pg_catalog.aclexplode(t.attacl) AS a
-                            WHERE t.attrelid = c.oid AND a.privilege_type <> 'SELECT'
-                              AND a.grantee IN (SELECT grantee.oid FROM grantee)))) AS w) AS c
+                             FROM pg_catalog.aclexplode(c.relacl) AS a
+                            WHERE a.privilege_type <> 'SELECT'
+                              AND a.grantee IN (SELECT grantee.oid FROM grantee))
+            OR columns.oid IS NOT NULL
+               AND c.relnamespace IN (SELECT application.oid FROM application))) AS w) AS c
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
@@ -1039,23 +1043,27 @@ BEGIN
          GROUP BY c.relnamespace
         HAVING count(*) > 3
            AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+    ), columns AS MATERIALIZED (
+        SELECT DISTINCT t.attrelid AS oid
+          FROM pg_catalog.pg_attribute t
+         CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) AS a
+         WHERE t.attacl IS NOT NULL AND a.privilege_type <> 'SELECT'
+           AND a.grantee IN (SELECT grantee.oid FROM grantee)
     )
     SELECT n.nspname AS schema, c.relname AS name
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN columns ON columns.oid = c.oid
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
        AND (c.relowner IN (SELECT mine.oid FROM mine)
-            OR EXISTS (SELECT
-                         FROM pg_catalog.aclexplode(c.relacl) AS a
-                        WHERE a.privilege_type <> 'SELECT'
-                          AND a.grantee IN (SELECT grantee.oid FROM grantee))
-            OR c.relnamespace IN (SELECT application.oid FROM application)
+            OR c.relacl IS NOT NULL
                AND EXISTS (SELECT
-                             FROM pg_catalog.pg_attribute t,
-                                  pg_catalog.aclexplode(t.attacl) AS a
-                            WHERE t.attrelid = c.oid AND a.privilege_type <> 'SELECT'
-                              AND a.grantee IN (SELECT grantee.oid FROM grantee)))) AS w) AS c
+                             FROM pg_catalog.aclexplode(c.relacl) AS a
+                            WHERE a.privilege_type <> 'SELECT'
+                              AND a.grantee IN (SELECT grantee.oid FROM grantee))
+            OR columns.oid IS NOT NULL
+               AND c.relnamespace IN (SELECT application.oid FROM application))) AS w) AS c
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
