@@ -408,7 +408,11 @@ async fn the_number_does_not_fall_while_a_tail_is_counted_again() {
     .await;
     let mut last = 0.0;
     let mut again = 0;
-    for _ in 0..14 {
+    for round in 0..60 {
+        // On a busy machine it may be over before a scrape can see it.
+        if round >= 14 && again > 0 {
+            break;
+        }
         make_history_quietly(&server, 10_000).await;
         for _ in 0..3 {
             let page = scrape(&exporter).await;

@@ -49,7 +49,13 @@ async fn a_long_count_gives_others_their_turn() {
 
     let page = exporter.complete_within(5 * SOON).await;
     let month = [("within", "30d")];
-    assert_eq!(page.value("synapse_db_users_active", &month), Some(active));
+    let found = page.value("synapse_db_users_active", &month).unwrap();
+    let of = [("collector", ACTIVITY), ("table", "user_ips")];
+    // On a busy machine the rows of a single user may take too long, and that is said.
+    match page.value("pg_exporter_count_at_least", &of) {
+        Some(1.0) => assert!(found > 0.0 && found < active, "{found} of {active}"),
+        _ => assert_eq!(found, active),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,16 +105,18 @@ async fn main() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// The file, with these sections in the place of its own of the same name.
+/// The file, with these sections in the place of its own of the same name, or at its end.
 fn with_sections(results: &str) -> String {
-    let new: Vec<_> = results.split("\n## ").skip(1).collect();
     let title = |section: &str| section.lines().next().map(str::to_owned);
     let file = fs::read_to_string(RESULTS).unwrap();
-    let sections = file.split("\n## ").map(|old| {
-        let replaced = new.iter().find(|new| title(new) == title(old));
-        *replaced.unwrap_or(&old)
-    });
-    sections.collect::<Vec<_>>().join("\n## ")
+    let mut sections: Vec<_> = file.split("\n## ").collect();
+    for new in results.split("\n## ").skip(1) {
+        match sections.iter_mut().find(|old| title(old) == title(new)) {
+            Some(old) => *old = new,
+            None => sections.push(new),
+        }
+    }
+    sections.join("\n## ")
 }
 
 async fn large_synapse(users: u64) -> Postgres {

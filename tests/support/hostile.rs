@@ -193,10 +193,11 @@ impl Peer {
 
     /// Answers as a server does what every scrape asks first, and with no rows what comes then.
     pub async fn answer(&mut self, sql: &str) -> io::Result<()> {
-        if sql.contains("server_version_num')\0") {
+        if sql.contains("getdatabaseencoding") {
+            // The last is the database's name: postgres.
             self.result(
-                &["system_identifier", "start", "version"],
-                &["7000000000000000001", "1.5", "180001"],
+                &["system_identifier", "start", "version", "encode"],
+                &["7000000000000000001", "1.5", "180001", "706f737467726573"],
             )
             .await?;
         } else if sql.contains("server_version_num") {

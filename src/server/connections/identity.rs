@@ -44,7 +44,7 @@ impl Inner {
         database: &str,
     ) -> Result<u64, LeaseError> {
         let mut found = None;
-        let mut reached = String::new();
+        let mut reached = None;
         let mut version = Version(0);
         let identity = Message {
             sql: &Sql::from(
@@ -66,7 +66,8 @@ impl Inner {
                 found = Some((cut(system, LABEL).into_owned(), start_time));
                 let number = cells.number(2, "server_version_num")?.unwrap_or_default();
                 version = Version(number as u32);
-                reached = cells.raw(3)?.unwrap_or_default().to_owned();
+                // Whoever does not say it is taken at its word for the rest.
+                reached = cells.raw(3).ok().flatten().map(str::to_owned);
                 Ok(())
             })
             .await;
@@ -82,7 +83,8 @@ impl Inner {
             }
         };
         let wanted: String = database.bytes().map(|byte| format!("{byte:02x}")).collect();
-        if reached != wanted && database != self.dialer.database() {
+        let is_other = reached.is_some_and(|name| name != wanted);
+        if is_other && database != self.dialer.database() {
             return Err(LeaseError::OtherDatabase {
                 address: self.dialer.address(),
                 database: database.to_owned(),
