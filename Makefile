@@ -65,6 +65,10 @@ test-long: deps deps-deploy ## Let clients that mean no good stay for a minute e
 	NORMAL_LIFE_SECONDS=3600 cargo test --locked --test deploy normal_life:: -- --nocapture
 	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
 
+test-normal-life: deps deps-deploy ## Let servers, Synapse and Alertmanager live for a minute and a half: nothing arrives
+	$(call say,normal life)
+	cargo test --locked --test deploy normal_life::
+
 test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
 	$(call say,dashboards)
 	$(build_debug)
@@ -87,7 +91,6 @@ test-alerts: deps ## Run those of the tests that are on alerts
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
 	cargo test --locked --test deploy -- --skip normal_life::
-	cargo test --locked --test deploy normal_life::
 
 ##@ Measure
 
@@ -141,4 +144,4 @@ help: ## List all this
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy test-normal-life deps-deploy dashboards test-dashboards dashboards-preview

@@ -88,7 +88,13 @@ async fn nothing_arrives() {
     healthy().await;
     tokio::time::sleep(rest).await;
 
-    // A switch-over, with which Synapse goes.
+    // A switch-over, with which Synapse goes. Where the standby lacks anything, the former primary could
+    // not follow it.
+    wait_for("the standby follows", || async {
+        let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        one.value("postgres", streaming).await.as_deref() == Some("1")
+    })
+    .await;
     one.stop().await;
     two.promote().await;
     one.follow(&two).await;
