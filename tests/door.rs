@@ -261,7 +261,7 @@ impl Door {
 }
 
 /// How much of what it has freed the allocator may keep.
-const KEPT: u64 = 16 * MIB;
+const KEPT: u64 = 48 * MIB;
 
 /// Whether a line says that something is being read for the first time.
 fn is_read_behind(line: &str) -> bool {
