@@ -58,21 +58,26 @@ def connections_used_up(found: Bed):
 
 
 @contextmanager
+def row(found: Bed, table: str, values: str, which: str):
+    """A row of the made-up Synapse's, while it lasts."""
+    sql = [f"INSERT INTO {table} VALUES {values}", f"DELETE FROM {table.split()[0]} WHERE {which}"]
+    found.demo.postgres.run(found.demo.database, sql[0])
+    yield
+    found.demo.postgres.run(found.demo.database, sql[1])
+
+
+@contextmanager
 def background_update_stuck(found: Bed):
     """One that no Synapse knows."""
-    run = lambda sql: found.demo.postgres.run(found.demo.database, sql)  # noqa: E731
-    run("INSERT INTO background_updates (update_name, progress_json) VALUES ('sticks', '{}')")
-    yield
-    run("DELETE FROM background_updates WHERE update_name = 'sticks'")
+    with row(found, "background_updates (update_name, progress_json)", "('sticks', '{}')", "update_name = 'sticks'"):
+        yield
 
 
 @contextmanager
 def bridge_down(found: Bed):
     """Synapse has given up sending to it."""
-    run = lambda sql: found.demo.postgres.run(found.demo.database, sql)  # noqa: E731
-    run("INSERT INTO application_services_state (as_id, state) VALUES ('bridge', 'down')")
-    yield
-    run("DELETE FROM application_services_state")
+    with row(found, "application_services_state (as_id, state)", "('bridge', 'down')", "as_id = 'bridge'"):
+        yield
 
 
 # What does not heal comes last.

@@ -16,13 +16,14 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -132,7 +133,7 @@ impl Connections {
 
     /// How many there are, given up and not yet gone ones included.
     pub fn open(&self) -> usize {
-        self.0.budget - self.0.permits.available_permits() + lock(&self.0.hanging).len()
+        self.0.budget - self.0.permits.available_permits() + self.0.hanging.lock().len()
     }
 
     /// How many there may be, beside logins that hang.
@@ -154,7 +155,7 @@ impl Connections {
     pub fn owned(&self, databases: &[Database]) {
         let owners = databases.iter();
         let owners = owners.map(|database| (database.name.clone(), database.owner.clone()));
-        *lock(&self.0.owners) = owners.collect();
+        *self.0.owners.lock() = owners.collect();
     }
 
     /// Whose a database is.
@@ -318,11 +319,11 @@ impl std::fmt::Debug for Connections {
 
 impl Inner {
     fn warm(&self) -> MutexGuard<'_, BTreeMap<String, Warm>> {
-        lock(&self.warm)
+        self.warm.lock()
     }
 
     fn identity(&self) -> MutexGuard<'_, Identity> {
-        lock(&self.identity)
+        self.identity.lock()
     }
 
     /// A new connection within the budget, to the server that the others have reached. `place`
@@ -340,7 +341,7 @@ impl Inner {
         let login = Login::new(self, database, &place);
         let abandoned = Arc::<AtomicBool>::default();
         let in_use = InUse(abandoned.clone());
-        *lock(&self.dialled) = Instant::now();
+        *self.dialled.lock() = Instant::now();
         let made = self
             .dialer
             .connect(Some(database), place.clone(), abandoned)
@@ -452,8 +453,4 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

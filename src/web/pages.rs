@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
@@ -159,11 +160,11 @@ impl Inner {
     }
 
     fn moments(&self) -> MutexGuard<'_, BTreeMap<BTreeSet<String>, Weak<Moment>>> {
-        lock(&self.moments)
+        self.moments.lock()
     }
 
     fn time_to_make(&self) -> Duration {
-        lock(&self.took).iter().sum()
+        self.took.lock().iter().sum()
     }
 
     /// Puts a page together.
@@ -199,7 +200,7 @@ impl Inner {
         let page = page.await?;
         drop(chosen);
         if all {
-            lock(&self.took)[0] = begun.elapsed();
+            self.took.lock()[0] = begun.elapsed();
         }
         Ok(Arc::new(self.shelf.put(page, all)))
     }
@@ -219,7 +220,7 @@ impl Inner {
         });
         let compressed = compressed.await?.map_err(|_| Refused::Failed)?;
         if all {
-            lock(&self.took)[1] = begun.elapsed();
+            self.took.lock()[1] = begun.elapsed();
         }
         Ok(Arc::new(self.shelf.put(compressed, all)))
     }
@@ -269,7 +270,7 @@ type WeakMaking = WeakShared<BoxFuture<'static, Result<Arc<Page>, Refused>>>;
 impl Moment {
     /// The making of a page: one that goes on or has ended, or another.
     fn making(&self, key: Key, gathering: Gathering, all: bool, inner: &Arc<Inner>) -> Making {
-        let mut made = lock(&self.made);
+        let mut made = self.made.lock();
         made.retain(|(_, making)| making.upgrade().is_some());
         let plain = Key {
             coding: Coding::Identity,
@@ -318,8 +319,4 @@ impl AsRef<[u8]> for Taken {
     fn as_ref(&self) -> &[u8] {
         self.reading.as_ref()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

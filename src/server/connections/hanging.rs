@@ -6,11 +6,12 @@
 //! up, a login leaves the budget to the others, and no database of the same owner is logged in to.
 //! Where those of a few owners hang, only databases of superusers are.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Counted, Inner, LeaseError, lock};
+use super::{Counted, Inner, LeaseError};
 use crate::server::connect::ConnectError;
 use crate::server::facts::Owner;
 
@@ -78,7 +79,7 @@ impl<'a> Login<'a> {
             Err(_) => self.place = None,
             Ok(_) => {
                 if let Some(place) = self.place.take() {
-                    lock(&place.0).login = None;
+                    place.0.lock().login = None;
                 }
             }
         }
@@ -101,7 +102,9 @@ struct Hangs {
 
 impl Drop for Hangs {
     fn drop(&mut self) {
-        lock(&self.hanging).retain(|hung| !Arc::ptr_eq(hung, &self.hung));
+        self.hanging
+            .lock()
+            .retain(|hung| !Arc::ptr_eq(hung, &self.hung));
     }
 }
 
@@ -113,7 +116,7 @@ impl Inner {
             return Ok(());
         }
         let owner = self.owner(database);
-        let hanging = lock(&self.hanging);
+        let hanging = self.hanging.lock();
         if let Some(hung) = hanging.iter().find(|hung| hung.owner == owner) {
             return Err(LeaseError::LoginHangs {
                 database: hung.database.clone(),
@@ -138,8 +141,8 @@ impl Inner {
             owner: owner.clone(),
             database: database.to_owned(),
         });
-        lock(&self.hanging).push(hung.clone());
-        let mut kept = lock(&place.0);
+        self.hanging.lock().push(hung.clone());
+        let mut kept = place.0.lock();
         kept.hangs = Some(Hangs {
             hanging: self.hanging.clone(),
             hung,
@@ -150,7 +153,7 @@ impl Inner {
 
     /// Whose a database is, as far as is known.
     pub(super) fn owner(&self, database: &str) -> Owner {
-        let known = lock(&self.owners).get(database).cloned();
+        let known = self.owners.lock().get(database).cloned();
         known.unwrap_or_else(|| Owner::Superuser(database.to_owned()))
     }
 }

@@ -66,7 +66,7 @@ impl Inner {
                 found = Some((cut(system, LABEL).into_owned(), start_time));
                 let number = cells.number(2, "server_version_num")?.unwrap_or_default();
                 version = Version(number as u32);
-                // Whoever does not say it is taken at its word for the rest.
+                // PostgreSQL always gives it. Without it nothing is compared.
                 reached = cells.raw(3).ok().flatten().map(str::to_owned);
                 Ok(())
             })

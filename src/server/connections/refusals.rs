@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Inner, LeaseError, lock};
+use super::{Inner, LeaseError};
 use crate::server::connect::{ConnectError, Reason};
 
 /// How long a database that has refused is left alone: each login that is refused is a line in
@@ -17,7 +17,7 @@ pub(super) type Refusals = BTreeMap<String, (Instant, Arc<ConnectError>)>;
 impl Inner {
     /// Fails as the last login did, where that is not long ago.
     pub(super) fn not_refused(&self, database: &str) -> Result<(), LeaseError> {
-        let mut refusals = lock(&self.refusals);
+        let mut refusals = self.refusals.lock();
         refusals.retain(|_, (at, _)| at.elapsed() < REST);
         match refusals.get(database) {
             Some((_, error)) => Err(LeaseError::Connect(error.clone())),
@@ -39,7 +39,7 @@ impl Inner {
                 && database != self.dialer.database() =>
             {
                 let refusal = (Instant::now(), error.clone());
-                lock(&self.refusals).insert(database.to_owned(), refusal);
+                self.refusals.lock().insert(database.to_owned(), refusal);
             }
             _ => {}
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, STEP, idle, lock};
+use super::{Inner, STEP, idle};
 
 /// How long after the last login there is another.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl Inner {
     }
 
     fn renewal_is_due_in(&self) -> Duration {
-        INTERVAL.saturating_sub(lock(&self.dialled).elapsed())
+        INTERVAL.saturating_sub(self.dialled.lock().elapsed())
     }
 
     /// Closes the connection that was opened first, of those that wait for their next use, and
