@@ -117,21 +117,29 @@ impl Exporter {
         answer.page()
     }
 
-    /// Scrapes until everything has been read that is read behind the scrapes.
+    /// Scrapes until everything has been read that is read behind the scrapes, and says so twice.
     pub async fn complete(&self) -> Page {
         self.complete_within(PATIENCE).await
     }
 
-    /// The same, for what takes longer by its nature.
+    /// The same, for what takes longer by its nature. What a busy machine was too slow for is tried
+    /// again by the exporter, and waited for.
     pub async fn complete_within(&self, patience: Duration) -> Page {
         let start = Instant::now();
+        let mut was_whole = false;
         loop {
             let page = self.scrape().await;
             let skipped = page.skipped();
-            let late: Vec<_> = skipped.iter().filter(|skip| skip.1 == "deadline").collect();
+            let is_late = |reason: &str| ["deadline", "statement_timeout"].contains(&reason);
+            let late: Vec<_> = skipped.iter().filter(|skip| is_late(skip.1)).collect();
             if late.is_empty() {
-                return self.scrape().await;
+                if was_whole {
+                    return page;
+                }
+                was_whole = true;
+                continue;
             }
+            was_whole = false;
             assert!(
                 start.elapsed() < patience,
                 "not read after {patience:?}: {late:?}"
