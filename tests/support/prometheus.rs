@@ -21,10 +21,10 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes an address every second, as `job="postgres"`.
+    /// Starts one that scrapes an address every three seconds, as `job="postgres"`.
     pub async fn scrape(target: SocketAddr) -> Self {
         Self::start(&format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
+            "global: {{ scrape_interval: 3s, scrape_timeout: 3s }}\n\
              scrape_configs:\n\
              - job_name: postgres\n  \
                static_configs: [ {{ targets: [ \"{target}\" ] }} ]\n"
