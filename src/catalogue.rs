@@ -368,7 +368,7 @@ mod tests {
             find("pg_stat_bgwriter_buffers_backend_total").versions,
             "13-16"
         );
-        assert_eq!(find("synapse_db_sequence_behind").role, "primary");
+        assert_eq!(find("synapse_db_sequence_behind_positions").role, "primary");
         assert_eq!(find("pg_settings_*").kind, "gauge");
     }
 

@@ -328,7 +328,7 @@ async fn a_superuser_deletes_and_reports_nothing(major: u32) {
     let settings = "events: { share: 50%, settle: 1s, recount: 120s }";
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), settings).await;
     let watch = Truth::watch(&server);
-    let buckets = |page: &Page| page.value("synapse_db_events_buckets", DATABASE) >= Some(3.0);
+    let buckets = |page: &Page| page.value("synapse_db_events_ranges", DATABASE) >= Some(3.0);
     let mut page = watch.is_reached(&exporter).await;
     while !buckets(&page) {
         make_history(&server, 70_000).await;

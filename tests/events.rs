@@ -336,7 +336,7 @@ pub async fn frozen(exporter: &Exporter) {
     .await;
     let page = scrape(exporter).await;
     let is = |metric: &str| page.value(metric, &[("datname", "synapse")]).unwrap();
-    assert!(is("synapse_db_events_buckets") > 0.0);
+    assert!(is("synapse_db_events_ranges") > 0.0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let verified = now.as_secs_f64() - is("synapse_db_events_verified_timestamp_seconds");
     assert!((0.0..600.0).contains(&verified), "{verified}");
@@ -417,7 +417,7 @@ const FULL_COUNT: &str = "
       LEFT JOIN events AS e ON sign(e.stream_ordering) = o.sign
      CROSS JOIN LATERAL (VALUES
            ('synapse_db_events', e.event_id IS NOT NULL),
-           ('synapse_db_events_messages', e.type = 'm.room.message'),
+           ('synapse_db_events_unencrypted_messages', e.type = 'm.room.message'),
            ('synapse_db_events_encrypted', e.type = 'm.room.encrypted'),
            ('synapse_db_events_state', e.state_key IS NOT NULL),
            ('synapse_db_events_redactions', e.type = 'm.room.redaction'),

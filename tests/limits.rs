@@ -28,7 +28,7 @@ async fn rows_beyond_the_limit_are_cut_and_counted() {
             skipped(&page, "stat_user_tables", "series_limit", "postgres"),
             Some(1.0)
         );
-        let cut = page.value("pg_exporter_collector_rows_cut_total", &collector);
+        let cut = page.value("pg_exporter_collector_rows_dropped_total", &collector);
         assert_eq!(cut, Some(20.0 * scrapes));
         let rows = page.value("pg_exporter_collector_rows_total", &collector);
         assert_eq!(
@@ -101,7 +101,7 @@ async fn the_limit_holds_for_all_chunks_of_a_statement() {
         Some(1.0)
     );
     let collector = [("collector", "table_size")];
-    let cut = page.value("pg_exporter_collector_rows_cut_total", &collector);
+    let cut = page.value("pg_exporter_collector_rows_dropped_total", &collector);
     assert_eq!(cut, Some(200.0));
 }
 

@@ -42,11 +42,11 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
 
     let parts: BTreeSet<_> = page
-        .samples("synapse_db_part_info")
+        .samples("synapse_db_data_store_info")
         .map(|sample| {
             (
                 sample.labels["datname"].as_str(),
-                sample.labels["part"].as_str(),
+                sample.labels["store"].as_str(),
             )
         })
         .collect();
@@ -64,12 +64,12 @@ async fn each_part_is_known(major: u32, version: &str) {
     }
     let pending = [("datname", "state"), ("update_name", "one")];
     assert_eq!(
-        page.value("synapse_db_background_update_pending", &pending),
+        page.value("synapse_db_background_update_info", &pending),
         Some(1.0)
     );
     let rows = |database| {
-        let labels = [("datname", database), ("family", "state_groups")];
-        page.value("synapse_db_table_estimated_rows", &labels)
+        let labels = [("datname", database), ("table_group", "state_groups")];
+        page.value("synapse_db_table_group_estimated_rows", &labels)
     };
     let count =
         "SELECT (SELECT count(*) FROM state_groups) + (SELECT count(*) FROM state_groups_state)
@@ -97,7 +97,7 @@ async fn each_part_is_known(major: u32, version: &str) {
         .collect();
     assert_eq!(missed, []);
     for database in ["synapse", "state"] {
-        let missing = page.value("pg_exporter_grants_missing", &[("datname", database)]);
+        let missing = page.value("pg_exporter_privileges_missing", &[("datname", database)]);
         assert_eq!(missing, Some(0.0), "{database}");
     }
 
@@ -169,7 +169,7 @@ async fn databases_beyond_the_budget_take_turns() {
     let exporter = Exporter::configured(&dsn, yaml).await;
     wait_for("each is known", async || {
         let page = exporter.complete().await;
-        let known = page.samples("synapse_db_part_info").count();
+        let known = page.samples("synapse_db_data_store_info").count();
         known == 3 && page.value(beyond, &[]) == Some(0.0)
     })
     .await;

@@ -736,7 +736,7 @@ def exporter() -> list:
             """The exporter's own connections, and the most that it ever opens. At the limit it
             waits for one of its own, and never takes another from Synapse.""",
             ("pg_exporter_connections{here}", "held"),
-            ("pg_exporter_connection_limit{here}", "limit"),
+            ("pg_exporter_max_connections{here}", "limit"),
             limit="limit",
             width=8,
         ),

@@ -74,7 +74,7 @@ def people() -> list:
             ("sum(synapse_db_rooms_with_local_users{db})", "with users of this server"),
             ("sum(synapse_db_rooms_encrypted{db})", "encrypted"),
             ("sum(synapse_db_rooms_published{db})", "in the room directory"),
-            ("sum(synapse_db_rooms_spaces{db})", "spaces"),
+            ("sum(synapse_db_spaces{db})", "spaces"),
             ("sum(synapse_db_rooms_empty{db})", "left by all users of this server"),
             width=8,
         ),
@@ -110,7 +110,7 @@ def events() -> list:
             ones are messages, reactions and edits alike. Purges do not lower it.""",
             (
                 """sum by (kind) (increase(synapse_db_events_added_total{db, origin="live",
-                   kind=~"message|encrypted|state"}[1d]))""",
+                   kind=~"unencrypted_message|encrypted|state"}[1d]))""",
                 "{{kind}}",
             ),
             unit="count:events",
@@ -120,7 +120,7 @@ def events() -> list:
             """All events of the database, by what they are; they overlap. A fall is a purge or
             retention at work. Steep lines of state are joins and leaves: of a bridge, or of spam.""",
             ("sum(synapse_db_events{db})", "all"),
-            ("sum(synapse_db_events_messages{db})", "messages"),
+            ("sum(synapse_db_events_unencrypted_messages{db})", "messages"),
             ("sum(synapse_db_events_encrypted{db})", "encrypted"),
             ("sum(synapse_db_events_state{db})", "state"),
             ('sum(synapse_db_events{db, origin="backfill"})', "fetched by backfill"),
@@ -134,8 +134,8 @@ def events() -> list:
             ("min(synapse_db_events_exact{db})", "exact"),
             ("min(synapse_db_events_counted_ratio{db})", "counted"),
             (
-                """1 - max(synapse_db_events_dirty_buckets{db}
-                         / (synapse_db_events_buckets{db} > 0) or 0 * synapse_db_events_buckets{db})""",
+                """1 - max(synapse_db_events_ranges_pending_recount{db}
+                         / (synapse_db_events_ranges{db} > 0) or 0 * synapse_db_events_ranges{db})""",
                 "verified",
             ),
             unit="percentunit",
@@ -186,7 +186,7 @@ def care() -> list:
             a jump means that clients cannot upload keys.""",
             ("sum(synapse_db_e2e_devices{db})", "all"),
             ("sum(synapse_db_e2e_devices_without_one_time_keys{db})", "without one-time keys"),
-            ("sum(synapse_db_e2e_devices_exhausted{db})", "exhausted"),
+            ("sum(synapse_db_e2e_devices_without_keys{db})", "exhausted"),
             width=8,
             runbook="SynapseEncryptionKeysExhausted",
         ),
@@ -245,7 +245,7 @@ def care() -> list:
             "Users by presence",
             """Users who are not offline, of this server and of others. None at all where people are online means
             that presence is switched off in Synapse's configuration.""",
-            ("sum by (presence) (synapse_db_users_present{db})", "{{presence}}"),
+            ("sum by (presence) (synapse_db_users_by_presence{db})", "{{presence}}"),
             stack=True,
             width=24,
             none="presence is off, or nobody is online",
@@ -270,7 +270,7 @@ def files() -> list:
             "Media not viewed for 90 days",
             """Files that nobody has looked at for 90 days. Copies of others' files can go, they are
             fetched again: by media_retention in Synapse's configuration, or the admin API.""",
-            ("sum by (origin) (synapse_db_media_bytes_unused_90d{db})", "{{origin}}"),
+            ("sum by (origin) (synapse_db_media_bytes_not_accessed_90d{db})", "{{origin}}"),
             unit="bytes",
             stack=True,
             width=8,

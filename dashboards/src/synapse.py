@@ -36,8 +36,8 @@ from panels import (
 )
 
 # What sends to bridges stands still where there is none.
-READERS = """(synapse_db_consumer_behind{db} unless on (job, instance, datname, consumer)
-               (synapse_db_consumer_behind{db, consumer="appservice"}
+READERS = """(synapse_db_consumer_behind_positions{db} unless on (job, instance, datname, consumer)
+               (synapse_db_consumer_behind_positions{db, consumer="appservice"}
                   unless on (job, instance, datname) synapse_db_appservice_users{db}))"""
 
 
@@ -102,7 +102,7 @@ def now() -> list:
             "Sequences behind",
             """Above zero Synapse will refuse its next start. It happens after a restore, a
             fail-over or on a logical copy: correct the sequences before anything restarts.""",
-            "count(synapse_db_sequence_behind{db} > 0) or 0 * sum(synapse_db_schema_version{db})",
+            "count(synapse_db_sequence_behind_positions{db} > 0) or 0 * sum(synapse_db_schema_version{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, RED)),
             runbook="SynapseSequenceBehindStream",
@@ -112,7 +112,7 @@ def now() -> list:
             """Positions that the slowest consumer of the event stream has yet to see. Hundreds for a moment
             are usual; what stays or grows is a consumer that hangs. push_summary works in steps of half a
             minute and is left out here.""",
-            f"max({READERS} unless on (consumer) synapse_db_consumer_behind{{db, consumer=\"push_summary\"}})",
+            f"max({READERS} unless on (consumer) synapse_db_consumer_behind_positions{{db, consumer=\"push_summary\"}})",
             "count:events",
             steps=((None, GREEN), (LIMITS["synapse_consumer_behind:positions"], ORANGE)),
             none="no consumers seen",
@@ -153,14 +153,14 @@ def now() -> list:
             "Messages kept",
             """Messages in plain text, and encrypted events, which are messages, reactions and edits alike.
             A fall is a purge or retention at work.""",
-            "sum(synapse_db_events_messages{db}) + sum(synapse_db_events_encrypted{db})",
+            "sum(synapse_db_events_unencrypted_messages{db}) + sum(synapse_db_events_encrypted{db})",
             steps=((None, BLUE),),
         ),
         stat(
             "Messages (24 hours)",
             "The same, of those that arrived within 24 hours, from here and from remote homeservers.",
             """sum(increase(synapse_db_events_added_total{db, origin="live",
-               kind=~"message|encrypted"}[1d]))""",
+               kind=~"unencrypted_message|encrypted"}[1d]))""",
             steps=((None, BLUE),),
             decimals=0,
         ),
@@ -309,7 +309,7 @@ def positions() -> list:
             "Stream positions allotted and not published",
             """Positions that were given out and not made known to readers, by stream. A few for a moment are usual.
             What stays or grows is a writer that hangs: what it wrote is seen by nobody.""",
-            ("max by (stream_name) (synapse_db_stream_unpublished{db})", "{{stream_name}}"),
+            ("max by (stream_name) (synapse_db_stream_unpublished_positions{db})", "{{stream_name}}"),
             (limit_of("synapse_stream_unpublished:positions"), "limit"),
             limit="limit",
             runbook="SynapseStreamWriterStuck",
@@ -318,7 +318,7 @@ def positions() -> list:
             "Consumers ahead of their stream",
             """Positions that a consumer claims to have read and that its stream does not have. Zero, or a few for a
             moment; more after a restore: it skips everything new until then.""",
-            ("max by (consumer) (synapse_db_consumer_ahead{db})", "{{consumer}}"),
+            ("max by (consumer) (synapse_db_consumer_ahead_positions{db})", "{{consumer}}"),
             runbook="SynapseConsumerAhead",
         ),
         graph(
@@ -387,7 +387,7 @@ def backlogs() -> list:
             (limit_of("synapse_forward_extremities:events"), "limit"),
             ("sum(synapse_db_rooms_without_forward_extremities{db})", "rooms without any"),
             ("sum(synapse_db_forward_extremities_without_state{db})", "without state"),
-            ("sum(synapse_db_rooms_forward_extremities_10{db})", "rooms with ten or more"),
+            ("sum(synapse_db_rooms_with_forward_extremities{db})", "rooms with 10 or more"),
             limit="limit",
             runbook="SynapseForwardExtremitiesMany",
         ),
@@ -423,7 +423,7 @@ def federation() -> list:
             ones at once are our own network.""",
             ("sum(synapse_db_federation_destinations{db})", "known"),
             ("sum(synapse_db_federation_destinations_failing{db})", "failing"),
-            ("sum(synapse_db_federation_destinations_failing_since_1h{db})", "failing for less than an hour"),
+            ("sum(synapse_db_federation_destinations_newly_failing_1h{db})", "failing for less than an hour"),
             ("sum(synapse_db_federation_destinations_backing_off{db})", "left alone for now"),
             runbook="SynapseDestinationsFailing",
         ),
@@ -463,7 +463,7 @@ def federation() -> list:
             "Failed pulls of events",
             """Events that were asked for within a day and not given. Gaps in old rooms are usual; a jump is
             a room whose servers have gone, or somebody who refers to events that do not exist.""",
-            ("sum(synapse_db_failed_pulls_24h{db})", "events"),
+            ("sum(synapse_db_event_pulls_failed_24h{db})", "events"),
             unit="count:events",
         ),
         graph(
@@ -516,7 +516,7 @@ def tables() -> list:
             "Background updates by name",
             "By their names in Synapse's log and source.",
             {"update_name": "Background update"},
-            only="max by (update_name) (synapse_db_background_update_pending{db})",
+            only="max by (update_name) (synapse_db_background_update_info{db})",
             width=12,
             none="none: all are done",
             runbook="SynapseBackgroundUpdateStuck",
@@ -531,7 +531,7 @@ def schema() -> list:
             "Locale",
             """Synapse supports C alone: another one may sort otherwise after an upgrade of the
             system, and then every index on text is corrupt. Changed means that it has happened.""",
-            "max(synapse_db_locale_unsafe{db}) + 2 * (max(synapse_db_locale_changed{db}) or vector(0))",
+            "max(synapse_db_locale_not_c{db}) + 2 * (max(synapse_db_collation_version_mismatch{db}) or vector(0))",
             says={0: ("C", GREEN), 1: ("not C", ORANGE), 2: ("changed", RED), 3: ("changed", RED)},
             runbook="SynapseLocaleUnsafe",
             width=6,
@@ -541,7 +541,7 @@ def schema() -> list:
             """Tables that are published for logical replication and have no replica identity:
             each UPDATE and DELETE of them is refused. Drop the publication, or let it publish
             inserts only.""",
-            "sum(pg_publication_tables_without_identity{db})",
+            "sum(pg_publication_tables_without_replica_identity{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, RED)),
             runbook="PostgresReplicaIdentityMissing",
@@ -560,42 +560,42 @@ def schema() -> list:
             "Grants missing",
             """Columns that exist here and that the exporter may not read, as after an upgrade of
             Synapse. Run again what `matrix-postgres-exporter grants` prints.""",
-            "sum(pg_exporter_grants_missing{db})",
+            "sum(pg_exporter_privileges_missing{db})",
             says={0: ("none", GREEN)},
             steps=((None, GREEN), (1, ORANGE)),
             runbook="PostgresExporterPrivilegeMissing",
             width=6,
         ),
         graph(
-            "Table size by family",
+            "Size by table group",
             """By families of tables, with indexes, as the last vacuum or analyse found them. What is
             usual: state_groups, events and search rule. What is not: device_lists, caches or
             federation among the first.""",
-            ("max by (family) (synapse_db_table_estimated_bytes{db})", "{{family}}"),
+            ("max by (table_group) (synapse_db_table_group_estimated_bytes{db})", "{{table_group}}"),
             unit="bytes",
             stack=True,
             runbook="SynapseTablesGrowing",
         ),
         graph(
-            "Table growth in a day, by family",
+            "Growth in a day by table group",
             """At the rate of the last six hours. It moves in steps, since sizes are known when a
             table is vacuumed or analysed.""",
-            ("max by (family) (deriv(synapse_db_table_estimated_bytes{db}[6h])) * 86400", "{{family}}"),
+            ("max by (table_group) (deriv(synapse_db_table_group_estimated_bytes{db}[6h])) * 86400", "{{table_group}}"),
             unit="bytes",
             soft_min=0,
             many=True,
             runbook="SynapseTablesGrowing",
         ),
         table(
-            "Rows by family of tables",
+            "Rows by table group",
             """Estimates of the planner. Rows of state_groups that grow faster than those of events
             are a matter for synapse_compress_state.""",
-            {"family": "Tables of"},
-            ("Rows", "max by (family) (synapse_db_table_estimated_rows{db})", "short"),
-            ("Size", "max by (family) (synapse_db_table_estimated_bytes{db})", "bytes"),
+            {"table_group": "Tables of"},
+            ("Rows", "max by (table_group) (synapse_db_table_group_estimated_rows{db})", "short"),
+            ("Size", "max by (table_group) (synapse_db_table_group_estimated_bytes{db})", "bytes"),
             (
                 "Growth",
-                "max by (family) (delta(synapse_db_table_estimated_bytes{db}[$__range]))",
+                "max by (table_group) (delta(synapse_db_table_group_estimated_bytes{db}[$__range]))",
                 "bytes",
             ),
             sort="Size",

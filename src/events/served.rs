@@ -103,8 +103,8 @@ impl Served {
             ("events_as_of_timestamp_seconds", self.as_of),
             ("events_counted_ratio", Some(self.ratio)),
             ("events_remaining_seconds", self.remaining),
-            ("events_buckets", Some(self.buckets as f64)),
-            ("events_dirty_buckets", Some(self.dirty as f64)),
+            ("events_ranges", Some(self.buckets as f64)),
+            ("events_ranges_pending_recount", Some(self.dirty as f64)),
             ("events_verified_timestamp_seconds", self.verified),
             ("events_rows_counted_total", Some(self.rows as f64)),
         ] {

@@ -11,7 +11,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::new(
         "replication",
-        "Role of the server, and how far a standby is behind",
+        "Whether the server is a standby, and its replication lag",
     )
     .prefix("pg_replication")
     .query(
