@@ -271,7 +271,8 @@ fn metrics(collector: &Collector) -> Vec<MetricEntry> {
         let (name, help) = match per_row {
             true => (
                 format!("{}_*", collector.prefix),
-                "One metric for each row, which brings its name and help",
+                "One gauge for each numeric or boolean setting, in seconds or bytes where it has \
+                 a unit; its help is the setting's name",
             ),
             false => (metric.name, column.help),
         };

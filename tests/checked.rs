@@ -31,7 +31,7 @@ async fn the_last_line_says_how_many_and_what() {
     assert!(last.starts_with("OK: "), "{said}");
     assert!(last.contains(" collectors in full"), "{said}");
     assert!(
-        last.ends_with("no Synapse in the watched databases."),
+        last.ends_with("no Synapse found in the monitored databases."),
         "{said}"
     );
 
@@ -39,7 +39,7 @@ async fn the_last_line_says_how_many_and_what() {
     let (code, said, last) = check(&server.dsn("postgres", "strict"), &nothing);
     assert_eq!(
         (code, last.as_str()),
-        (1, "FAILED: no database is watched."),
+        (1, "FAILED: no database is monitored."),
         "{said}"
     );
 

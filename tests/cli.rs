@@ -63,20 +63,21 @@ fn what_is_wrong_in_a_file_is_told_in_the_order_of_its_lines() {
             .output()
             .unwrap(),
         &format!(
-            "{path}:1: openmetrics: must be true or false\n\
-             {path}:2: log.level: must be one of off, error, warn, info, debug, trace\n\
-             {path}:5: collectors.disable: must be a list, like [\"value\"]\n\
-             {path}:6: scrape.timeout: 10 has no unit; write 10s\n\
-             {path}:6: scrape.statement_cap: 0.5 has no unit; write 500ms\n\
-             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
-             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
-             {path}:9: servers.main.labels.ok: a label's value cannot hold the character U+0000\n\
-             {path}:10: servers.main.databases.exclude: must be a list, like [\"value\"]\n\
-             {path}:10: servers.main.databases.interval: 60 has no unit; write 60s\n\
-             {path}:11: cluster: there is no such key here; it stands in servers.NAME.cluster\n\
-             {path}:12: listen: there is no such key here; it stands in web.listen\n\
-             {path}:13: tls: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-             {path}:14: web.listen: must be a list, like [\"value\"]\n"
+            "{path}:1: openmetrics: must be true or false\n{path}:2: log.level: must be one of \
+             off, error, warn, info, debug, trace\n{path}:5: collectors.disable: must be a list, \
+             like [\"value\"]\n{path}:6: scrape.timeout: 10 has no unit; write 10s\n{path}:6: \
+             scrape.statement_cap: 0.5 has no unit; write 500ms\n{path}:9: servers.main.labels: a \
+             label's name consists of letters, digits and _, and begins neither with a digit nor \
+             with __\n{path}:9: servers.main.labels: a label's name consists of letters, digits \
+             and _, and begins neither with a digit nor with __\n{path}:9: servers.main.labels.ok: \
+             a label's value cannot hold the character U+0000\n{path}:10: \
+             servers.main.databases.exclude: must be a list, like [\"value\"]\n{path}:10: \
+             servers.main.databases.interval: 60 has no unit; write 60s\n{path}:11: cluster: there \
+             is no such key here; it stands in servers.NAME.cluster\n{path}:12: listen: there is \
+             no such key here; it stands in web.listen\n{path}:13: tls: TLS and basic auth are not \
+             supported yet, and the exporter does not start without them when they are configured; \
+             remove the setting, and put a reverse proxy in front\n{path}:14: web.listen: must be \
+             a list, like [\"value\"]\n"
         ),
     );
 
@@ -164,10 +165,12 @@ fn bad_flags_and_variables_are_told() {
         .unwrap();
     refused(
         &output,
-        "--web.listen-address: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
-         --web.config.file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-         PG_EXPORTER_CONNECTIONS: must be a whole number from 2 to 100\n\
-         --scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n",
+        "--web.listen-address: must be an address to listen on; write one like :9187, \
+         127.0.0.1:9187 or [::1]:9187\n--web.config.file: TLS and basic auth are not supported \
+         yet, and the exporter does not start without them when they are configured; remove the \
+         setting, and put a reverse proxy in front\nPG_EXPORTER_CONNECTIONS: must be a whole \
+         number from 2 to 100\n--scrape.timeout: must be a duration; write one like 500ms, 60s, \
+         1m30s or 2h\n",
     );
 
     let output = exporter()
@@ -382,7 +385,8 @@ fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write
         (
             "PGSERVICE",
             "main",
-            "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)\n",
+            "PGSERVICE: service files are not supported yet; remove it, and set host, port, \
+             dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)\n",
         ),
         (
             "PGSSLMODE",
@@ -392,8 +396,10 @@ fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write
         (
             "DATA_SOURCE_NAME",
             "host=db user=u sslkey='-----BEGIN PRIVATE KEY-----\ns3cr3t-marker' sslinline=true",
-            "DATA_SOURCE_NAME: sslkey must be the path of a file; write the certificate or key into one, and take sslinline out\n\
-             DATA_SOURCE_NAME: sslinline must be false: certificates and keys are read from files; name these in sslcert, sslkey and sslrootcert\n",
+            "DATA_SOURCE_NAME: sslkey must be the path of a file; write the certificate or key \
+             into one, and remove sslinline\nDATA_SOURCE_NAME: sslinline must be false: \
+             certificates and keys are read from files; name these in sslcert, sslkey and \
+             sslrootcert\n",
         ),
     ] {
         let output = exporter()

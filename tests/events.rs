@@ -250,7 +250,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
     exporter
-        .has_said("another event is where one was counted")
+        .has_said("a counted position holds another event now")
         .await;
     exporter.stop().await;
 

@@ -96,11 +96,11 @@ fn absurd_and_strange_settings_are_refused_in_plain_text() {
         ),
         (
             "{ \"we\\eb\": 1, \"\\u009b2J\": 1 }",
-            "a key here is none that there is",
+            "a key here is unknown",
         ),
         (
             "servers: { a: { \"\\e]0;x\\a\": { hunter2: 1 } } }",
-            "a key here is none that there is",
+            "a key here is unknown",
         ),
     ] {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -131,9 +131,7 @@ impl Error {
 fn command() -> Command {
     flags::add(Command::new(env!("CARGO_PKG_NAME")))
         .version(env!("CARGO_PKG_VERSION"))
-        .about(
-            "Tells Prometheus everything worth knowing about the PostgreSQL under Matrix Synapse",
-        )
+        .about("Prometheus exporter for PostgreSQL, made for servers that run Matrix Synapse")
         .after_help(AFTER_HELP)
         .max_term_width(100)
         .override_usage(concat!(env!("CARGO_PKG_NAME"), " [COMMAND] [OPTIONS]"))

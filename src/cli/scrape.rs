@@ -14,7 +14,7 @@ use crate::snapshot::Snapshot;
 /// The command.
 pub fn command() -> Command {
     flags::add(Command::new("scrape"))
-        .about("Scrape once, to standard output; fails when the server is not up")
+        .about("Print one scrape to standard output; fails if the server is down")
 }
 
 /// Runs it.
@@ -34,7 +34,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     match up {
         true => Ok(()),
         false => Err(Error::Failed(
-            "the server is not up; `matrix-postgres-exporter check` says why".to_owned(),
+            "the server is down; `matrix-postgres-exporter check` says why".to_owned(),
         )),
     }
 }

@@ -144,7 +144,7 @@ fn meaning(error: &serde_saphyr::Error) -> &'static str {
     use serde_saphyr::Error;
 
     match error {
-        Error::DuplicateMappingKey { .. } => "a key stands here for the second time",
+        Error::DuplicateMappingKey { .. } => "a key is set twice",
         Error::UnknownAnchor { .. } => "a text that begins with * needs quotes",
         Error::Eof { .. } => "it ends too early",
         Error::MultipleDocuments { .. } => "it holds several documents, with --- between them",
@@ -255,11 +255,11 @@ mod tests {
         };
         assert_eq!(
             said("- a\n").as_deref(),
-            Some("x.yml: must hold keys with values")
+            Some("x.yml: must be a mapping of keys to values")
         );
         assert_eq!(
             said("a\n").as_deref(),
-            Some("x.yml: must hold keys with values")
+            Some("x.yml: must be a mapping of keys to values")
         );
     }
 

@@ -171,12 +171,24 @@ FILE:3: web.lisen: there is no such key; did you mean "listen"?
 FILE:6: web.listen: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187
 FILE:7: web.telemetry_path: must begin with a slash, like /metrics
 FILE:8: webb: there is no such key; did you mean "web"?
-FILE:12: servers.main.connections: must be a whole number from 2 to 100
-FILE:13: servers.main.databases.interval: must be a duration; write one like 500ms, 60s, 1m30s or 2h
-FILE:14: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __
-FILE:14: servers.main.labels.b: must be text; put it in quotes
-FILE:15: scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h
-FILE:16: collectors.enable: there is no such collector; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
+FILE:12: servers.main.connections: must \
+                                                      be a whole number from 2 to 100
+FILE:13: \
+                                                      servers.main.databases.interval: must be a \
+                                                      duration; write one like 500ms, 60s, 1m30s \
+                                                      or 2h
+FILE:14: servers.main.labels: a \
+                                                      label's name consists of letters, digits and \
+                                                      _, and begins neither with a digit nor with \
+                                                      __
+FILE:14: servers.main.labels.b: must be \
+                                                      text; put it in quotes
+FILE:15: \
+                                                      scrape.timeout: must be a duration; write \
+                                                      one like 500ms, 60s, 1m30s or 2h
+FILE:16: \
+                                                      collectors.enable: there is no such \
+                                                      collector; did you mean "stat_archiver"?; `matrix-postgres-exporter metrics` lists them
 FILE:16: collectors.disabel: there is no such key; did you mean "disable"?
 FILE:16: collectors.stat_archiver.limt: there is no such key; did you mean "limit"?
 FILE:17: log.level: must be one of off, error, warn, info, debug, trace
@@ -211,7 +223,7 @@ fn a_file_that_is_no_yaml_is_told_by_its_line_and_shows_nothing_of_it() {
     let said = wrong("scrape: {}\nweb.listen: x\n", |_| {});
     assert_eq!(
         said,
-        "FILE:2: keys stand below each other, as in web: { listen: [\":9187\"] }"
+        "FILE:2: keys are nested, as in web: { listen: [\":9187\"] }"
     );
     let said = wrong("web: {}\nscrape: {}\nweb: {}\n", |_| {});
     assert!(said.starts_with("FILE:3: "), "{said}");
@@ -333,9 +345,10 @@ fn what_is_not_served_yet_is_refused() {
     );
     assert_eq!(
         said,
-        "FILE:1: web.config_file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
-         FILE:4: servers.b: one server is served at present; take this one out\n\
-         FILE:5: custom_queries: custom queries are not served yet; take the key out"
+        "FILE:1: web.config_file: TLS and basic auth are not supported yet, and the exporter does \
+         not start without them when they are configured; remove the setting, and put a reverse \
+         proxy in front\nFILE:4: servers.b: only one server is supported; remove this one\nFILE:5: \
+         custom_queries: custom queries are not supported yet; remove the key"
     );
     // As postgres_exporter has it where no file is wanted.
     loaded("web: { config_file: '' }", |_| {}).unwrap();

@@ -90,7 +90,7 @@ impl Identity {
         }
         let found = header.events[0];
         if self.fingerprint.is_some() && found.is_some() && found != self.fingerprint {
-            return Verdict::Diverged("another event is where one was counted");
+            return Verdict::Diverged("a counted position holds another event now");
         }
         let moved = self.timeline != header.timeline;
         if moved && found.is_none() {

@@ -231,7 +231,7 @@ impl Harvest {
     /// Notes why not all of a collector is known.
     pub(super) fn leave_out(&mut self, reasons: impl Iterator<Item = Reason>, collector: &str) {
         for reason in reasons.collect::<BTreeSet<_>>() {
-            let message = format!("not all of {collector} is known here");
+            let message = format!("{collector} is incomplete here");
             self.skipped.push(Skip { reason, message });
         }
     }

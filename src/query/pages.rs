@@ -386,7 +386,7 @@ impl Pages {
         found.ok_or_else(|| {
             QueryError::Unavailable(
                 Reason::UnsupportedVersion,
-                format!("there is no table {} any more", self.table),
+                format!("the table {} no longer exists", self.table),
             )
         })
     }

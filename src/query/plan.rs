@@ -167,7 +167,8 @@ impl Plan {
                     });
                     QueryError::Unavailable(
                         Reason::Deadline,
-                        "it takes longer than others can wait, and goes on in the next run".into(),
+                        "other collectors wait for the connection; it continues in the next run"
+                            .into(),
                     )
                 }
                 Err(error) => error,
@@ -253,14 +254,14 @@ impl Reader<'_> {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
                 reason,
-                format!("{name} is asked only where there is: {on}"),
+                format!("{name} exists only with {on}"),
             ));
         }
         let Some(statement) = query.covers(context.version) else {
             return Err(QueryError::Unavailable(
                 Reason::UnsupportedVersion,
                 format!(
-                    "PostgreSQL {} has nothing that {name} reads",
+                    "PostgreSQL {} does not have what {name} reads",
                     context.version
                 ),
             ));

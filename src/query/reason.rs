@@ -140,15 +140,15 @@ pub enum QueryError {
     Protocol(String),
     /// The result lacks the row that it always has.
     #[error(
-        "the server answers without the one row that was asked for; check that it is a PostgreSQL \
-         server, and what stands between it and the exporter"
+        "the server's answer has no row where one must be; check that it is a PostgreSQL server, \
+         and any proxy between it and the exporter"
     )]
     NoRow,
     /// The result lacks a column.
     #[error("the result has no column {0:?}")]
     MissingColumn(&'static str),
     /// A cell of a value column holds no number.
-    #[error("column {column:?} holds {text:?}, which is no number")]
+    #[error("column {column:?} holds {text:?}, which is not a number")]
     NotANumber {
         /// The column.
         column: &'static str,

@@ -149,7 +149,7 @@ impl Target {
                 Ok(Err(_)) => Harvest::skipped(Reason::Error, "the collector panicked"),
                 Err(_) => Harvest::skipped(
                     Reason::Deadline,
-                    "it was not there when the scrape had to answer",
+                    "it was not finished when the scrape had to answer",
                 ),
             }
         }
@@ -201,8 +201,9 @@ impl Target {
         let name = collector.name();
         if !self.room.lock().take(name, place, bytes, owner_of) {
             let sentence = format!(
-                "there is no room for its {} series: a server has {} MiB of the page, and the \
-                 databases of one owner half of what the others leave; servers.{}.page_mib raises it",
+                "its {} series are dropped: a server may fill {} MiB of the page, and the \
+                 databases of one owner half of what the others leave; servers.{}.page_mib raises \
+                 the limit",
                 harvest.snapshot.series(),
                 self.config.page >> 20,
                 self.config.name

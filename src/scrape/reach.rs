@@ -107,7 +107,7 @@ impl Target {
         let home = self.memory.lock().home.clone();
         let facts = match self.ask_facts_in(&home, deadline).await {
             Err(Unanswered::Lease(error)) if home != self.own_database => {
-                tracing::debug!(%error, "{home} is out of reach");
+                tracing::debug!(%error, "{home} cannot be reached");
                 let facts = self.ask_facts_in(&self.own_database, deadline).await;
                 // Where the whole server is down, home is where it was.
                 if facts.is_ok() {
@@ -135,7 +135,7 @@ impl Target {
                 self.memory.lock().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),
                     message: format!(
-                        "{} refuses to tell its version and role: {error}",
+                        "cannot read the version and role of {}: {error}",
                         self.connections.address()
                     ),
                     ended: None,

@@ -72,7 +72,7 @@ impl Target {
         if let Some((reason, message)) = &failure
             && known.failure.as_ref() != failure.as_ref()
         {
-            tracing::warn!(%database, %reason, "could not visit the database: {message}");
+            tracing::warn!(%database, %reason, "could not read the database: {message}");
         }
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.databases.get_mut(database)
@@ -102,7 +102,7 @@ impl Target {
         let asked = Instant::now();
         let found = Rights::find(client, facts.version, self.statement_cap).await;
         if let Err(error) = &found {
-            tracing::debug!(%database, "could not ask what the role may do: {error}");
+            tracing::debug!(%database, "could not read the role's privileges: {error}");
         }
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
@@ -145,7 +145,7 @@ impl Target {
                 tracing::info!(
                     %database,
                     application = application.as_ref().map_or("none", |found| found.name),
-                    "looked at the database"
+                    "checked the database for an application's tables"
                 );
             }
             let known = entry.clone();

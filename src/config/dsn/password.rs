@@ -104,8 +104,8 @@ fn read_passfile(path: &Path) -> Option<SecretString> {
         static SAID: Once = Once::new();
         SAID.call_once(|| {
             tracing::warn!(
-                "the passfile {} is ignored: it must be a plain file that only its owner can read \
-                 (chmod 0600)",
+                "the passfile {} is ignored: it must be a regular file that only its owner can \
+                 read (chmod 0600)",
                 path.display()
             );
         });

@@ -296,8 +296,8 @@ fn the_environment_stands_in_for_what_the_string_leaves_open() {
         complete("", &[("PGSERVICE", "main")])
             .unwrap_err()
             .to_string(),
-        "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and \
-         user (PGHOST, PGPORT, PGDATABASE and PGUSER)"
+        "PGSERVICE: service files are not supported yet; remove it, and set host, port, dbname \
+         and user (PGHOST, PGPORT, PGDATABASE and PGUSER)"
     );
 }
 
