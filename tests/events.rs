@@ -261,7 +261,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
     exporter
-        .has_said(&format!("{} is torn", file.display()))
+        .has_said(&format!("{} is damaged", file.display()))
         .await;
 }
 

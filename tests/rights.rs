@@ -121,7 +121,7 @@ async fn a_role_that_may_do_too_much_is_warned_of() {
         (
             "admin",
             vec![("superuser", ""), ("writable", "matrix")],
-            "is a superuser; a monitoring role needs no such power",
+            "is a superuser; a monitoring role does not need that right",
         ),
         (
             "synapse",
@@ -324,7 +324,7 @@ async fn rights_that_cannot_be_asked_are_told() {
         .await
         .unwrap();
     known(1.0).await;
-    let says = "what the role may do in database \"matrix\" could not be asked: ";
+    let says = "the query for the role's privileges in database \"matrix\" failed: ";
     let landing = exporter.get("/").await.text().replace("&quot;", "\"");
     assert!(landing.contains(says), "{landing}");
     let said = check(&dsn);

@@ -108,7 +108,7 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert!(output.status.success(), "{said}");
     let landing = exporter.get("/").await;
     for (database, part) in [("synapse", "Synapse (main)"), ("state", "Synapse (state)")] {
-        let line = format!("Database {database} is watched; {part} lives there.");
+        let line = format!("Database {database} is monitored; it contains the tables of {part}.");
         assert!(said.contains(&line), "{said}");
         assert!(landing.text().contains(part), "{}", landing.text());
     }

@@ -12,7 +12,7 @@ use crate::scrape::{CollectorStatus, DatabaseStatus, Scraper, ServerStatus, Stat
 
 /// The command.
 pub fn command() -> Command {
-    flags::add(Command::new("check")).about(
+    flags::unlisted(flags::add(Command::new("check")), &["Web"]).about(
         "Report what is wrong with configuration, server and role, and what each collector cannot \
          read",
     )
@@ -103,7 +103,7 @@ fn database(database: &DatabaseStatus) -> String {
     match (database.application, &database.skipped) {
         (_, Some(reason)) => format!("Database {name} is not monitored: {reason}."),
         (Some(application), None) => {
-            format!("Database {name} is monitored; it contains {application}'s tables.")
+            format!("Database {name} is monitored; it contains the tables of {application}.")
         }
         (None, None) => format!("Database {name} is monitored."),
     }
@@ -324,7 +324,7 @@ mod tests {
             [
                 "Server main at db:5432 answers: PostgreSQL 18.1, a primary.",
                 "Warning: the role could do too much.",
-                "Database matrix is monitored; it contains Synapse's tables.",
+                "Database matrix is monitored; it contains the tables of Synapse.",
                 "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
                 "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
                 "Skipped, unsupported_version (this version of PostgreSQL or Synapse has no such table or column): old.",

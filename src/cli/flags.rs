@@ -64,7 +64,7 @@ const FLAGS: &[Flag] = &[
         "Path of the metrics [default: /metrics]",
     ),
     Flag::truth("openmetrics", "openmetrics").shown(
-        "Web",
+        "Scrape",
         "BOOL",
         "Serve OpenMetrics to scrapers that accept it",
     ),
@@ -188,6 +188,17 @@ pub fn add(command: Command) -> Command {
         .arg(file)
         .args(FLAGS.iter().flat_map(Flag::args))
         .args(switches)
+}
+
+/// Leaves the flags under these headings out of the help: the command takes them, and needs none.
+pub fn unlisted(command: Command, headings: &[&str]) -> Command {
+    command.mut_args(|arg| {
+        let unlisted = arg
+            .get_help_heading()
+            .is_some_and(|heading| headings.contains(&heading));
+        let hidden = arg.is_hide_set();
+        arg.hide(unlisted || hidden)
+    })
 }
 
 /// What flags and environment say; of several commands' flags those of the first.
@@ -349,8 +360,17 @@ fn collector_names() -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// The names of all flags that have a variable, but for those of collectors.
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    iter::once(FILE)
+        .chain(FLAGS.iter().map(|flag| flag.name))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// `constantLabels` is `PG_EXPORTER_CONSTANT_LABELS`.
-fn twin(flag: &str) -> String {
+pub(super) fn twin(flag: &str) -> String {
     let mut twin = "PG_EXPORTER_".to_owned();
     for c in flag.chars() {
         match c {

@@ -16,8 +16,11 @@ pub fn command() -> Command {
         .long("url")
         .value_name("URL")
         .help("URL to request [default: /-/healthy at the first listen address]");
-    flags::add(Command::new("healthcheck").arg(url))
-        .about("Exit with 0 if a running exporter answers; for containers")
+    flags::unlisted(
+        flags::add(Command::new("healthcheck").arg(url)),
+        &["Server", "Scrape", "Log"],
+    )
+    .about("Exit with 0 if a running exporter answers; for containers")
 }
 
 /// Runs it.

@@ -11,6 +11,8 @@
 //! The environment is read here and nowhere else.
 
 mod check;
+#[cfg(test)]
+mod documented;
 mod flags;
 mod grants;
 mod healthcheck;
@@ -211,9 +213,9 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 const AFTER_HELP: &str = "\
-Without flags, the server is the one that psql would reach: PGHOST and the other PG* variables, else
-the local socket. A flag wins over its environment variable (--web.listen-address is
-PG_EXPORTER_WEB_LISTEN_ADDRESS), that over the file. --[no-]collector.NAME switches a collector;
-`metrics` lists them. Flags and variables of postgres_exporter are taken as well.
+Without flags it connects as psql would: PGHOST and the other PG* variables, else the local socket.
+A flag wins over its environment variable (--web.listen-address is PG_EXPORTER_WEB_LISTEN_ADDRESS),
+and that over the file. --collector.NAME and --no-collector.NAME switch a collector on and off;
+`metrics` lists all. The flags and variables of postgres_exporter are accepted, too.
 
-Exit codes: 0 fine, 1 something failed, 2 usage or configuration.";
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.";

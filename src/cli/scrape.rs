@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 
 /// The command.
 pub fn command() -> Command {
-    flags::add(Command::new("scrape"))
+    flags::unlisted(flags::add(Command::new("scrape")), &["Web"])
         .about("Print one scrape to standard output; fails if the server is down")
 }
 

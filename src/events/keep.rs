@@ -127,8 +127,8 @@ mod tests {
         let whole = fs::read_to_string(&path).unwrap();
         let newer = whole.replace("events 2 ", "events 3 ");
         for (text, words) in [
-            (&whole[..whole.len() - 3], "torn"),
-            (&whole.replace('5', "7"), "torn"),
+            (&whole[..whole.len() - 3], "damaged"),
+            (&whole.replace('5', "7"), "damaged"),
             (&newer, "of format 3"),
             ("", "not a file of this program"),
             ("PNG\n", "not a file of this program"),
