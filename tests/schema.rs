@@ -106,8 +106,8 @@ async fn families_of_tables(major: u32, version: &str) {
     let bytes = server.value("synapse", bytes).await.unwrap().parse().ok();
     assert_eq!(unknown("synapse_db_tables_without_statistics"), Some(1.0));
     assert_eq!(unknown("synapse_db_tables_without_statistics_bytes"), bytes);
-    // What is in no family is little.
-    let rows = |family: &str| {
+    // What is in no group is little.
+    let rows = |group: &str| {
         page.value(
             "synapse_db_table_group_estimated_rows",
             &[("table_group", group)],
