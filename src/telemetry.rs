@@ -46,7 +46,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
         .map_err(|_| Error::Twice)
 }
 
-/// Takes the backslash before a single quote out, which is no escape of logfmt.
+/// Takes the backslash before a single quote out, which is not an escape of logfmt.
 fn plain_quotes(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut characters = line.chars();

@@ -86,7 +86,7 @@ async fn a_session_deletes_and_sits_in_a_transaction(major: u32) {
 async fn a_crash_comes_before_deletes_are_reported(major: u32) {
     let mut server = synapses_schema(major).await;
     make_history(&server, 20_000).await;
-    // It begins anew without any memory of deletes.
+    // It begins again without any memory of deletes.
     server.stop_immediate().await;
     server.restart().await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
@@ -302,7 +302,7 @@ async fn other_events_come_in_the_same_number(major: u32) {
     assert_exact(&exporter, &server).await;
 }
 
-/// Purges that come more often than all is verified are no reason to call a number exact that is
+/// Purges that come more often than all is verified are not reason to call a number exact that is
 /// not, nor to stop.
 async fn purges_go_on_and_on(major: u32) {
     let server = synapses_schema(major).await;

@@ -213,7 +213,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
 
-    // The counter of deletes starts anew, with deletes that it does not tell of.
+    // The counter of deletes starts again, with deletes that it does not tell of.
     server.sql("synapse", &purge(2)).await;
     server.sql("synapse", "SELECT pg_stat_reset()").await;
     assert_exact(&exporter, &server).await;
@@ -254,7 +254,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
         .await;
     exporter.stop().await;
 
-    // A torn file is no count.
+    // A torn file is not a count.
     let file = folder.path().join("main.synapse.events");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();

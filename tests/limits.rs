@@ -40,7 +40,7 @@ async fn rows_beyond_the_limit_are_cut_and_counted() {
             page.value("pg_exporter_collector_row_limit", &collector),
             Some(10.0)
         );
-        // A limit that somebody set is no failure.
+        // A limit that somebody set is not a failure.
         assert_eq!(
             page.value("pg_scrape_collector_success", &collector),
             Some(1.0)

@@ -114,7 +114,7 @@ async fn numbers_are_right(major: u32, version: &str) {
     assert_eq!(behind(&page, "made_elsewhere"), []);
 }
 
-/// A column that is cast has no index. What is aggregated or served is no condition.
+/// A column that is cast has no index. What is aggregated or served is not a condition.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_compared_as_bigint_and_never_as_numeric() {
     let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
@@ -278,7 +278,7 @@ async fn watch(server: &Postgres) -> Exporter {
     Exporter::watch(&server.dsn("synapse", "exporter"), &flags).await
 }
 
-/// A page with everything that is read or counted behind the scrapes.
+/// A page with everything that is read or counted in the background.
 async fn complete(exporter: &Exporter) -> Page {
     exporter.complete().await;
     wait_for("the events are counted", || async {

@@ -28,7 +28,7 @@ async fn a_role_without_grants_says_what_it_cannot_see() {
         let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[]).await;
         let page = settled(&exporter).await;
         assert_eq!(page.down_reason(), None);
-        // What a role may not see is no failure.
+        // What a role may not see is not a failure.
         assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
         assert_eq!(page.value("pg_exporter_last_scrape_error", &[]), Some(0.0));
         let unseen = [

@@ -77,7 +77,7 @@ async fn each_part_is_known(major: u32, version: &str) {
     let count = server.value("state", count).await.unwrap().parse().ok();
     assert_eq!(rows("state"), count);
 
-    // What lives elsewhere is not missed.
+    // What is in another database is not missed.
     let about_state: BTreeSet<_> = page
         .readings()
         .into_iter()
@@ -91,7 +91,7 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert!(!about_state.contains("users"), "{about_state:?}");
     let skipped = page.skipped().into_iter();
     let missed: Vec<_> = skipped
-        // The old one lacks some tables, whichever part they are of.
+        // The old one does not have some tables, whichever part they are of.
         .filter(|(_, reason, _)| version == NEW || *reason != "unsupported_version")
         .filter(|(.., database)| ["synapse", "state"].contains(database))
         .collect();

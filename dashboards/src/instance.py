@@ -450,7 +450,7 @@ def replication() -> list:
             data on a primary. After wal_receiver_timeout it connects again.""",
             ("pg_stat_wal_receiver_streaming{here}", "streams"),
             ("pg_stat_wal_receiver_last_message_age_seconds{here}", "seconds since the last message"),
-            none="this is no standby",
+            none="not a standby",
             runbook="PostgresStandbyNotStreaming",
         ),
         graph(
@@ -809,7 +809,7 @@ def top_tables(count: int, *counters: str) -> str:
 
 
 def ago(what: str) -> str:
-    """Seconds since a table was vacuumed or analyzed, by whomever; never is no value."""
+    """Seconds since a table was vacuumed or analyzed, by whomever; never is not a value."""
     by_hand = by_table(f"pg_stat_user_tables_last_{what}{{db}} > 0")
     by_itself = by_table(f"pg_stat_user_tables_last_auto{what}{{db}} > 0")
     return f"time() - ({by_hand} > {by_itself} or {by_itself} or {by_hand})"

@@ -35,7 +35,7 @@ from panels import (
     top,
 )
 
-# What sends to bridges stands still where there is none.
+# What sends to bridges does not advance where there is none.
 READERS = """(synapse_db_consumer_behind_positions{db} unless on (job, instance, datname, consumer)
                (synapse_db_consumer_behind_positions{db, consumer="appservice"}
                   unless on (job, instance, datname) synapse_db_appservice_users{db}))"""
@@ -337,7 +337,7 @@ def positions() -> list:
 
 
 def backlogs() -> list:
-    """What piles up before it hurts."""
+    """Queues that should be short."""
     return [
         graph(
             "To-device messages waiting",
@@ -414,7 +414,7 @@ def backlogs() -> list:
             hour.""",
             ("max(synapse_db_received_transactions_oldest_age_seconds{db})", "transactions"),
             ("max(synapse_db_redactions_uncensored_oldest_age_seconds{db})", "redactions"),
-            ("max(synapse_db_device_list_changes_oldest_age_seconds{db})", "changes of devices"),
+            ("max(synapse_db_device_list_changes_oldest_age_seconds{db})", "device list updates"),
             ("max(synapse_db_state_groups_pending_deletion_oldest_age_seconds{db})", "state groups"),
             unit="s",
             runbook="SynapseCleanupStalled",
@@ -459,7 +459,7 @@ def federation() -> list:
             homeservers that are permanently gone: only a change of their slope matters.""",
             ("max(synapse_db_federation_inbound_staged_oldest_age_seconds{db})", "events, in"),
             ("max(synapse_db_device_outbox_oldest_age_seconds{db})", "messages to devices, out"),
-            ("max(synapse_db_device_list_pokes_oldest_age_seconds{db})", "changes of devices, out"),
+            ("max(synapse_db_device_list_pokes_oldest_age_seconds{db})", "device list updates, outbound"),
             unit="s",
             runbook="SynapseFederationStagingStuck",
         ),
@@ -468,7 +468,7 @@ def federation() -> list:
             """To-device messages and device list updates queued for remote homeservers. Those
             for homeservers that are gone stay permanently. Counted once an hour.""",
             ("sum(synapse_db_device_outbox_messages{db})", "messages to devices"),
-            ("sum(synapse_db_device_list_pokes{db})", "changes of devices"),
+            ("sum(synapse_db_device_list_pokes{db})", "device list updates"),
         ),
         graph(
             "Events that could not be fetched",

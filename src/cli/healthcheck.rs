@@ -1,4 +1,4 @@
-//! Asks a running exporter whether it lives, for containers that have no curl.
+//! Asks a running exporter whether it answers, for containers that have no curl.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

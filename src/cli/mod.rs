@@ -5,7 +5,7 @@
 //! - `check`: says what is wrong with configuration, server and role
 //! - `grants`: prints the SQL that gives a role what the collectors need
 //! - `metrics`: prints the catalogue
-//! - `healthcheck`: asks a running exporter whether it lives
+//! - `healthcheck`: asks a running exporter whether it answers
 //! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
@@ -107,13 +107,13 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Configuration(#[from] Problems),
-    /// The log cannot be had as configured.
+    /// The log cannot be written as configured.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
     /// The configuration is fine, but what it asks for did not work.
     #[error("{0}")]
     Failed(String),
-    /// Whoever reads standard output has seen enough, as `head`. That is no failure, and nothing is
+    /// Whoever reads standard output has seen enough, as `head`. That is not a failure, and nothing is
     /// left to do.
     #[error("standard output is closed")]
     Unread,

@@ -39,7 +39,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Everything that can be had within the configured time.
+/// Everything that can be collected within the configured time.
 pub async fn once(scraper: &Scraper, config: &Config) -> Result<Snapshot, Error> {
     let since = Instant::now();
     let request = Request {

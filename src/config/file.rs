@@ -27,7 +27,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read or is no YAML table.
+    /// Fails when the file cannot be read or is not YAML table.
     pub fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -39,7 +39,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Fails when the text is no YAML table.
+    /// Fails when the text is not YAML table.
     pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
         let options = serde_saphyr::options! {
             strict_booleans: true,

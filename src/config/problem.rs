@@ -63,7 +63,7 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
-    /// A file that is no YAML.
+    /// A file that is not YAML.
     #[error("this YAML cannot be read: {0}")]
     Syntax(&'static str),
     /// A key that nobody knows, and the nearest that somebody does.

@@ -25,7 +25,7 @@ const HARD_STOP: Duration = Duration::from_secs(1);
 /// From this version on, a session reports what it did when it has had no work for ten seconds.
 const REPORTING: Version = Version(150_000);
 
-/// The connection rests between two statements as long as the first took, but no longer.
+/// The connection pauses between two statements as long as the first took, but no longer.
 const REST: Duration = Duration::from_millis(100);
 
 /// How often the count is written to its file.
@@ -134,7 +134,7 @@ impl Count {
         }
     }
 
-    /// Whether there is work to do behind the scrapes, and time for it.
+    /// Whether there is work to do in the background, and time for it.
     pub fn is_due(&self) -> bool {
         let mut inner = self.inner();
         let has_time = inner.pace.has_time(self.settings.share);

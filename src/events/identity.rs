@@ -94,7 +94,7 @@ impl Identity {
         }
         let moved = self.timeline != header.timeline;
         if moved && found.is_none() {
-            // A history that lacks the newest event may have any other in its place.
+            // A history that does not have the newest event may have any other in its place.
             return Verdict::Diverged("the server is on another timeline, without a known event");
         }
         if !moved && header.lsn < self.lsn {

@@ -18,7 +18,7 @@ use crate::snapshot::{Sample, Snapshot};
 /// How long a run that was interrupted may wait to be gone on with.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a query rests that the server has refused for a reason that stays.
+/// How long a query is not sent that the server has refused for a reason that stays.
 const REST: Duration = Duration::from_secs(180);
 
 /// A collector with everything that does not change from run to run.
@@ -133,7 +133,7 @@ impl Plan {
             if context.tables.is_some_and(|tables| !tables.concern(query)) {
                 continue;
             }
-            if let Some(skip) = holds.rests(index) {
+            if let Some(skip) = holds.pauses(index) {
                 harvest.skipped.push(skip);
                 continue;
             }
@@ -209,7 +209,7 @@ impl Plan {
 
 impl Holds {
     /// What keeps a query from running now.
-    pub fn rests(&mut self, index: usize) -> Option<Skip> {
+    pub fn pauses(&mut self, index: usize) -> Option<Skip> {
         match self.resting.get(&index) {
             Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
             _ => {
@@ -219,7 +219,7 @@ impl Holds {
         }
     }
 
-    /// Notes that a query failed; it rests if the server would refuse it again.
+    /// Notes that a query failed; it is not sent for a while if the server would refuse it again.
     pub fn skip(&mut self, index: usize, error: &QueryError) -> Skip {
         let skip = Skip {
             reason: error.reason(),
@@ -250,7 +250,7 @@ impl Reader<'_> {
             ..
         } = *self;
         let name = collector.name;
-        if let Some(reason) = context.lacks(query.role, query.setting) {
+        if let Some(reason) = context.missing(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
                 reason,

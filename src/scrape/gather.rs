@@ -17,7 +17,7 @@ use crate::events::Count;
 use crate::query::{Context, Harvest, Reason, Scope};
 use crate::server::{Application, Facts, Purpose};
 
-/// A collector to run, where, and what lives there.
+/// A collector to run, where, and what is there.
 type Run = (Arc<CollectorState>, Place, Option<Arc<Application>>);
 
 impl Target {
@@ -255,7 +255,7 @@ impl Target {
                     (None, Some((reason, _))) => Outcome::Missing(*reason),
                     // It has been seen, only not with this collector: the next scrape has it.
                     (None, None) if known.visited.is_some() && !warm => continue,
-                    // It is being read behind the scrapes.
+                    // It is being read in the background.
                     (None, None) => Outcome::Missing(Reason::Deadline),
                 };
                 push(place, outcome);
@@ -273,7 +273,7 @@ impl Target {
     }
 }
 
-/// Whether the count of a collector, where it has one, has work to do behind the scrapes.
+/// Whether the count of a collector, where it has one, has work to do in the background.
 fn is_count_due(collector: &CollectorState, place: &Place) -> bool {
     let unit = collector.known(place);
     unit.is_some_and(|unit| unit.count.as_ref().is_some_and(Count::is_due))

@@ -16,7 +16,7 @@ pub struct Memory {
     pub down: Option<(Instant, Down)>,
     /// How the server last refused to tell its facts.
     pub refusal: Option<String>,
-    /// When the functions of the strict set-up were last looked for elsewhere.
+    /// When the functions of the strict role were last looked for elsewhere.
     pub probed: Option<Instant>,
     pub databases: BTreeMap<Arc<str>, Known>,
     /// Those with an application for which there is no connection to be kept.
@@ -38,7 +38,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether what lives there is of any interest to a collector.
+    /// Whether what is there is of any interest to a collector.
     pub fn concerns(&self, plan: &Plan) -> bool {
         let application = self.application.as_ref();
         application.is_some_and(|found| plan.concerns(&found.tables))
@@ -302,7 +302,7 @@ impl Memory {
         (!open.is_empty()).then(|| (places, flags.collect()))
     }
 
-    /// The databases in which an application lives, and its tables there.
+    /// The databases with an application's tables, and its tables there.
     pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
         self.databases.iter().filter_map(|(name, known)| {
             let application = known.application.as_ref()?;

@@ -1,4 +1,4 @@
-//! What goes on behind the scrapes.
+//! What goes on in the background.
 //!
 //! A database that is not kept warm is visited by a short connection; what a collector serves
 //! from memory is refreshed. A scrape finds what is due and leaves it to the queue.
@@ -39,7 +39,7 @@ impl Work for Target {
 }
 
 impl Target {
-    /// The background work on one database: what lives in it, and every value that is due. Says
+    /// The background work on one database: what is in it, and every value that is due. Says
     /// whether there is more to do when others have had their turn.
     async fn refresh(&self, database: &Arc<str>, deadline: Instant) -> bool {
         let facts = self.memory.lock().facts.clone();

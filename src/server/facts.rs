@@ -52,7 +52,7 @@ pub struct Facts {
 /// One database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// Its name; bytes that are no UTF-8 are shown as `\xE9`.
+    /// Its name; bytes that are not UTF-8 are shown as `\xE9`.
     pub name: String,
     /// Another one with the same name has another.
     pub oid: u32,

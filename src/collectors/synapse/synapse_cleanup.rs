@@ -1,4 +1,4 @@
-//! What Synapse is to clear away.
+//! Backlogs of Synapse's cleanup jobs.
 
 use super::oldest_age;
 use crate::query::{ALL, Collector, Query};

@@ -15,7 +15,7 @@ pub fn collector() -> Collector {
     .query(progress())
 }
 
-/// What is there. Purges delete, so even a total may fall: these are no counters.
+/// What is there. Purges delete, so even a total may fall: these are not counters.
 fn kept() -> Query {
     Query::new()
         .reads(READS[0].0, READS[0].1)

@@ -18,7 +18,7 @@ pub fn collector() -> Collector {
         .query(previews())
 }
 
-/// An upload that was announced and never came has no length, and is no file. One that nobody ever
+/// An upload that was announced and never came has no length, and is not a file. One that nobody ever
 /// looked at is as old as itself, as it is to Synapse when it deletes what is not used.
 macro_rules! media {
     ($origin:literal, $table:literal, [$($column:literal),*], $more:literal) => {

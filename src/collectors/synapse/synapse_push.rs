@@ -3,7 +3,7 @@
 use super::oldest_age;
 use crate::query::{ALL, Collector, Query};
 
-/// From `event_push_actions_staging`, where a row lives only as long as its event is written; one
+/// From `event_push_actions_staging`, where a row exists only as long as its event is written; one
 /// that stays was left by a worker that died. How far the summary is behind, the consumer
 /// `push_summary` says.
 pub fn collector() -> Collector {

@@ -90,13 +90,10 @@ fn accounts() -> Query {
 impl Query {
     /// How many users have a flag.
     fn flag(self, flag: &'static str) -> Self {
-        self.gauge(
-            flag,
-            "Accounts with this flag, without deactivated ones",
-        )
-        .named("synapse_db_users_flagged")
-        .without_labels()
-        .with_label("flag", flag)
+        self.gauge(flag, "Accounts with this flag, without deactivated ones")
+            .named("synapse_db_users_flagged")
+            .without_labels()
+            .with_label("flag", flag)
     }
 }
 

@@ -47,7 +47,7 @@ pub enum DsnError {
     /// An address in brackets that is none.
     #[error("a host in brackets is an IPv6 address, as in postgres://[::1]:5432/")]
     Brackets,
-    /// What comes after `?` in a URI is no list of keys and values.
+    /// What comes after `?` in a URI is not a list of keys and values.
     #[error(
         "after the \"?\" of a URI come key=value pairs with \"&\" between them; write \"=\" in a \
          value as %3D and \"&\" as %26"

@@ -75,7 +75,7 @@ impl Dsn {
     }
 }
 
-/// The file of a password in a message. What is no absolute path may be the password itself.
+/// The file of a password in a message. What is not an absolute path may be the password itself.
 pub(crate) fn named(path: &Path) -> String {
     match path.is_absolute() {
         true => format!("the password file {}", path.display()),

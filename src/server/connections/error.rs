@@ -1,4 +1,4 @@
-//! Why there is no connection to be had.
+//! Why no connection is available.
 
 use std::sync::Arc;
 
