@@ -65,8 +65,8 @@ test-long: deps deps-deploy ## Run hostile clients for a minute each, and normal
 	NORMAL_LIFE_SECONDS=3600 cargo test --locked --test deploy normal_life:: -- --nocapture
 	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
 
-test-normal-life: deps deps-deploy ## Run servers, Synapse and Alertmanager for a minute and a half: no alert
-arrives 	$(call say,normal life)
+test-normal-life: deps deps-deploy ## Run servers, Synapse and Alertmanager for 90 s: no alert arrives
+	$(call say,normal life)
 	cargo test --locked --test deploy normal_life::
 
 test-dashboards: deps ## Check the dashboards, and run each query on a real Prometheus

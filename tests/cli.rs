@@ -532,8 +532,8 @@ async fn a_hangup_is_survived_with_a_warning() {
 async fn what_is_not_served_yet_is_said_at_its_address() {
     let (_server, address) = serving(&["--dsn", NOWHERE], &[]).await;
     for (path, sentence) in [
-        ("/probe?target=db:5432", "/probe is not served yet"),
-        ("/-/reload", "/-/reload is not served yet"),
+        ("/probe?target=db:5432", "/probe is not implemented yet"),
+        ("/-/reload", "/-/reload is not implemented yet"),
         ("/nowhere", "No page of"),
     ] {
         let answer = get(&address, path).await;
@@ -544,7 +544,7 @@ async fn what_is_not_served_yet_is_said_at_its_address() {
         crate::support::http::request(address.parse().unwrap(), "POST", "/-/reload", &[]).await;
     assert_eq!(posted.status, 404);
     assert!(
-        posted.text().contains("/-/reload is not served yet"),
+        posted.text().contains("/-/reload is not implemented yet"),
         "{}",
         posted.text()
     );

@@ -99,7 +99,7 @@ async fn a_role_without_grants_says_what_it_cannot_see() {
         assert!(
             landing
                 .text()
-                .contains("may not see other sessions; run what `grants` prints"),
+                .contains("cannot see other sessions; run what `matrix-postgres-exporter grants"),
             "{}",
             landing.text()
         );

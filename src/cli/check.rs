@@ -59,7 +59,7 @@ impl Findings {
         match &server.state {
             Some(State::Up) => sentences.push(format!(
                 "{at} answers: {}, {}.",
-                server.version.as_deref().unwrap_or("of unknown version"),
+                server.version.as_deref().map_or("unknown version", short),
                 match server.standby {
                     Some(true) => "a standby",
                     Some(false) => "a primary",
@@ -86,7 +86,7 @@ impl Findings {
         if server.state == Some(State::Up) && !server.databases.iter().any(|one| watched(&one)) {
             problems.push("no database is monitored".to_owned());
         }
-        let mut skips = Skips::of(&server.collectors);
+        let mut skips = Skips::of(&server.collectors, server.standby);
         sentences.append(&mut skips.sentences);
         problems.append(&mut skips.problems);
         problems.extend(strangers(server));
@@ -96,6 +96,13 @@ impl Findings {
             problems,
         }
     }
+}
+
+/// `PostgreSQL 18.4` of all that version() says.
+fn short(version: &str) -> &str {
+    version
+        .split_once(" on ")
+        .map_or(version, |(short, _)| short)
 }
 
 fn database(database: &DatabaseStatus) -> String {
@@ -117,7 +124,7 @@ struct Skips {
 }
 
 impl Skips {
-    fn of(collectors: &[CollectorStatus]) -> Self {
+    fn of(collectors: &[CollectorStatus], standby: Option<bool>) -> Self {
         let mut skips = Self::default();
         let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut by_reason: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -144,7 +151,12 @@ impl Skips {
                 "" => String::new(),
                 database => format!(" in database {database}"),
             };
-            let (why, names) = (explain(reason).1, names.join(", "));
+            let why = match (reason, standby) {
+                ("wrong_role", Some(true)) => "only a primary has it",
+                ("wrong_role", Some(false)) => "only a standby has it",
+                _ => explain(reason).1,
+            };
+            let names = names.join(", ");
             skips
                 .sentences
                 .push(format!("Skipped{place}, {reason} ({why}): {names}."));
@@ -302,7 +314,7 @@ mod tests {
             address: "db:5432".to_owned(),
             state: Some(State::Up),
             asked: None,
-            version: Some("PostgreSQL 18.1".to_owned()),
+            version: Some("PostgreSQL 18.1 on x86_64-pc-linux-gnu".to_owned()),
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),

@@ -188,8 +188,9 @@ impl Memory {
                 ));
             } else if !facts.superuser && views.functions.is_empty() {
                 warnings.push(format!(
-                    "the role {:?} may not see other sessions; run what `grants` prints",
-                    facts.role
+                    "the role {:?} cannot see other sessions; run what \
+                     `matrix-postgres-exporter grants --role {}` prints, as superuser",
+                    facts.role, facts.role
                 ));
             } else if !facts.superuser && views.missing().next().is_some() {
                 warnings.push(format!(

@@ -114,7 +114,7 @@ own! {
         "Synapse's databases that are not kept connected because the setting connections is too low; \
          they are read once every databases.interval";
     CONNECTIONS = Gauge "pg_exporter_connections" []
-        "Connections to the server that the exporter holds, abandoned ones that the server has not closed yet included";
+        "Connections to the server that the exporter holds, including abandoned ones that the server has not closed yet";
     CONNECTION_LIMIT = Gauge "pg_exporter_max_connections" []
         "Maximum number of connections to the server (setting connections), logins that hang not counted";
     CONNECTIONS_OPENED = Counter "pg_exporter_connections_opened_total" []

@@ -301,7 +301,7 @@ impl Facts {
                     } else if cells.truth(position("limited")?)? {
                         Some("its connection limit is 0")
                     } else if !cells.truth(position("may_connect")?)? {
-                        Some("the role has no CONNECT privilege")
+                        Some("the role has no CONNECT privilege; grant it, or exclude the database")
                     } else if !cells.is_utf8(datname)? {
                         Some("its name is not UTF-8")
                     } else {

@@ -178,8 +178,7 @@ fn behind(sql: &'static str) -> Query {
         .gauge(
             "sequence_behind_positions",
             "Positions by which a sequence is behind its stream, or behind its table where it has \
-             no stream. Above 0 Synapse cannot write and will refuse to start; from 1.110 on it \
-             repairs at its start a sequence that is behind a table, and refuses to start for one \
-             behind a stream",
+             no stream. Above 0 Synapse cannot write, and refuses to start; from Synapse 1.110 \
+             on, a start corrects a sequence that is behind a table",
         )
 }

@@ -92,8 +92,8 @@ fn unknown() -> Query {
         )
         .gauge(
             "tables_without_statistics",
-            "Tables with rows that were never vacuumed or analyzed: the planner and the estimates \
-             of size take them as empty",
+            "Tables with rows that were never vacuumed or analyzed: the planner and the estimated \
+             sizes treat them as empty",
         )
         .gauge(
             "tables_without_statistics_bytes",

@@ -55,8 +55,8 @@ fn begun_and_waiting() -> Query {
     .with_labels(&["action"])
     .gauge(
         "scheduled_tasks_due_oldest_age_seconds",
-        "Time since the longest-overdue scheduled task was due, in seconds; no sample if none is \
-         overdue",
+        "Time since the most overdue scheduled task should have started, in seconds; no sample if \
+         none is overdue",
     )
     .with_labels(&["action"])
 }
