@@ -17,9 +17,9 @@ use crate::telemetry;
 /// How the catalogue is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For a person at a terminal.
+    /// Human-readable.
     Text,
-    /// For programs.
+    /// Machine-readable.
     Json,
     /// For `docs/metrics.md`.
     Markdown,

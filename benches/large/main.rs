@@ -151,8 +151,8 @@ async fn head(server: &Postgres, users: u64) -> String {
     format!(
         "# What it costs\n\n\
          Written by `make bench` on {}: PostgreSQL {} with a Synapse {NEW} of {users} users, {} \
-         events and {} in all, made up. The machine has {cores} cores and {} GB, was not its only \
-         user's, and held what was read in memory. So look at ratios, less at times.\n",
+         events and {} in all, made up. The machine has {cores} cores and {} GB, was shared, and \
+         held the data in memory: compare rows, not absolute times.\n",
         value("SELECT current_date").await,
         value("SHOW server_version").await,
         value("SELECT count(*) FROM events").await,

@@ -433,7 +433,7 @@ def federation() -> list:
             ("sum(synapse_db_federation_destinations{db})", "known"),
             ("sum(synapse_db_federation_destinations_failing{db})", "failing"),
             ("sum(synapse_db_federation_destinations_newly_failing_1h{db})", "failing for less than an hour"),
-            ("sum(synapse_db_federation_destinations_backing_off{db})", "left alone for now"),
+            ("sum(synapse_db_federation_destinations_backing_off{db})", "in backoff"),
             runbook="SynapseDestinationsFailing",
         ),
         graph(
