@@ -76,7 +76,7 @@ async fn peer_authentication_has_its_own_advice() {
     let (code, said, _) = check(&server.dsn("postgres", "exporter"), &[]);
     assert_eq!(code, 1, "{said}");
     assert!(
-        said.contains("run the exporter as that user, or connect by TCP with a password"),
+        said.contains("run the exporter as that user, or connect over TCP with a password"),
         "{said}"
     );
     assert!(!said.contains("sslmode"), "{said}");

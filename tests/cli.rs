@@ -534,7 +534,7 @@ async fn what_is_not_served_yet_is_said_at_its_address() {
     for (path, sentence) in [
         ("/probe?target=db:5432", "/probe is not implemented yet"),
         ("/-/reload", "/-/reload is not implemented yet"),
-        ("/nowhere", "No page of"),
+        ("/nowhere", "There is no page at this address"),
     ] {
         let answer = get(&address, path).await;
         assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");

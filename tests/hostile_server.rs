@@ -103,7 +103,7 @@ async fn silence_and_ends_before_a_session() {
     for stage in 0..4 {
         suffers(
             "refused",
-            "broke the connection off",
+            "closed the connection",
             move |mut peer: Peer| async move {
                 if stage > 0 {
                     peer.greet().await?;
@@ -122,7 +122,7 @@ async fn silence_and_ends_before_a_session() {
     }
     suffers(
         "protocol",
-        "it sent what is no message of",
+        "it sent data that is not",
         async |mut peer| {
             peer.send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
             peer.listen().await
@@ -131,7 +131,7 @@ async fn silence_and_ends_before_a_session() {
     .await;
     suffers(
         "protocol",
-        "it sent what is no message of",
+        "it sent data that is not",
         async |mut peer| {
             peer.greet().await?;
             peer.send(b'!', b"what is this").await?;
@@ -243,7 +243,7 @@ async fn floods_in_place_of_an_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_none() {
     // Whatever it is asked, it has done it.
-    suffers("protocol", "without the one row", async |mut peer| {
+    suffers("protocol", "has no row where one must be", async |mut peer| {
         peer.log_in().await?;
         loop {
             peer.query().await?;
@@ -252,7 +252,7 @@ async fn answers_that_are_none() {
         }
     })
     .await;
-    suffers("protocol", "without the one row", async |mut peer| {
+    suffers("protocol", "has no row where one must be", async |mut peer| {
         peer.log_in().await?;
         loop {
             peer.answer_until("pg_catalog.version()").await?;

@@ -185,7 +185,7 @@ async fn a_second_sample_with_the_same_labels_is_dropped_and_counted() {
     let told = exporter.output();
     let told = told
         .lines()
-        .filter(|line| line.contains("labels were already there"));
+        .filter(|line| line.contains("duplicate labels"));
     assert_eq!(told.count(), 1, "it is logged once");
 }
 

@@ -41,7 +41,7 @@ async fn the_password_goes_in_clear_to_nobody_who_only_asks() {
         (
             "sslmode=require require_auth=password",
             false,
-            "no TLS with the server",
+            "cannot set up TLS with the server",
         ),
         ("sslmode=disable require_auth=password", true, ""),
     ] {

@@ -126,7 +126,7 @@ async fn a_role_that_may_do_too_much_is_warned_of() {
         (
             "synapse",
             vec![("writable", "matrix")],
-            "could write the application's tables in database",
+            "may write to the application's tables in database",
         ),
     ] {
         let exporter = Exporter::watch(&server.tcp_dsn("postgres", role), &[]).await;
