@@ -121,7 +121,7 @@ async fn a_role_that_may_do_too_much_is_warned_of() {
         (
             "admin",
             vec![("superuser", ""), ("writable", "matrix")],
-            "is a superuser; a monitoring role does not need that right",
+            "is a superuser; use a monitoring role without that right",
         ),
         (
             "synapse",
