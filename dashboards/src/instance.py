@@ -170,7 +170,7 @@ def now() -> list:
             runbook="PostgresReplicationSlotRetainingWAL",
         ),
         stat(
-            "Collectors with missing data",
+            "Collectors incomplete",
             """Collectors whose data is missing or incomplete, because of a missing privilege
             for example. Their panels are empty, which does not mean that all is healthy. The
             last row shows which, and why. Data that this version, a primary or a standby does
@@ -690,7 +690,7 @@ def exporter() -> list:
             runbook="PostgresExporterPrivilegeMissing",
         ),
         stat(
-            "Reason while the server is down",
+            "Down reason",
             """The reason while the server is down. refused: nothing listens. dns: the name
             cannot be resolved. timeout: host, network or disk. starting_up: it starts or
             recovers. shutting_down: it is being stopped. too_many_connections: all are used.

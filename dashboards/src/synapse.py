@@ -119,7 +119,7 @@ def now() -> list:
             runbook="SynapseConsumerBehind",
         ),
         stat(
-            "Collectors with missing data",
+            "Collectors incomplete",
             """Collectors whose data of this database is missing or incomplete. Their panels are
             empty, which does not mean that all is healthy. The last row shows which, and why.
             Data that this version, a primary or a standby does not have is not counted.""",
@@ -552,7 +552,7 @@ def schema() -> list:
             width=6,
         ),
         stat(
-            "Published tables without replica identity",
+            "No replica identity",
             """Tables that are published for logical replication and have no replica identity:
             each UPDATE and DELETE on them fails. Drop the publication, or let it publish
             inserts only.""",
