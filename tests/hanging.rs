@@ -126,10 +126,7 @@ async fn many_owners_and_hidden_databases() {
     .await;
     good_is_looked_at(&server, &exporter, 3).await;
     // Each says so once, and not in every scrape.
-    let said = exporter
-        .output()
-        .matches("until the server ends")
-        .count();
+    let said = exporter.output().matches("until the server ends").count();
     assert!(said <= 2 * theirs.len(), "{}", exporter.output());
 }
 
