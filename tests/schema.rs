@@ -96,7 +96,7 @@ async fn families_of_tables(major: u32, version: &str) {
     let wanted = server.value("synapse", bytes).await.unwrap().parse().ok();
     let found = page.value(
         "synapse_db_table_group_estimated_bytes",
-        &[("family", "caches")],
+        &[("table_group", "caches")],
     );
     assert_eq!(found, wanted, "{major}");
     assert!(found > Some(16_384.0));
