@@ -18,16 +18,16 @@ say = @echo "==> $(1)"
 build: ## Build the program: target/release/matrix-postgres-exporter
 	cargo build --locked --release
 
-dashboards: ## Write dashboards/*.json anew from dashboards/src
+dashboards: ## Generate dashboards/*.json from dashboards/src
 	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py
 
 alerts: ## Copy rules and dashboards with addresses in them: URL=https://HOST/PATH [GRAFANA=https://HOST] [INTO=FOLDER]
 	@alerts/addresses.sh "$(URL)" "$(GRAFANA)" "$(INTO)"
 
-demo: ## Show it on a real Synapse, in a scratch folder; Ctrl-C cleans up
+demo: ## Run it with a real Synapse in a temporary directory; Ctrl-C removes all of it
 	@deploy/demo/run.sh
 
-drill: ## Make a fault in the demo and wait for its alert: FAULT=server|connections|archiving|lock|synapse
+drill: ## Cause a fault in the demo and wait for its alert: FAULT=server|connections|archiving|lock|synapse
 	@deploy/demo/run.sh --drill "$(FAULT)"
 
 ##@ Test
@@ -38,7 +38,7 @@ test: ## Run every test; installs what they run on into .deps
 test-quick: deps-postgres ## Run the unit tests, and a choice of those on real servers
 	@MAKE="$(MAKE)" tests/stages unit real-quick
 
-test-unit: ## Run what needs nothing but Rust
+test-unit: ## Run the tests that need only Rust
 	$(call say,unit tests)
 	cargo test --locked
 
@@ -56,20 +56,20 @@ test-real-quick: deps-postgres
 one: deps ## Run the tests on real servers whose names begin so: TEST=values::replication
 	cargo test --locked --test real --test faults -- --test-threads=1 "$(TEST)"
 
-test-faults: deps ## Run the tests of faults on the wall clock, one at a time
+test-faults: deps ## Run the tests of faults that depend on real time, one at a time
 	$(call say,tests of faults)
 	cargo test --locked --test faults -- --test-threads=1
 
-test-long: deps deps-deploy ## Let clients that mean no good stay for a minute each; an hour of normal life
+test-long: deps deps-deploy ## Run hostile clients for a minute each, and normal operation for an hour
 	$(call say,long tests)
 	NORMAL_LIFE_SECONDS=3600 cargo test --locked --test deploy normal_life:: -- --nocapture
 	DOOR_SECONDS=60 DOOR_TABLES=5000 cargo test --locked --release --test faults door:: -- --test-threads=1 --nocapture
 
-test-normal-life: deps deps-deploy ## Let servers, Synapse and Alertmanager live for a minute and a half: nothing arrives
+test-normal-life: deps deps-deploy ## Run servers, Synapse and Alertmanager for 90 s: no alert arrives
 	$(call say,normal life)
 	cargo test --locked --test deploy normal_life::
 
-test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for every panel
+test-dashboards: deps ## Check the dashboards, and run each query on a real Prometheus
 	$(call say,dashboards)
 	$(build_debug)
 	@python=$$($(install)/dashboards.sh) && $$python -B dashboards/src/build.py --check && \
@@ -77,12 +77,12 @@ test-dashboards: deps ## Check the dashboards, and ask a real Prometheus for eve
 	dashboards/src/grafana/run.sh schema.mjs $(CURDIR)/dashboards/*.json
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/live.py $(debug)
 
-dashboards-preview: deps ## Draw the dashboards from live data into dashboards/preview
+dashboards-preview: deps ## Render the dashboards with live data into dashboards/preview
 	$(build_debug)
 	@command -v chromium >/dev/null || $(install)/apt.sh chromium
 	@python=$$($(install)/synapse.sh $(newest)) && $$python -B dashboards/src/preview.py $(debug) dashboards/preview
 
-test-alerts: deps ## Run those of the tests that are on alerts
+test-alerts: deps ## Run the tests of alerts and runbooks
 	$(call say,tests of alerts)
 	cargo test --locked --test alerts --test questions
 	cargo test --locked --test real -- promtool:: routes:: runbooks::
@@ -94,11 +94,11 @@ test-deploy: deps deps-deploy ## Check what is in deploy/
 
 ##@ Measure
 
-bench: deps-postgres deps-synapse ## Measure what it costs on a large Synapse; writes benches/RESULTS.md
+bench: deps-postgres deps-synapse ## Measure the cost on a large Synapse; writes benches/RESULTS.md
 	$(call say,benchmark)
 	cargo bench --locked --bench large
 
-##@ Care
+##@ Maintain
 
 # Their modules come from a macro, which rustfmt does not look into.
 definitions := $(wildcard src/collectors/*/*.rs)
@@ -119,7 +119,7 @@ lint: ## Check format, clippy's warnings and the dependencies
 	then $(install)/cargo-deny.sh check advisories; \
 	else echo "==> advisories NOT checked: https://github.com/rustsec/advisory-db cannot be reached"; fi
 
-docs: ## Write anew what is generated from definitions and rules
+docs: ## Generate docs/metrics.md, deploy/sql and the PrometheusRules
 	cargo run --locked --quiet -- metrics --format markdown >docs/metrics.md.new
 	mv docs/metrics.md.new docs/metrics.md
 	deploy/generate.sh
@@ -140,7 +140,7 @@ deps-synapse: ## Synapse
 deps-deploy: ## Checkers of container, Kubernetes and systemd files
 	@$(install)/deploy.sh
 
-help: ## List all this
+help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 

@@ -17,9 +17,9 @@ use crate::telemetry;
 /// How the catalogue is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For a person at a terminal.
+    /// Human-readable.
     Text,
-    /// For programs.
+    /// Machine-readable.
     Json,
     /// For `docs/metrics.md`.
     Markdown,
@@ -271,7 +271,8 @@ fn metrics(collector: &Collector) -> Vec<MetricEntry> {
         let (name, help) = match per_row {
             true => (
                 format!("{}_*", collector.prefix),
-                "One metric for each row, which brings its name and help",
+                "One gauge for each numeric or boolean setting, in seconds or bytes where it has \
+                 a unit; its help is the setting's name",
             ),
             false => (metric.name, column.help),
         };
@@ -368,7 +369,7 @@ mod tests {
             find("pg_stat_bgwriter_buffers_backend_total").versions,
             "13-16"
         );
-        assert_eq!(find("synapse_db_sequence_behind").role, "primary");
+        assert_eq!(find("synapse_db_sequence_behind_positions").role, "primary");
         assert_eq!(find("pg_settings_*").kind, "gauge");
     }
 

@@ -1,7 +1,7 @@
 //! The SQL that gives a role what the collectors need, and no more.
 //!
-//! The strict set-up keeps message bodies out of reach: the role is no member of `pg_monitor`, and
-//! calls functions instead that return named columns of the statistics. They live in the database
+//! The strict role keeps message bodies out of reach: the role is not a member of `pg_monitor`, and
+//! calls functions instead that return named columns of the statistics. They are in the database
 //! `postgres`; in an application's database nothing is made, the role only gets to read the
 //! columns that the definitions name.
 //!
@@ -29,7 +29,7 @@ use crate::query::view::{OWNER, SCHEMA, VIEWS, View};
 pub struct Options {
     /// The role that the exporter logs in as.
     pub role: String,
-    /// The databases in which an application may live.
+    /// The databases that may have an application's tables.
     pub databases: Vec<String>,
     /// Membership in `pg_monitor` instead of the functions. It shows every query text.
     pub pg_monitor: bool,
@@ -68,28 +68,28 @@ fn header(options: &Options) -> String {
     let role = one_line(&options.role);
     let what = match options {
         Options { revoke: true, .. } => format!(
-            "-- Takes back what `matrix-postgres-exporter grants` gave to the role {role}, and whatever else
--- it may do in these databases; who could create or make triggers there before, can again, unless the
--- role of another exporter relies on that. Stop the
--- exporter first. Name every database that was named then. A role that grants made is dropped; one
--- that was there before, or owns something, stays, and a warning says so."
+            "-- Revokes what `matrix-postgres-exporter grants` granted to the role {role}, and all its other
+-- privileges in these databases. Restores what PUBLIC could create there before, unless the role of
+-- another exporter relies on the change. Stop the exporter first. Name the same databases as when the
+-- role was created. A role that `grants` created is dropped; one that existed before, or owns
+-- something, is kept, and a warning says so."
         ),
         Options {
             pg_monitor: true, ..
         } => format!(
-            "-- Lets the role {role} read what the collectors of matrix-postgres-exporter ask.
--- It becomes a member of pg_monitor, so it sees the text of every query, and in it the bodies of
--- messages. Without --pg-monitor it does not."
+            "-- Grants the role {role} what the collectors of matrix-postgres-exporter read.
+-- It becomes a member of pg_monitor, so it can read all query texts, with the bodies of messages in
+-- them. Without --pg-monitor it cannot."
         ),
         _ => format!(
-            "-- Lets the role {role} read what the collectors of matrix-postgres-exporter ask, but
--- no text of a query, since these hold the bodies of messages."
+            "-- Grants the role {role} what the collectors of matrix-postgres-exporter read, and no access to
+-- query texts, since these contain the bodies of messages."
         ),
     };
     let password = match options.revoke {
         true => String::new(),
         false => format!(
-            "-- It sets no password. In psql, this asks for one and keeps it out of the server's log:
+            "-- It sets no password. In psql, this sets one without writing it to the server's log:
 --   \\password {}
 ",
             one_line(&identifier(&options.role))
@@ -102,14 +102,14 @@ fn header(options: &Options) -> String {
             ..
         } => {
             "-- WARNING: PUBLIC keeps CREATE on schemas where it has it, as on `public` up to PostgreSQL 14 and
--- in clusters that come from there. Then this role can make functions that Synapse runs with its own
+-- in clusters upgraded from there. Then this role can create functions that Synapse runs with its own
 -- rights. Without --keep-public-create the script revokes it.
 "
         }
         _ => {
             "-- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
 -- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
--- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
+-- PUBLIC loses CONNECT on template databases. What is changed is printed, and --revoke restores it.
 "
         }
     };
@@ -127,14 +127,15 @@ fn grant_in_home(options: &Options) -> String {
     let mut sql = create_role(&options.role, "LOGIN");
     sql += &format!(
         "
--- Room for twice the connections: a server may notice late that one was cut off.
+-- Twice the connections and two more: a server may notice late that one was closed.
 ALTER ROLE {role} LOGIN CONNECTION LIMIT {limit};
 ALTER ROLE {role} SET tcp_keepalives_idle = 30;
 ALTER ROLE {role} SET tcp_keepalives_interval = 10;
 ALTER ROLE {role} SET tcp_keepalives_count = 3;
 GRANT CONNECT ON DATABASE {HOME} TO {role};
 
--- From 16 on, a server whose connections are used up stays visible. The role does not become that one.
+-- From 16 on the role may use reserved connections, so that a server without free ones can be read. It
+-- cannot SET ROLE to that role.
 "
     );
     sql += &run(&format!(
@@ -148,7 +149,7 @@ END",
     ));
     sql += &format!(
         "
--- Owns the functions, and remembers for --revoke what PUBLIC could do.
+-- Owns the functions, and stores for --revoke what PUBLIC could do.
 {}",
         create_role(OWNER, "NOLOGIN")
     );
@@ -157,11 +158,11 @@ END",
         sql += &format!("\nGRANT pg_monitor TO {role};\n");
         return sql;
     }
-    sql += "\n-- Members of these see the text of queries.\n";
+    sql += "\n-- Members of these can read query texts.\n";
     sql += &leave_roles(&options.role, "'pg_monitor', 'pg_read_all_stats'");
     sql += &format!(
         "
--- Functions that give the statistics without it.
+-- SECURITY DEFINER functions that give the statistics without query texts.
 GRANT pg_monitor TO {OWNER};
 CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {OWNER};
 ALTER SCHEMA {SCHEMA} OWNER TO {OWNER};
@@ -200,7 +201,7 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
 }
 
 /// Reading the columns that the definitions name, as far as they exist here, in the schema in
-/// which Synapse lives.
+/// which Synapse's tables are.
 fn grant_in_database(options: &Options, database: &str) -> String {
     let role = &options.role;
     let role_literal = literal(role);
@@ -397,7 +398,7 @@ BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM '{MARK}' THEN
-    RAISE WARNING 'Role % was there before, so it stays.', {role_literal};
+    RAISE WARNING 'Role % existed before grants was run, so it is not dropped.', {role_literal};
   ELSIF needed IS NOT NULL THEN
     RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. If no role of another exporter needs that, name these too and run this again.',
       {role_literal}, needed;
@@ -529,7 +530,7 @@ mod tests {
         assert!(script.contains("WHERE rolname = E'o''b\"rien\n\\\\! $do$'"));
         assert!(script.contains("CREATE ROLE \"o'b\"\"rien\n\\! $do$\" LOGIN"));
         assert!(script.contains("DO $do_$\n"));
-        assert!(script.contains("-- Lets the role o'b\"rien \\! $do$ read"));
+        assert!(script.contains("-- Grants the role o'b\"rien \\! $do$ what"));
         assert!(script.contains("\\connect \"a\"\"b\"\n"));
         assert!(script.contains("\\connect -reuse-previous=on \"dbname='dbname=x \\'\\\\'\"\n"));
         assert!(script.contains("line break: two lines\n"));

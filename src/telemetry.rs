@@ -46,7 +46,7 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
         .map_err(|_| Error::Twice)
 }
 
-/// Takes the backslash before a single quote out, which is no escape of logfmt.
+/// Takes the backslash before a single quote out, which is not an escape of logfmt.
 fn plain_quotes(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut characters = line.chars();
@@ -110,8 +110,8 @@ impl io::Write for Plain {
 pub enum Error {
     /// Neither a level nor a filter.
     #[error(
-        "the log level cannot be read: use off, error, warn, info, debug, trace, or a filter \
-         such as info,tokio_postgres=debug"
+        "the log level is not known: use off, error, warn, info, debug, trace, or a filter such \
+         as info,tokio_postgres=debug"
     )]
     Level,
     /// There is a log already.
@@ -200,10 +200,10 @@ pub fn process_metrics() -> Snapshot {
     let refused = Metric::new(
         "pg_exporter_http_refused_total",
         Kind::Counter,
-        "HTTP requests that the exporter refused and connections that it cut off, with the reason: \
-         made_room (idle or silent, and another came), connections (all in use), slow_headers, \
-         slow_reader, unread_page (old, and a newer one needed the memory), scrapes (too many \
-         different ones at once), deadline (the page was not ready in time)",
+        "HTTP requests that the exporter refused and connections that it closed, by reason: \
+         made_room (idle or silent, closed for a new one), connections (all in use), slow_headers, \
+         slow_reader, unread_page (closed because a newer page needed the memory), scrapes (too \
+         many different collect[] at once), deadline (the page was not ready in time)",
     );
     for (refusal, reason) in Refusal::ALL {
         let labels = labels([("reason", reason)]);
@@ -242,7 +242,7 @@ mod proc {
                 LimitValue::Unlimited => f64::INFINITY,
                 LimitValue::Value(most) => most as f64,
             };
-            let help = "File descriptors that the exporter may open at most";
+            let help = "Maximum number of open file descriptors of the exporter";
             readings.push(("process_max_fds", Gauge, help, most));
         }
         readings
@@ -274,7 +274,7 @@ mod proc {
             (
                 "process_start_time_seconds",
                 Gauge,
-                "Start of the exporter, in seconds since 1970",
+                "Start of the exporter, as Unix time in seconds",
                 booted + stat.starttime as f64 / ticks,
             ),
         ])

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(timeout(Duration::ZERO, async { 7 }).await, Ok(7));
     }
 
-    /// All of the runtime stands still, as when the process is stopped.
+    /// All of the runtime does not advance, as when the process is stopped.
     #[tokio::test]
     async fn time_in_which_nothing_runs_does_not_count() {
         let (answer, answered) = oneshot::channel();

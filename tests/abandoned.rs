@@ -221,7 +221,7 @@ async fn an_end_in_the_middle_of_a_scrape_lets_it_end() {
     assert!(!log.contains("connection reset"), "{log}");
 }
 
-/// What is refreshed behind the scrapes delays none of them, nor the end.
+/// What is refreshed in the background delays none of them, nor the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_refresh_delays_nobody() {
     let server = Postgres::start(18).await;

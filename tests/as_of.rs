@@ -86,7 +86,7 @@ async fn a_session_deletes_and_sits_in_a_transaction(major: u32) {
 async fn a_crash_comes_before_deletes_are_reported(major: u32) {
     let mut server = synapses_schema(major).await;
     make_history(&server, 20_000).await;
-    // It begins anew without any memory of deletes.
+    // It begins again without any memory of deletes.
     server.stop_immediate().await;
     server.restart().await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
@@ -302,7 +302,7 @@ async fn other_events_come_in_the_same_number(major: u32) {
     assert_exact(&exporter, &server).await;
 }
 
-/// Purges that come more often than all is verified are no reason to call a number exact that is
+/// Purges that come more often than all is verified are not reason to call a number exact that is
 /// not, nor to stop.
 async fn purges_go_on_and_on(major: u32) {
     let server = synapses_schema(major).await;
@@ -328,7 +328,7 @@ async fn a_superuser_deletes_and_reports_nothing(major: u32) {
     let settings = "events: { share: 50%, settle: 1s, recount: 120s }";
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), settings).await;
     let watch = Truth::watch(&server);
-    let buckets = |page: &Page| page.value("synapse_db_events_buckets", DATABASE) >= Some(3.0);
+    let buckets = |page: &Page| page.value("synapse_db_events_ranges", DATABASE) >= Some(3.0);
     let mut page = watch.is_reached(&exporter).await;
     while !buckets(&page) {
         make_history(&server, 70_000).await;

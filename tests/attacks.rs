@@ -200,7 +200,7 @@ const REFUSED_THERE: &[&str] = &[
     "ALTER STATISTICS theirs SET STATISTICS 1",
 ];
 
-/// The same, where the functions of the strict set-up are.
+/// The same, where the functions of the strict role are.
 const REFUSED_AT_HOME: &[&str] = &[
     "CREATE OR REPLACE FUNCTION matrix_postgres_exporter.pg_ls_waldir() \
          RETURNS TABLE(name text, size bigint) LANGUAGE sql AS 'SELECT NULL::text, 1::bigint'",
@@ -255,7 +255,7 @@ const USELESS: &[&str] = &[
     "SET client_min_messages = debug5; SET debug_print_plan = on; SET debug_print_parse = on; SELECT 1",
 ];
 
-/// The same, where the functions of the strict set-up are: with a path and objects that would be found
+/// The same, where the functions of the strict role are: with a path and objects that would be found
 /// first if they did not set their own.
 const USELESS_AT_HOME: &[&str] = &[
     "CREATE TEMP TABLE pg_stat_activity (pid int, query text); SET search_path = pg_temp, pg_catalog; \

@@ -128,7 +128,7 @@ async fn a_sequence_is_set_back(
     synapse: Synapse,
     version: &str,
 ) {
-    let behind = "synapse_db_sequence_behind";
+    let behind = "synapse_db_sequence_behind_positions";
     let sequence = [("sequence_name", "events_stream_seq")];
     is(exporter, behind, &sequence, Some(0.0)).await;
     let set_back = "SELECT setval('events_stream_seq', max(stream_id) - 5)

@@ -1,7 +1,7 @@
 //! The names: what real servers give, of every version, primary and standby, to both kinds of
 //! role, compared with files in `tests/catalog`.
 //!
-//! - `served.tsv`: everything that is served; `UPDATE_GOLDEN=1` writes it anew
+//! - `served.tsv`: everything that is served; `UPDATE_GOLDEN=1` writes it again
 //! - `postgres_exporter-0.20.tsv`: what postgres_exporter exports by default
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,9 +29,9 @@ async fn the_last_line_says_how_many_and_what() {
     let (code, said, last) = check(&server.dsn("postgres", "strict"), &[]);
     assert_eq!(code, 0, "{said}");
     assert!(last.starts_with("OK: "), "{said}");
-    assert!(last.contains(" collectors in full"), "{said}");
+    assert!(last.contains(" collectors complete"), "{said}");
     assert!(
-        last.ends_with("no Synapse in the watched databases."),
+        last.ends_with("no Synapse found in the monitored databases."),
         "{said}"
     );
 
@@ -39,7 +39,7 @@ async fn the_last_line_says_how_many_and_what() {
     let (code, said, last) = check(&server.dsn("postgres", "strict"), &nothing);
     assert_eq!(
         (code, last.as_str()),
-        (1, "FAILED: no database is watched."),
+        (1, "FAILED: no database is monitored."),
         "{said}"
     );
 
@@ -76,7 +76,7 @@ async fn peer_authentication_has_its_own_advice() {
     let (code, said, _) = check(&server.dsn("postgres", "exporter"), &[]);
     assert_eq!(code, 1, "{said}");
     assert!(
-        said.contains("run the exporter as that user, or connect by TCP with a password"),
+        said.contains("run the exporter as that user, or connect over TCP with a password"),
         "{said}"
     );
     assert!(!said.contains("sslmode"), "{said}");
@@ -102,7 +102,7 @@ async fn a_schema_that_is_hardly_synapse_is_no_success() {
     assert_eq!(code, 1, "{said}");
     assert!(last.contains("in database matrix, "), "{said}");
     assert!(
-        last.contains("find no table or column that they need"),
+        last.contains("do not find the tables or columns that they need"),
         "{said}"
     );
 }

@@ -68,14 +68,14 @@ fn what_is_wrong_in_a_file_is_told_in_the_order_of_its_lines() {
              {path}:5: collectors.disable: must be a list, like [\"value\"]\n\
              {path}:6: scrape.timeout: 10 has no unit; write 10s\n\
              {path}:6: scrape.statement_cap: 0.5 has no unit; write 500ms\n\
-             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
-             {path}:9: servers.main.labels: a label's name may hold letters, digits and _, and begins with no digit and not with __\n\
+             {path}:9: servers.main.labels: a label's name consists of letters, digits and _, and begins neither with a digit nor with __\n\
+             {path}:9: servers.main.labels: a label's name consists of letters, digits and _, and begins neither with a digit nor with __\n\
              {path}:9: servers.main.labels.ok: a label's value cannot hold the character U+0000\n\
              {path}:10: servers.main.databases.exclude: must be a list, like [\"value\"]\n\
              {path}:10: servers.main.databases.interval: 60 has no unit; write 60s\n\
-             {path}:11: cluster: there is no such key here; it stands in servers.NAME.cluster\n\
-             {path}:12: listen: there is no such key here; it stands in web.listen\n\
-             {path}:13: tls: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
+             {path}:11: cluster: there is no such key here; it belongs to servers.NAME.cluster\n\
+             {path}:12: listen: there is no such key here; it belongs to web.listen\n\
+             {path}:13: tls: TLS and basic auth are not supported yet, and the exporter does not start without them when they are configured; remove the setting, and put a reverse proxy in front\n\
              {path}:14: web.listen: must be a list, like [\"value\"]\n"
         ),
     );
@@ -89,7 +89,7 @@ fn what_is_wrong_in_a_file_is_told_in_the_order_of_its_lines() {
             .output()
             .unwrap(),
         &format!(
-            "{path}:1: collectors.disable: wal stands in collectors.enable too; take it out of one of the two\n"
+            "{path}:1: collectors.disable: wal is in collectors.enable too; remove it from one of the two\n"
         ),
     );
 }
@@ -133,7 +133,7 @@ fn a_file_that_is_missing_or_no_yaml_is_told() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = text(&output.stdout) + &text(&output.stderr);
-        let warning = format!("{theirs} is not there, so nothing is read from it");
+        let warning = format!("{theirs} does not exist and is ignored");
         assert!(said.contains(&warning), "{said}");
     }
 
@@ -165,7 +165,7 @@ fn bad_flags_and_variables_are_told() {
     refused(
         &output,
         "--web.listen-address: must be an address to listen on; write one like :9187, 127.0.0.1:9187 or [::1]:9187\n\
-         --web.config.file: TLS and basic auth are not served yet, and nothing is served without them when they are asked for; take the setting out and put a proxy in front\n\
+         --web.config.file: TLS and basic auth are not supported yet, and the exporter does not start without them when they are configured; remove the setting, and put a reverse proxy in front\n\
          PG_EXPORTER_CONNECTIONS: must be a whole number from 2 to 100\n\
          --scrape.timeout: must be a duration; write one like 500ms, 60s, 1m30s or 2h\n",
     );
@@ -352,7 +352,7 @@ fn of_several_servers_the_first_is_watched() {
             "{said}"
         );
         let warning = format!(
-            "{variable}: names 2 servers; the first is watched, the others are not: run an exporter for each"
+            "{variable}: names 2 servers; only the first is monitored: run an exporter for each"
         );
         assert!(said.contains(&warning), "{said}");
     }
@@ -364,12 +364,12 @@ fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write
         (
             "DATA_SOURCE_URI",
             "postgresql://u:s3cr3t-marker@db/x",
-            "DATA_SOURCE_URI: holds an address without a scheme; take \"postgresql://\" out, or put the whole into DATA_SOURCE_NAME\n",
+            "DATA_SOURCE_URI: must be an address without a scheme; remove \"postgresql://\", or put the whole address into DATA_SOURCE_NAME\n",
         ),
         (
             "DATA_SOURCE_URI",
             "postgres://db/x",
-            "DATA_SOURCE_URI: holds an address without a scheme; take \"postgres://\" out, or put the whole into DATA_SOURCE_NAME\n",
+            "DATA_SOURCE_URI: must be an address without a scheme; remove \"postgres://\", or put the whole address into DATA_SOURCE_NAME\n",
         ),
         (
             "DATA_SOURCE_NAME",
@@ -382,7 +382,7 @@ fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write
         (
             "PGSERVICE",
             "main",
-            "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)\n",
+            "PGSERVICE: service files are not supported yet; remove it, and set host, port, dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)\n",
         ),
         (
             "PGSSLMODE",
@@ -392,7 +392,7 @@ fn what_is_wrong_with_a_connection_string_is_told_at_once_and_says_what_to_write
         (
             "DATA_SOURCE_NAME",
             "host=db user=u sslkey='-----BEGIN PRIVATE KEY-----\ns3cr3t-marker' sslinline=true",
-            "DATA_SOURCE_NAME: sslkey must be the path of a file; write the certificate or key into one, and take sslinline out\n\
+            "DATA_SOURCE_NAME: sslkey must be the path of a file; write the certificate or key into one, and remove sslinline\n\
              DATA_SOURCE_NAME: sslinline must be false: certificates and keys are read from files; name these in sslcert, sslkey and sslrootcert\n",
         ),
     ] {
@@ -440,7 +440,7 @@ fn help_and_version_are_there() {
     let help = exporter().arg("--help").output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     let help = text(&help.stdout);
-    assert!(help.contains("Exit codes: 0 fine, 1 something failed, 2 usage or configuration."));
+    assert!(help.contains("Exit codes: 0 success, 1 failure, 2 wrong usage or configuration."));
     assert!(help.lines().count() < 60, "{help}");
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     let version = exporter().arg("--version").output().unwrap();
@@ -532,9 +532,9 @@ async fn a_hangup_is_survived_with_a_warning() {
 async fn what_is_not_served_yet_is_said_at_its_address() {
     let (_server, address) = serving(&["--dsn", NOWHERE], &[]).await;
     for (path, sentence) in [
-        ("/probe?target=db:5432", "/probe is not served yet"),
-        ("/-/reload", "/-/reload is not served yet"),
-        ("/nowhere", "No page of"),
+        ("/probe?target=db:5432", "/probe is not implemented yet"),
+        ("/-/reload", "/-/reload is not implemented yet"),
+        ("/nowhere", "There is no page at this address"),
     ] {
         let answer = get(&address, path).await;
         assert!(answer.starts_with("HTTP/1.1 404 Not Found"), "{answer}");
@@ -544,7 +544,7 @@ async fn what_is_not_served_yet_is_said_at_its_address() {
         crate::support::http::request(address.parse().unwrap(), "POST", "/-/reload", &[]).await;
     assert_eq!(posted.status, 404);
     assert!(
-        posted.text().contains("/-/reload is not served yet"),
+        posted.text().contains("/-/reload is not implemented yet"),
         "{}",
         posted.text()
     );

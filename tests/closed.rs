@@ -75,7 +75,7 @@ async fn what_is_closed_is_not_tried_and_what_refuses_only_now_and_then() {
             .unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         for (name, _) in CLOSED {
-            let line = format!("Database {name} is not watched: ");
+            let line = format!("Database {name} is not monitored: ");
             assert!(said.contains(&line), "{said}");
         }
     }

@@ -110,7 +110,7 @@ async fn a_server_without_tls() {
     assert!(
         error
             .to_string()
-            .contains("does not support TLS; switch ssl on"),
+            .contains("does not support TLS; set ssl = on"),
         "{error}"
     );
     // A socket is never encrypted, whatever is asked for.

@@ -103,7 +103,7 @@ async fn what_was_is_remembered_of_each_database() {
         for database in [mas, "unnamed"] {
             as_of_old(&server, database).await;
         }
-        // Has a right already, and another that is no matter of ours.
+        // Has a right already, and another that is not a matter of ours.
         let usage =
             "GRANT USAGE ON SCHEMA public TO \"O-Brien\"; GRANT ALL ON SCHEMA public TO reader";
         server.sql(mas, usage).await;

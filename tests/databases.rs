@@ -61,7 +61,7 @@ async fn visited_databases_are_dropped_and_created() {
     }
 }
 
-/// The connections to a database in which Synapse lives stay open; DROP ... WITH (FORCE) cuts them.
+/// The connections to a database with Synapse's tables stay open; DROP ... WITH (FORCE) cuts them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warm_database_is_dropped_by_force() {
     for major in [13, 18] {

@@ -203,7 +203,7 @@ impl Door {
 
     async fn at(server: Postgres, exporter: Exporter) -> Self {
         open_many_files();
-        // Until what is read behind the scrapes is there, and memory is what it will be.
+        // Until what is read in the background is there, and memory is what it will be.
         let (mut page, mut settled) = (0_usize, false);
         let mut alone = Duration::ZERO;
         while !settled {

@@ -125,7 +125,7 @@ async fn a_server_that_is_starting_up() {
     let page = exporter.scrape_within(TIMEOUT).await;
     assert_down(&page, "starting_up");
     assert_eq!(page.readings(), BTreeSet::new());
-    let says = "takes no connections at this moment: the database system is starting up";
+    let says = "does not accept connections now: the database system is starting up";
     exporter.has_said(says).await;
 
     // It is up in the end, as a standby.

@@ -213,7 +213,7 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
 
-    // The counter of deletes starts anew, with deletes that it does not tell of.
+    // The counter of deletes starts again, with deletes that it does not tell of.
     server.sql("synapse", &purge(2)).await;
     server.sql("synapse", "SELECT pg_stat_reset()").await;
     assert_exact(&exporter, &server).await;
@@ -250,18 +250,18 @@ async fn the_count_outlives_restarts_resets_crashes_and_restores(major: u32) {
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
     exporter
-        .has_said("another event is where one was counted")
+        .has_said("a counted position holds another event now")
         .await;
     exporter.stop().await;
 
-    // A torn file is no count.
+    // A torn file is not a count.
     let file = folder.path().join("main.synapse.events");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     let exporter = Exporter::configured(&server.dsn("synapse", "exporter"), yaml).await;
     assert_exact(&exporter, &server).await;
     exporter
-        .has_said(&format!("{} is torn", file.display()))
+        .has_said(&format!("{} is damaged", file.display()))
         .await;
 }
 
@@ -336,7 +336,7 @@ pub async fn frozen(exporter: &Exporter) {
     .await;
     let page = scrape(exporter).await;
     let is = |metric: &str| page.value(metric, &[("datname", "synapse")]).unwrap();
-    assert!(is("synapse_db_events_buckets") > 0.0);
+    assert!(is("synapse_db_events_ranges") > 0.0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let verified = now.as_secs_f64() - is("synapse_db_events_verified_timestamp_seconds");
     assert!((0.0..600.0).contains(&verified), "{verified}");
@@ -417,7 +417,7 @@ const FULL_COUNT: &str = "
       LEFT JOIN events AS e ON sign(e.stream_ordering) = o.sign
      CROSS JOIN LATERAL (VALUES
            ('synapse_db_events', e.event_id IS NOT NULL),
-           ('synapse_db_events_messages', e.type = 'm.room.message'),
+           ('synapse_db_events_unencrypted_messages', e.type = 'm.room.message'),
            ('synapse_db_events_encrypted', e.type = 'm.room.encrypted'),
            ('synapse_db_events_state', e.state_key IS NOT NULL),
            ('synapse_db_events_redactions', e.type = 'm.room.redaction'),

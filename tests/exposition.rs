@@ -22,7 +22,7 @@ proptest! {
         let metric = Metric::new(name, kind, &help);
         let mut snapshot = Snapshot::default();
         for (first, second, value) in series {
-            // A counter below zero is no counter.
+            // A counter below zero is not a counter.
             let value = match kind {
                 Kind::Counter if value.is_nan() => 0.0,
                 Kind::Counter => value.abs(),

@@ -11,7 +11,7 @@ use super::support::synapse::{NEW, OLD, Synapse};
 const SOON: &str = "{ servers: { main: { databases: { interval: 1s } } }, \
                       collectors: { synapse_activity: { ttl: 1s } } }";
 
-const MISSING: &str = "pg_exporter_grants_missing";
+const MISSING: &str = "pg_exporter_privileges_missing";
 const REGISTERED: &str = "synapse_db_users_registered_24h";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //!
 //! - [`names`]: of schemas, databases and roles
 //! - [`plants`]: views, policies, types and more in the place of a table of Synapse's
-//! - [`functions`]: in the place of those of the strict set-up
+//! - [`functions`]: in the place of those of the strict role
 
 use std::time::Duration;
 

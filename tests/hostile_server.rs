@@ -103,7 +103,7 @@ async fn silence_and_ends_before_a_session() {
     for stage in 0..4 {
         suffers(
             "refused",
-            "broke the connection off",
+            "closed the connection",
             move |mut peer: Peer| async move {
                 if stage > 0 {
                     peer.greet().await?;
@@ -120,24 +120,16 @@ async fn silence_and_ends_before_a_session() {
         )
         .await;
     }
-    suffers(
-        "protocol",
-        "it sent what is no message of",
-        async |mut peer| {
-            peer.send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
-            peer.listen().await
-        },
-    )
+    suffers("protocol", "it sent data that is not", async |mut peer| {
+        peer.send_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+        peer.listen().await
+    })
     .await;
-    suffers(
-        "protocol",
-        "it sent what is no message of",
-        async |mut peer| {
-            peer.greet().await?;
-            peer.send(b'!', b"what is this").await?;
-            peer.listen().await
-        },
-    )
+    suffers("protocol", "it sent data that is not", async |mut peer| {
+        peer.greet().await?;
+        peer.send(b'!', b"what is this").await?;
+        peer.listen().await
+    })
     .await;
     // As a server does that cannot start another process.
     suffers(
@@ -243,23 +235,31 @@ async fn floods_in_place_of_an_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_none() {
     // Whatever it is asked, it has done it.
-    suffers("protocol", "without the one row", async |mut peer| {
-        peer.log_in().await?;
-        loop {
-            peer.query().await?;
-            peer.send(b'C', b"SELECT 0\0").await?;
-            peer.ready().await?;
-        }
-    })
+    suffers(
+        "protocol",
+        "has no row where one must be",
+        async |mut peer| {
+            peer.log_in().await?;
+            loop {
+                peer.query().await?;
+                peer.send(b'C', b"SELECT 0\0").await?;
+                peer.ready().await?;
+            }
+        },
+    )
     .await;
-    suffers("protocol", "without the one row", async |mut peer| {
-        peer.log_in().await?;
-        loop {
-            peer.answer_until("pg_catalog.version()").await?;
-            peer.send(b'C', b"SELECT 0\0").await?;
-            peer.ready().await?;
-        }
-    })
+    suffers(
+        "protocol",
+        "has no row where one must be",
+        async |mut peer| {
+            peer.log_in().await?;
+            loop {
+                peer.answer_until("pg_catalog.version()").await?;
+                peer.send(b'C', b"SELECT 0\0").await?;
+                peer.ready().await?;
+            }
+        },
+    )
     .await;
     for row in [
         vec![&b"\xff\xfe"[..]; 9],

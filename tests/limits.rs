@@ -28,7 +28,7 @@ async fn rows_beyond_the_limit_are_cut_and_counted() {
             skipped(&page, "stat_user_tables", "series_limit", "postgres"),
             Some(1.0)
         );
-        let cut = page.value("pg_exporter_collector_rows_cut_total", &collector);
+        let cut = page.value("pg_exporter_collector_rows_dropped_total", &collector);
         assert_eq!(cut, Some(20.0 * scrapes));
         let rows = page.value("pg_exporter_collector_rows_total", &collector);
         assert_eq!(
@@ -40,7 +40,7 @@ async fn rows_beyond_the_limit_are_cut_and_counted() {
             page.value("pg_exporter_collector_row_limit", &collector),
             Some(10.0)
         );
-        // A limit that somebody set is no failure.
+        // A limit that somebody set is not a failure.
         assert_eq!(
             page.value("pg_scrape_collector_success", &collector),
             Some(1.0)
@@ -101,7 +101,7 @@ async fn the_limit_holds_for_all_chunks_of_a_statement() {
         Some(1.0)
     );
     let collector = [("collector", "table_size")];
-    let cut = page.value("pg_exporter_collector_rows_cut_total", &collector);
+    let cut = page.value("pg_exporter_collector_rows_dropped_total", &collector);
     assert_eq!(cut, Some(200.0));
 }
 
@@ -185,7 +185,7 @@ async fn a_second_sample_with_the_same_labels_is_dropped_and_counted() {
     let told = exporter.output();
     let told = told
         .lines()
-        .filter(|line| line.contains("labels were already there"));
+        .filter(|line| line.contains("duplicate labels"));
     assert_eq!(told.count(), 1, "it is logged once");
 }
 

@@ -21,7 +21,7 @@ const SMALLER: [(&str, &str); 2] = [("LIMIT 100000", "LIMIT 1000"), ("LIMIT 1000
 /// How many rows a statement reads at most, then.
 const BOUND: u64 = 1_100;
 
-/// Tables that are no queues: what is asked of them is found by an index, and as much as a day, an
+/// Tables that are not queues: what is asked of them is found by an index, and as much as a day, an
 /// hour, or the people who are there give.
 const BY_INDEX: [&str; 4] = ["login_tokens", "open_id_tokens", "presence_stream", "users"];
 

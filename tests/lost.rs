@@ -7,8 +7,8 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 
-const BEHIND: &str = "synapse_db_consumer_behind";
-const AHEAD: &str = "synapse_db_consumer_ahead";
+const BEHIND: &str = "synapse_db_consumer_behind_positions";
+const AHEAD: &str = "synapse_db_consumer_ahead_positions";
 const MISSING: &str = "synapse_db_consumer_position_missing";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,8 @@ async fn sequences_are_compared_with_streams_and_tables(major: u32, version: &st
         let behind = async |sql: &str| {
             bed.sql(sql).await;
             let labels = [("sequence_name", sequence)];
-            bed.value("synapse_db_sequence_behind", &labels).await
+            bed.value("synapse_db_sequence_behind_positions", &labels)
+                .await
         };
         let newest = bed.number(newest).await;
         assert!(newest > 5.0, "{sequence}: {newest}");
@@ -150,7 +151,9 @@ async fn sequences_are_compared_with_streams_and_tables(major: u32, version: &st
     let empty = "DELETE FROM application_services_txns";
     bed.sql(empty).await;
     let labels = [("sequence_name", "application_services_txn_id_seq")];
-    let behind = bed.value("synapse_db_sequence_behind", &labels).await;
+    let behind = bed
+        .value("synapse_db_sequence_behind_positions", &labels)
+        .await;
     assert_eq!(behind, Some(0.0));
 
     let events = async |sql: &str| {
@@ -158,8 +161,8 @@ async fn sequences_are_compared_with_streams_and_tables(major: u32, version: &st
         let labels = [("sequence_name", "events_stream_seq")];
         let page = bed.page().await;
         [
-            "synapse_db_sequence_behind",
-            "synapse_db_stream_unpublished",
+            "synapse_db_sequence_behind_positions",
+            "synapse_db_stream_unpublished_positions",
         ]
         .map(|metric| page.value(metric, &labels))
     };
@@ -237,7 +240,7 @@ async fn rooms_without_statistics_are_told() {
         "rooms_empty",
         "rooms_encrypted",
         "rooms_encrypted_with_local_users",
-        "rooms_spaces",
+        "spaces",
         "room_local_users",
         "room_state_events",
         "room_state_events_max",

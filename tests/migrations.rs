@@ -166,7 +166,7 @@ async fn an_upgrade_of_synapse_goes_through() {
     }
 
     // What the new version brought is not granted, and what it had is still seen.
-    let missing = "pg_exporter_grants_missing";
+    let missing = "pg_exporter_privileges_missing";
     let database = [("datname", "synapse")];
     wait_for("missing grants are seen", || async {
         let page = exporter.scrape().await;

@@ -97,8 +97,8 @@ async fn numbers_are_right(major: u32, version: &str) {
     let standby: BTreeSet<_> = served(&pages.1).collect();
     let missing: Vec<_> = primary.difference(&standby).collect();
     let of_sequences = [
-        "synapse_db_sequence_behind",
-        "synapse_db_stream_unpublished",
+        "synapse_db_sequence_behind_positions",
+        "synapse_db_stream_unpublished_positions",
     ];
     assert_eq!(missing, of_sequences.iter().collect::<Vec<_>>());
 
@@ -114,7 +114,7 @@ async fn numbers_are_right(major: u32, version: &str) {
     assert_eq!(behind(&page, "made_elsewhere"), []);
 }
 
-/// A column that is cast has no index. What is aggregated or served is no condition.
+/// A column that is cast has no index. What is aggregated or served is not a condition.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_are_compared_as_bigint_and_never_as_numeric() {
     let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
@@ -207,7 +207,7 @@ const PROVEN_ELSEWHERE: &[(&[&str], &str)] = &[
     (
         &[
             "synapse_db_events_added_total",
-            "synapse_db_events_buckets",
+            "synapse_db_events_ranges",
             "synapse_db_events_rows_counted_total",
             "synapse_db_events_verified_timestamp_seconds",
         ],
@@ -215,20 +215,20 @@ const PROVEN_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "synapse_db_locale_unsafe",
-            "synapse_db_locale_changed",
-            "synapse_db_table_estimated_bytes",
-            "synapse_db_table_estimated_rows",
+            "synapse_db_locale_not_c",
+            "synapse_db_collation_version_mismatch",
+            "synapse_db_table_group_estimated_bytes",
+            "synapse_db_table_group_estimated_rows",
             "synapse_db_tables_without_statistics",
             "synapse_db_tables_without_statistics_bytes",
         ],
         include_str!("schema.rs"),
     ),
-    (&["synapse_db_part_info"], include_str!("split.rs")),
+    (&["synapse_db_data_store_info"], include_str!("split.rs")),
     (
         &[
-            "synapse_db_sequence_behind",
-            "synapse_db_stream_unpublished",
+            "synapse_db_sequence_behind_positions",
+            "synapse_db_stream_unpublished_positions",
         ],
         include_str!("lost.rs"),
     ),
@@ -278,7 +278,7 @@ async fn watch(server: &Postgres) -> Exporter {
     Exporter::watch(&server.dsn("synapse", "exporter"), &flags).await
 }
 
-/// A page with everything that is read or counted behind the scrapes.
+/// A page with everything that is read or counted in the background.
 async fn complete(exporter: &Exporter) -> Page {
     exporter.complete().await;
     wait_for("the events are counted", || async {
@@ -317,7 +317,10 @@ fn are_what_was_made(page: &Page, database: &str, made: &Made) {
         (sum("synapse_db_rooms_published", &[]), made.rooms.published),
         (sum("synapse_db_rooms_encrypted", &[]), made.rooms.encrypted),
         (sum("synapse_db_devices", &[]), made.devices),
-        (sum("synapse_db_events_messages", &[]), made.messages),
+        (
+            sum("synapse_db_events_unencrypted_messages", &[]),
+            made.messages,
+        ),
         (
             sum("synapse_db_events_encrypted", &[]),
             made.encrypted_messages,
@@ -389,7 +392,7 @@ fn served(page: &Page) -> impl Iterator<Item = &str> {
 /// The sequences that are behind their stream, and how far.
 fn behind(page: &Page, database: &str) -> Vec<(String, f64)> {
     let sequences: Vec<_> = page
-        .samples("synapse_db_sequence_behind")
+        .samples("synapse_db_sequence_behind_positions")
         .filter(|sample| sample.labels["datname"] == database)
         .collect();
     assert!(sequences.len() >= 6, "{sequences:?}");

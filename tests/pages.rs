@@ -137,7 +137,7 @@ async fn faults_page_and_repairs_resolve() {
     assert_eq!(
         alerts.iter().find(is_down).unwrap().annotations["description"],
         format!(
-            "PostgreSQL on {} does not answer. The reason is refused.",
+            "PostgreSQL on {} does not answer. Reason: refused.",
             killed.exporter.address()
         )
     );

@@ -54,7 +54,7 @@ async fn pushers_fail_and_keys_run_out() {
         let keys = [
             "synapse_db_e2e_devices",
             "synapse_db_e2e_devices_without_one_time_keys",
-            "synapse_db_e2e_devices_exhausted",
+            "synapse_db_e2e_devices_without_keys",
         ];
         assert_eq!(served(&keys).await, [Some(2.0), Some(0.0), Some(0.0)]);
         for _ in 0..3 {

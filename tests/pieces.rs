@@ -177,7 +177,7 @@ fn samples<'a>(
     samples
 }
 
-/// Writes every request of a user anew, over and over.
+/// Writes every request of a user again, over and over.
 struct Writer {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<u32>,

@@ -203,7 +203,7 @@ const ANSWERED: [Question; 36] = [
     ),
     Question(
         "what the exporter cannot see",
-        &[(INSTANCE, "Not seen by exporter")],
+        &[(INSTANCE, "Collectors incomplete")],
         &[
             "PostgresExporterPrivilegeMissing",
             "PostgresExporterRowsCut",

@@ -24,7 +24,7 @@ async fn a_standby_follows_breaks_and_is_promoted() {
         let on_primary = watch(&primary, "postgres").await;
         let on_standby = watch(&standby, "postgres").await;
 
-        // Nothing was written for a while, and that is no lag.
+        // Nothing was written for a while, and that is not a lag.
         wait_for("the standby idles", || async {
             let page = on_standby[1].scrape().await;
             let [lag, age] = [LAG, LAST_REPLAY].map(|name| page.value(name, &[]));
@@ -218,7 +218,7 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
         )
         .await;
 
-        // A message may arrive at any time, and then its age starts anew.
+        // A message may arrive at any time, and then its age starts again.
         let age = "SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)
                      FROM pg_stat_wal_receiver";
         let asked = Instant::now();

@@ -51,7 +51,7 @@ async fn no_scrape_is_lost_to_a_restart() {
     }
 }
 
-/// The functions of the strict set-up are in another database than the one that is asked for.
+/// The functions of the strict role are in another database than the one that is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_loses_no_privilege() {
     let mut server = Postgres::start(18).await;

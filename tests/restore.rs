@@ -16,7 +16,7 @@ use super::{major_of_tools, tool, with_server};
 /// A statement of ours takes a second at most; the rest is for a machine with much else to do.
 const BOUND: Duration = Duration::from_secs(3);
 
-const MISSING: &str = "pg_exporter_grants_missing";
+const MISSING: &str = "pg_exporter_privileges_missing";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_is_restored_while_the_exporter_looks() {

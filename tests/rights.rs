@@ -28,7 +28,7 @@ async fn a_role_without_grants_says_what_it_cannot_see() {
         let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[]).await;
         let page = settled(&exporter).await;
         assert_eq!(page.down_reason(), None);
-        // What a role may not see is no failure.
+        // What a role may not see is not a failure.
         assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
         assert_eq!(page.value("pg_exporter_last_scrape_error", &[]), Some(0.0));
         let unseen = [
@@ -99,7 +99,7 @@ async fn a_role_without_grants_says_what_it_cannot_see() {
         assert!(
             landing
                 .text()
-                .contains("may not see other sessions; run what `grants` prints"),
+                .contains("cannot see other sessions; run what `matrix-postgres-exporter grants"),
             "{}",
             landing.text()
         );
@@ -121,12 +121,12 @@ async fn a_role_that_may_do_too_much_is_warned_of() {
         (
             "admin",
             vec![("superuser", ""), ("writable", "matrix")],
-            "is a superuser; a monitoring role needs no such power",
+            "is a superuser; use a monitoring role without that right",
         ),
         (
             "synapse",
             vec![("writable", "matrix")],
-            "could write the application's tables in database",
+            "may write to the application's tables in database",
         ),
     ] {
         let exporter = Exporter::watch(&server.tcp_dsn("postgres", role), &[]).await;
@@ -324,7 +324,7 @@ async fn rights_that_cannot_be_asked_are_told() {
         .await
         .unwrap();
     known(1.0).await;
-    let says = "what the role may do in database \"matrix\" could not be asked: ";
+    let says = "the query for the role's privileges in database \"matrix\" failed: ";
     let landing = exporter.get("/").await.text().replace("&quot;", "\"");
     assert!(landing.contains(says), "{landing}");
     let said = check(&dsn);

@@ -10,7 +10,7 @@ use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 
-const WITHOUT_IDENTITY: &str = "pg_publication_tables_without_identity";
+const WITHOUT_IDENTITY: &str = "pg_publication_tables_without_replica_identity";
 
 const SOON: &str = "{ servers: { main: { databases: { interval: 1s } } } }";
 
@@ -28,7 +28,7 @@ async fn families_of_tables(major: u32, version: &str) {
     let server = Postgres::builder(major).setting("autovacuum", "off");
     let (server, _) = Synapse::leave(server, version).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
-    let of_nothing = "synapse_db_table_estimated_rows";
+    let of_nothing = "synapse_db_table_group_estimated_rows";
 
     // As after a restore: nothing is known yet of most tables.
     server
@@ -53,7 +53,7 @@ async fn families_of_tables(major: u32, version: &str) {
     .await;
     let page = exporter.scrape().await;
 
-    for (family, tables) in [
+    for (group, tables) in [
         (
             "receipts",
             "receipts_linearized receipts_graph receipts_new",
@@ -76,9 +76,9 @@ async fn families_of_tables(major: u32, version: &str) {
             .map(|table| format!("(SELECT count(*) FROM {table})"));
         let count = format!("SELECT {}", count.collect::<Vec<_>>().join(" + "));
         let wanted = server.value("synapse", &count).await.unwrap().parse().ok();
-        let labels = [("datname", "synapse"), ("family", family)];
-        let found = page.value("synapse_db_table_estimated_rows", &labels);
-        assert_eq!(found, wanted, "{major}: {family}");
+        let labels = [("datname", "synapse"), ("table_group", group)];
+        let found = page.value("synapse_db_table_group_estimated_rows", &labels);
+        assert_eq!(found, wanted, "{major}: {group}");
     }
     let bytes = "SELECT sum(pg_relation_size(o))
                    FROM (SELECT indexrelid FROM pg_index
@@ -94,7 +94,10 @@ async fn families_of_tables(major: u32, version: &str) {
                          SELECT 'cache_invalidation_stream_by_instance'::regclass) AS all_of_it (o)
                   WHERE o <> 0";
     let wanted = server.value("synapse", bytes).await.unwrap().parse().ok();
-    let found = page.value("synapse_db_table_estimated_bytes", &[("family", "caches")]);
+    let found = page.value(
+        "synapse_db_table_group_estimated_bytes",
+        &[("table_group", "caches")],
+    );
     assert_eq!(found, wanted, "{major}");
     assert!(found > Some(16_384.0));
     // Of the table that nobody has looked at, and of no other.
@@ -103,8 +106,13 @@ async fn families_of_tables(major: u32, version: &str) {
     let bytes = server.value("synapse", bytes).await.unwrap().parse().ok();
     assert_eq!(unknown("synapse_db_tables_without_statistics"), Some(1.0));
     assert_eq!(unknown("synapse_db_tables_without_statistics_bytes"), bytes);
-    // What is in no family is little.
-    let rows = |family: &str| page.value("synapse_db_table_estimated_rows", &[("family", family)]);
+    // What is in no group is little.
+    let rows = |group: &str| {
+        page.value(
+            "synapse_db_table_group_estimated_rows",
+            &[("table_group", group)],
+        )
+    };
     assert!(rows("other") < rows("events"), "{:?}", rows("other"));
 }
 
@@ -233,15 +241,20 @@ async fn locales_and_invalid_indexes() {
         let exporter = Exporter::configured(&server.dsn("well", "exporter"), SOON).await;
         wait_for("every database is seen", || async {
             let page = exporter.scrape().await;
-            page.samples("synapse_db_locale_unsafe").count() == databases.len()
+            page.samples("synapse_db_locale_not_c").count() == databases.len()
         })
         .await;
         let page = exporter.scrape().await;
         for (name, (_, unsafe_)) in &databases {
-            let found = page.value("synapse_db_locale_unsafe", &[("datname", name)]);
+            let found = page.value("synapse_db_locale_not_c", &[("datname", name)]);
             assert_eq!(found, Some(*unsafe_), "{major}: {name}");
         }
-        let changed = |page: &Page| page.value("synapse_db_locale_changed", &[("datname", "icu")]);
+        let changed = |page: &Page| {
+            page.value(
+                "synapse_db_collation_version_mismatch",
+                &[("datname", "icu")],
+            )
+        };
         if major >= 15 {
             assert_eq!(changed(&page), Some(0.0));
             // As after an upgrade of the library.

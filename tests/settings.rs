@@ -182,7 +182,7 @@ async fn same(server: &Postgres, what: &str) {
         let [before, seen, after] = [&before, &page, &after].map(values);
         let mut wrong: Vec<_> = Vec::new();
         for (series, value) in &before {
-            // What moves is there, and what stands still is the same.
+            // What moves is there, and what does not advance is the same.
             let moves = after.get(series) != Some(value);
             let same = match seen.get(series) {
                 Some(found) => moves || found == value,
@@ -300,7 +300,7 @@ async fn settings(server: &Postgres) -> Vec<Setting> {
     settings
 }
 
-/// Sets a default; what this server does not take is no danger.
+/// Sets a default; what this server does not take is not a danger.
 async fn set(client: &Client, alter: &str, name: &str, value: &str) {
     let sql = format!("{alter} SET \"{name}\" = {value}");
     let _ = client.batch_execute(&sql).await;

@@ -42,11 +42,11 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert_eq!(page.failed(), BTreeSet::new(), "{:?}", page.skipped());
 
     let parts: BTreeSet<_> = page
-        .samples("synapse_db_part_info")
+        .samples("synapse_db_data_store_info")
         .map(|sample| {
             (
                 sample.labels["datname"].as_str(),
-                sample.labels["part"].as_str(),
+                sample.labels["store"].as_str(),
             )
         })
         .collect();
@@ -64,12 +64,12 @@ async fn each_part_is_known(major: u32, version: &str) {
     }
     let pending = [("datname", "state"), ("update_name", "one")];
     assert_eq!(
-        page.value("synapse_db_background_update_pending", &pending),
+        page.value("synapse_db_background_update_info", &pending),
         Some(1.0)
     );
     let rows = |database| {
-        let labels = [("datname", database), ("family", "state_groups")];
-        page.value("synapse_db_table_estimated_rows", &labels)
+        let labels = [("datname", database), ("table_group", "state_groups")];
+        page.value("synapse_db_table_group_estimated_rows", &labels)
     };
     let count =
         "SELECT (SELECT count(*) FROM state_groups) + (SELECT count(*) FROM state_groups_state)
@@ -77,7 +77,7 @@ async fn each_part_is_known(major: u32, version: &str) {
     let count = server.value("state", count).await.unwrap().parse().ok();
     assert_eq!(rows("state"), count);
 
-    // What lives elsewhere is not missed.
+    // What is in another database is not missed.
     let about_state: BTreeSet<_> = page
         .readings()
         .into_iter()
@@ -91,13 +91,13 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert!(!about_state.contains("users"), "{about_state:?}");
     let skipped = page.skipped().into_iter();
     let missed: Vec<_> = skipped
-        // The old one lacks some tables, whichever part they are of.
+        // The old one does not have some tables, whichever part they are of.
         .filter(|(_, reason, _)| version == NEW || *reason != "unsupported_version")
         .filter(|(.., database)| ["synapse", "state"].contains(database))
         .collect();
     assert_eq!(missed, []);
     for database in ["synapse", "state"] {
-        let missing = page.value("pg_exporter_grants_missing", &[("datname", database)]);
+        let missing = page.value("pg_exporter_privileges_missing", &[("datname", database)]);
         assert_eq!(missing, Some(0.0), "{database}");
     }
 
@@ -108,7 +108,7 @@ async fn each_part_is_known(major: u32, version: &str) {
     assert!(output.status.success(), "{said}");
     let landing = exporter.get("/").await;
     for (database, part) in [("synapse", "Synapse (main)"), ("state", "Synapse (state)")] {
-        let line = format!("Database {database} is watched; {part} lives there.");
+        let line = format!("Database {database} is monitored; it contains the tables of {part}.");
         assert!(said.contains(&line), "{said}");
         assert!(landing.text().contains(part), "{}", landing.text());
     }
@@ -169,7 +169,7 @@ async fn databases_beyond_the_budget_take_turns() {
     let exporter = Exporter::configured(&dsn, yaml).await;
     wait_for("each is known", async || {
         let page = exporter.complete().await;
-        let known = page.samples("synapse_db_part_info").count();
+        let known = page.samples("synapse_db_data_store_info").count();
         known == 3 && page.value(beyond, &[]) == Some(0.0)
     })
     .await;

@@ -1,4 +1,4 @@
-//! A count that takes long, or cannot be had, costs nobody else.
+//! A count that takes long, or is not available, costs nobody else.
 
 use std::time::{Duration, Instant};
 

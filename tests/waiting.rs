@@ -51,7 +51,12 @@ async fn what_waits_is_seen(major: u32, version: &str) {
 
 async fn a_message_waits_for_its_device(exporter: &Exporter, from: &Person, to: &Person) {
     waits(exporter, "synapse_db_device_inbox_messages", 0.0).await;
-    waits(exporter, "synapse_db_device_inbox_oldest_behind", 0.0).await;
+    waits(
+        exporter,
+        "synapse_db_device_inbox_oldest_behind_positions",
+        0.0,
+    )
+    .await;
     for number in 1..=2 {
         let devices = json!({ &*to.device: { "number": number } });
         let messages = json!({ "messages": { &*to.name: devices } });
@@ -59,7 +64,12 @@ async fn a_message_waits_for_its_device(exporter: &Exporter, from: &Person, to: 
         from.asks("PUT", &path, &messages).await;
     }
     waits(exporter, "synapse_db_device_inbox_messages", 2.0).await;
-    waits(exporter, "synapse_db_device_inbox_oldest_behind", 2.0).await;
+    waits(
+        exporter,
+        "synapse_db_device_inbox_oldest_behind_positions",
+        2.0,
+    )
+    .await;
 
     // What it has fetched it confirms with the next sync.
     let sync = "/_matrix/client/v3/sync?timeout=0";
@@ -68,7 +78,12 @@ async fn a_message_waits_for_its_device(exporter: &Exporter, from: &Person, to: 
     let next = format!("{sync}&since={since}");
     to.asks("GET", &next, &Value::Null).await;
     waits(exporter, "synapse_db_device_inbox_messages", 0.0).await;
-    waits(exporter, "synapse_db_device_inbox_oldest_behind", 0.0).await;
+    waits(
+        exporter,
+        "synapse_db_device_inbox_oldest_behind_positions",
+        0.0,
+    )
+    .await;
 }
 
 /// Synapse leaves the flag of a change as it is when it has converted it; only its position tells.
@@ -104,7 +119,7 @@ async fn a_redaction_waits_to_be_cleared_away(exporter: &Exporter, person: &Pers
 async fn a_server_cannot_be_reached(exporter: &Exporter, person: &Person) {
     let failing = [
         "synapse_db_federation_destinations_failing",
-        "synapse_db_federation_destinations_failing_since_1h",
+        "synapse_db_federation_destinations_newly_failing_1h",
         "synapse_db_federation_destinations_backing_off",
     ];
     for metric in failing {

@@ -343,7 +343,7 @@ impl Bed {
                 continue;
             }
             turns += 1;
-            // A busy machine may stand still for as long as even one page may take to be read.
+            // A busy machine may do not advance for as long as even one page may take to be read.
             let timed_out = |skip: &Skip| skip.reason == Reason::StatementTimeout;
             if !harvest.paused && !harvest.skipped.iter().any(timed_out) {
                 return (harvest, turns);

@@ -4,7 +4,7 @@
 //! `BENCH_USERS` says how many users the Synapse has, everything else in proportion. With
 //! `BENCH_TABLES=user_ips,devices` it only counts these tables, and writes no file. With
 //! `BENCH_PARTS=events,cache` it measures only that (`refreshes`, `walks`, `warm`, `events`, `cache`), and
-//! writes these sections anew.
+//! writes these sections again.
 
 // A broken expectation is a failed run.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
@@ -151,8 +151,8 @@ async fn head(server: &Postgres, users: u64) -> String {
     format!(
         "# What it costs\n\n\
          Written by `make bench` on {}: PostgreSQL {} with a Synapse {NEW} of {users} users, {} \
-         events and {} in all, made up. The machine has {cores} cores and {} GB, was not its only \
-         user's, and held what was read in memory. So look at ratios, less at times.\n",
+         events and {} in all, made up. The machine has {cores} cores and {} GB, was shared, and \
+         held the data in memory: compare rows, not absolute times.\n",
         value("SELECT current_date").await,
         value("SHOW server_version").await,
         value("SELECT count(*) FROM events").await,
@@ -228,7 +228,7 @@ async fn warm_scrapes(server: &Postgres, results: &mut String) {
     writeln!(
         results,
         "\n## A warm scrape\n\n\
-         Every collector is on. After the start, everything had been read behind the scrapes in \
+         Every collector is on. After the start, everything had been read in the background in \
          {:.0} s. Then, on the average of {WARM_SCRAPES} scrapes:\n\n\
          | series | answered in (median) | exporter's CPU | time in the database | statements |\n\
          |--:|--:|--:|--:|--:|\n\
@@ -246,7 +246,7 @@ async fn warm_scrapes(server: &Postgres, results: &mut String) {
 /// What it costs to know how many events there are, and what that costs with twice as many.
 async fn events(server: &Postgres, events: u64, results: &mut String) {
     *results += "\n## The number of events\n\n\
-        As one plain statement; as the first count behind the scrapes, here with all of the time and \
+        As one plain statement; as the first count in the background, here with all of the time and \
         not a tenth of it; and as a scrape after that, with ten events that are new.\n\n\
         | events | plain | blocks | first count | statements | longest | in all | a scrape | blocks | rows |\n\
         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n";

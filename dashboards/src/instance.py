@@ -1,4 +1,4 @@
-"""The dashboard of one PostgreSQL server: is it well, what is it doing, and what does it wait for."""
+"""The dashboard of one PostgreSQL server: health, sessions, waits, throughput."""
 
 from grafana_foundation_sdk.builders import dashboard
 
@@ -49,7 +49,7 @@ def instance() -> dashboard.Dashboard:
             "Replication: standbys and slots": replication(),
             "Databases, tables, vacuum": tables(),
             "Locks, deadlocks, errors": errors(),
-            "Exporter: what it sees and what it costs": exporter(),
+            "Exporter: missing data and cost": exporter(),
         },
     )
 
@@ -60,7 +60,7 @@ def now() -> list:
         stat(
             "Status",
             """Whether the server answered the last scrape. Down: the exporter runs but cannot use the
-            server, with the reason. What the other tiles show is not known meanwhile. No data:
+            server, with the reason. The other tiles show old values meanwhile. No data:
             Prometheus does not reach the exporter.""",
             """label_replace(pg_up{here} == 1, "reason", "answers", "reason", "")
                or 0 * pg_exporter_down_reason{here}""",
@@ -72,8 +72,8 @@ def now() -> list:
         ),
         stat(
             "Role",
-            """A primary takes writes, a standby repeats them. An unplanned change is a failover; it is
-            marked red in the graphs.""",
+            """A primary accepts writes, a standby replays them. An unplanned change is a
+            failover; it is marked red in the graphs.""",
             "pg_replication_is_replica{here}",
             says={0: ("primary", GREEN), 1: ("standby", BLUE)},
         ),
@@ -87,8 +87,9 @@ def now() -> list:
         ),
         stat(
             "Uptime",
-            """Time since the server was started. Orange for the first ten minutes: if nobody
-            restarted it, its log and the kernel's (out of memory?) say who did.""",
+            """Time since the server was started. Orange for the first ten minutes: if it was
+            not restarted on purpose, its log and the kernel's log (out of memory) show the
+            cause.""",
             "time() - pg_postmaster_start_time_seconds{here}",
             "s",
             steps=((None, ORANGE), (600, GREEN)),
@@ -97,7 +98,7 @@ def now() -> list:
         stat(
             "Connections in use",
             """Share of the connections that clients may open; those reserved for superusers are
-            not counted. Above 80 % look at who is connected, below; at 100 % Synapse is refused.
+            not counted. Above 80 % look at the sessions below; at 100 % Synapse cannot connect.
             Lower cp_max of Synapse's workers before raising max_connections.""",
             USED,
             "percentunit",
@@ -111,16 +112,17 @@ def now() -> list:
         ),
         stat(
             "Queries over 5 minutes",
-            """Queries that have been running for more than five minutes. Synapse's own give up
-            after ten; those that build an index, and pg_dump, may rightly take hours.""",
+            """Queries that have been running for more than five minutes. Synapse's own are
+            cancelled after ten (the default statement_timeout); CREATE INDEX and pg_dump may
+            take hours.""",
             'sum(pg_activity_long_queries{here, threshold_seconds="300"})',
             steps=((None, GREEN), (1, ORANGE), (5, RED)),
             runbook="PostgresQueryRunningLong",
         ),
         stat(
             "Oldest open transaction",
-            """For how long the oldest transaction has been open. As long as it is, no dead row that
-            is younger can be removed, in any table. Above an hour, and not a pg_dump: find the
+            """Age of the oldest open transaction. VACUUM cannot remove rows that were deleted
+            after it began, in any table. Above an hour, and not a pg_dump: find the
             session and end it.""",
             "max(pg_activity_longest_transaction_seconds{here})",
             "s",
@@ -129,9 +131,9 @@ def now() -> list:
         ),
         stat(
             "WAL files to archive",
-            """Finished WAL files that wait to be archived. A few are usual, more than 32 mean that
-            archiving fails or is too slow: backups end where it stopped, and the disk fills. Empty
-            where nothing is archived.""",
+            """Finished WAL files that wait to be archived. A few are usual, more than 32 mean
+            that archiving fails or is too slow: point-in-time recovery ends where it stopped,
+            and the disk fills. Empty where nothing is archived.""",
             "pg_wal_archive_ready_files{here}",
             steps=((None, GREEN), (LIMITS["pg_archive_ready:files"], ORANGE)),
             runbook="PostgresArchivingBacklog",
@@ -139,7 +141,7 @@ def now() -> list:
         stat(
             "Deadlocks in an hour",
             """Transactions that blocked each other until PostgreSQL ended one of them. Synapse
-            repeats what was ended, so a few do no harm; many cost speed.""",
+            retries these, so a few do no harm; many make it slow.""",
             "sum(increase(pg_stat_database_deadlocks{here}[1h]))",
             steps=((None, GREEN), (LIMITS["pg_deadlocks:count"], ORANGE)),
             decimals=0,
@@ -147,9 +149,9 @@ def now() -> list:
         ),
         stat(
             "Replication lag (WAL)",
-            """WAL that the slowest physical standby has yet to replay; subscribers are in the row on
-            replication. Some megabytes are usual; what grows is a standby that cannot keep up, and what
-            it has not got is lost if this server is.""",
+            """WAL that the slowest physical standby has not replayed; subscribers are in the
+            row on replication. Some megabytes are usual; steady growth is a standby that
+            cannot keep up. What it has not received is lost if this server is lost.""",
             """max(pg_stat_replication_pg_wal_lsn_diff{here} unless on (job, instance, slot_name)
                    pg_replication_slots_slot_is_active{here, slot_type="logical"})""",
             "bytes",
@@ -158,8 +160,9 @@ def now() -> list:
         ),
         stat(
             "WAL held back by slots",
-            """WAL that the slot which is farthest behind keeps on this server. A slot that nobody
-            reads holds back ever more, until the disk is full: drop it, or fix its reader.""",
+            """WAL that the slot farthest behind retains on this server. A slot without a
+            consumer retains more and more, until the disk is full: drop it, or fix its
+            consumer.""",
             "max(pg_replication_slots_pg_wal_lsn_diff{here})",
             "bytes",
             steps=((None, GREEN), (3 << 30, ORANGE), (10 << 30, RED)),
@@ -167,10 +170,11 @@ def now() -> list:
             runbook="PostgresReplicationSlotRetainingWAL",
         ),
         stat(
-            "Not seen by exporter",
-            """Collectors that could not see everything, for want of a privilege for example. What
-            they would show is missing on this page, which does not mean that it is healthy. The last row says which, and why.
-            What this version or role does not have is not counted.""",
+            "Collectors incomplete",
+            """Collectors whose data is missing or incomplete, because of a missing privilege
+            for example. Their panels are empty, which does not mean that all is healthy. The
+            last row shows which, and why. Data that this version, a primary or a standby does
+            not have is not counted.""",
             """count(pg_exporter_collector_skipped{here, reason!~"wrong_role|unsupported_version|setting_off"})
                or 0 * sum(pg_up{here})""",
             says={0: ("all is seen", GREEN)},
@@ -184,9 +188,10 @@ def sessions() -> list:
     return [
         graph(
             "Sessions by state",
-            """Client sessions by state. Idle ones are Synapse's pool and cost little. Those idle in
-            a transaction hold locks and dead rows for nothing: seconds are usual, minutes are not.
-            The dashed line is where the server refuses clients; it ignores the chosen database.""",
+            """Client sessions by state. Idle ones are Synapse's pool and cost little. Those
+            idle in a transaction hold locks and keep VACUUM from removing dead rows: seconds
+            are usual, minutes are not. The dashed line is where the server refuses clients; it
+            ignores the chosen database.""",
             (SESSIONS, "{{state}}"),
             (ALLOWED, "most that are allowed"),
             stack=True,
@@ -196,9 +201,9 @@ def sessions() -> list:
         ),
         graph(
             "Active sessions by wait event type",
-            """Sessions that execute a statement, by what they wait for. On CPU is work. Lock is
-            somebody else's transaction, IO the disk, LWLock contention inside the server, Client
-            the network or Synapse itself.""",
+            """Sessions that execute a statement, by what they wait for. CPU: they run. Lock:
+            they wait for another transaction. IO: for the disk. LWLock: contention inside the
+            server. Client: for the network or Synapse.""",
             (ACTIVE_BY_WAIT, "{{wait_event_type}}"),
             stack=True,
             colors=WAITS,
@@ -235,10 +240,10 @@ def sessions() -> list:
         ),
         graph(
             "Longest query, transaction, idle in transaction",
-            """The longest running query, the oldest open transaction, the longest that a
-            session has idled inside one, and the oldest prepared transaction. A line that rises steadily is stuck, or is a dump or an
-            index build. The dashed line is where the alert on sessions
-            idle in a transaction fires.""",
+            """The longest running query, the oldest open transaction, the longest time that a
+            session was idle in one, and the oldest prepared transaction. A line that rises
+            steadily is stuck, or is a dump or an index build. The dashed line is where the
+            alert on sessions idle in a transaction fires.""",
             ("max(pg_activity_longest_query_seconds{db})", "query"),
             ("max(pg_activity_longest_transaction_seconds{db})", "transaction"),
             (
@@ -261,8 +266,9 @@ def work() -> list:
         graph(
             "Transactions",
             """Transactions per second that were committed or rolled back. There is no good value,
-            only the usual one: a drop to nothing means that Synapse is gone or stuck. Some
-            rollbacks are usual, since Synapse works at REPEATABLE READ and repeats what collides.""",
+            only the usual one: a drop to zero means that Synapse is down or stuck. Some
+            rollbacks are usual, since Synapse uses REPEATABLE READ and retries transactions
+            that conflict.""",
             ("sum(rate(pg_stat_database_xact_commit{db}[$__rate_interval]))", "committed"),
             ("sum(rate(pg_stat_database_xact_rollback{db}[$__rate_interval]))", "rolled back"),
             unit="count:tx/s",
@@ -294,8 +300,8 @@ def work() -> list:
         graph(
             "Cache hit ratio",
             """Share of blocks that were found in shared_buffers. A database that is used sits
-            above 95 %. Low after a restart is usual; low for good, with much read from disk, asks
-            for more shared_buffers.""",
+            above 95 %. A low ratio after a restart is usual; permanently low, with many reads
+            from disk, it needs more shared_buffers.""",
             (
                 """sum by (datname)
                    (rate(pg_stat_database_blks_hit{db, datname!~"template."}[$__rate_interval]))
@@ -324,9 +330,9 @@ def wal() -> list:
         ),
         graph(
             "Checkpoints by cause",
-            """Checkpoints in the hour before. Those that come due are as it should be; more requested than due
-            ones mean that max_wal_size is too small for what is written, or that somebody runs
-            backups or CHECKPOINT.""",
+            """Checkpoints in the hour before. Timed ones are normal; more requested than timed
+            ones mean that max_wal_size is too small for what is written, or that backups or
+            CHECKPOINT are run.""",
             (
                 """sum(increase(pg_stat_checkpointer_num_timed_total{here}[1h]))
                    or sum(increase(pg_stat_bgwriter_checkpoints_timed_total{here}[1h]))""",
@@ -359,8 +365,9 @@ def wal() -> list:
         ),
         graph(
             "Writers of changed blocks",
-            """Bytes per second from shared_buffers to disk. Best by checkpoints, which are spread
-            out; what sessions write themselves (counted up to PostgreSQL 16) makes queries wait.""",
+            """Bytes per second from shared_buffers to disk. Best are checkpoints, which are
+            spread out; blocks that sessions write themselves (counted up to PostgreSQL 16)
+            make queries wait.""",
             (
                 f"""(rate(pg_stat_checkpointer_buffers_written_total{{here}}[$__rate_interval])
                    or rate(pg_stat_bgwriter_buffers_checkpoint_total{{here}}[$__rate_interval]))
@@ -380,9 +387,10 @@ def wal() -> list:
         ),
         graph(
             "WAL archiving: archived and failed",
-            """WAL files that were archived, and attempts that failed, in the hour before. A failure
-            now and then is repeated; failures without a success mean that backups stand still. Flat
-            zero where archive_mode is off, or nothing is written.""",
+            """WAL files that were archived, and attempts that failed, in the hour before. A
+            failure now and then is retried; failures without a success mean that the WAL
+            archive is incomplete. Flat zero where archive_mode is off, or nothing is
+            written.""",
             ("increase(pg_stat_archiver_archived_count{here}[1h])", "archived"),
             ("increase(pg_stat_archiver_failed_count{here}[1h])", "failed"),
             runbook="PostgresArchivingFailing",
@@ -415,8 +423,8 @@ def replication() -> list:
     return [
         graph(
             "Replication lag: standbys and subscribers, WAL",
-            """WAL that each receiver has yet to replay, seen from this server. Peaks while much is
-            written are usual, steady growth is a standby that cannot keep up.""",
+            """WAL that each receiver has not replayed, seen from this server. Peaks during
+            heavy writes are usual, steady growth is a standby that cannot keep up.""",
             (
                 """sum by (application_name, client_addr)
                    (pg_stat_replication_pg_wal_lsn_diff{here})""",
@@ -427,8 +435,8 @@ def replication() -> list:
         ),
         graph(
             "Replication lag: this standby, seconds",
-            """Seconds that this server is behind its primary; 0 on a primary. Queries that Synapse
-            sends here see the past by that much.""",
+            """Seconds that this server is behind its primary; 0 on a primary. Queries on it
+            read data of that age.""",
             ("pg_replication_lag_seconds{here}", "behind"),
             (limit_of("pg_replication_lag:warning_seconds"), "ticket"),
             (limit_of("pg_replication_lag:critical_seconds"), "page"),
@@ -438,18 +446,18 @@ def replication() -> list:
         ),
         graph(
             "WAL receiver of this standby",
-            """Whether it streams from its primary (1), and seconds since it last heard of it; nothing on a primary.
-            More than wal_receiver_timeout, and it connects again.""",
+            """Whether it streams from its primary (1), and seconds since the last message; no
+            data on a primary. After wal_receiver_timeout it connects again.""",
             ("pg_stat_wal_receiver_streaming{here}", "streams"),
             ("pg_stat_wal_receiver_last_message_age_seconds{here}", "seconds since the last message"),
-            none="this is no standby",
+            none="not a standby",
             runbook="PostgresStandbyNotStreaming",
         ),
         graph(
             "Commits waiting for a synchronous standby",
             """Age of the oldest transaction that waits for a synchronous standby to confirm it. Milliseconds are
             usual; at the dashed line nothing is committed any more: a standby that synchronous_standby_names
-            requires is missing or stands still.""",
+            requires is missing or does not confirm.""",
             ('max(pg_stat_activity_max_tx_duration{here, wait_event="SyncRep"})', "oldest"),
             (limit_of("pg_sync_wait:age_seconds"), "limit"),
             unit="s",
@@ -458,8 +466,8 @@ def replication() -> list:
         ),
         graph(
             "Replication slots: WAL held back",
-            """WAL that each slot keeps on this server. A slot that is read goes up and down; one
-            that only rises has lost its reader, and fills the disk.""",
+            """WAL that each slot keeps on this server. A slot in use goes up and down; one that
+            only rises has lost its consumer, and fills the disk.""",
             (
                 "max by (slot_name) (pg_replication_slots_pg_wal_lsn_diff{here})",
                 "{{slot_name}}",
@@ -469,9 +477,9 @@ def replication() -> list:
         ),
         table(
             "Replication slots",
-            """A slot without a reader should be dropped if its reader is gone for good. Left before
-            it is lost: what may still be written until max_slot_wal_keep_size breaks it; empty
-            where that is not set.""",
+            """A slot without a consumer should be dropped if the consumer was removed. Left
+            before it is lost: WAL that can still be written until max_slot_wal_keep_size
+            invalidates it; empty where that is not set.""",
             {"slot_name": "Slot"},
             (
                 "Is read",
@@ -507,14 +515,14 @@ def tables() -> list:
     return [
         graph(
             "Database sizes",
-            "Disk space of each database. Watch the slope, and compare with what the disk has left.",
+            "Disk space of each database. Compare the growth with the free space of the disk.",
             ('pg_database_size_bytes{db, datname!~"template."}', "{{datname}}"),
             unit="bytes",
         ),
         table(
             "Databases: size and load",
-            """Size and load of each database. A rate that is far above the usual says which application to
-            look at; click the name of a database for the dashboard of the Synapse in it.""",
+            """Size and load of each database. A rate far above the usual shows which
+            application to look at. Click a database name to open the Synapse dashboard.""",
             {"datname": "Database"},
             (
                 "Size",
@@ -545,7 +553,8 @@ def tables() -> list:
         table(
             "Largest tables: size, dead rows, vacuum",
             """The fifteen largest tables. Dead rows, of tables with more than ten thousand rows: above
-            a third no vacuum comes through; look for the oldest transaction and at autovacuum.""",
+            33 % autovacuum does not keep up; look for the oldest transaction and at
+            autovacuum.""",
             {"datname": "Database", "schemaname": "Schema", "relname": "Table"},
             ("Size", f"topk(15, {by_table(TABLE_SIZE)})", "bytes"),
             ("Indexes", largest(by_table("pg_stat_user_tables_index_size_bytes{db}")), "bytes"),
@@ -565,7 +574,8 @@ def tables() -> list:
         graph(
             "Sequential scans: rows read, by table",
             """Rows per second that sequential scans read, in the five tables where it is most. On a
-            large table this is a missing index or stale statistics; on a small one it is nothing.""",
+            large table this is a missing index or stale statistics; on a small one it does not
+            matter.""",
             (
                 top_tables(5, "pg_stat_user_tables_seq_tup_read"),
                 "{{datname}} {{relname}}",
@@ -589,9 +599,9 @@ def tables() -> list:
         ),
         graph(
             "Time spent on reading and writing blocks",
-            """Seconds per second that sessions waited for blocks from disk, by database: 1 is one session that
-            does nothing else. Zero where track_io_timing is off. It rises with a slow disk, or a cache that is too
-            small.""",
+            """Seconds per second that sessions waited for blocks from disk, by database: 1 is
+            one session that waits all the time. Zero where track_io_timing is off. It rises
+            with a slow disk, or a cache that is too small.""",
             ("sum by (datname) (rate(pg_stat_database_blk_read_time{db}[$__rate_interval])) / 1000", "{{datname}} read"),
             ("sum by (datname) (rate(pg_stat_database_blk_write_time{db}[$__rate_interval])) / 1000", "{{datname}} write"),
             unit="s",
@@ -599,8 +609,8 @@ def tables() -> list:
         ),
         graph(
             "Progress of running vacuums",
-            """Share of the table that each running vacuum has scanned. Short ones are never seen
-            here; one that stands still waits for a lock or is throttled.""",
+            """Share of the table that each running vacuum has scanned. Short ones are not seen
+            here; one without progress waits for a lock or is throttled.""",
             (
                 """max by (datname, relname) (pg_stat_progress_vacuum_heap_blks_scanned{db}
                    / (pg_stat_progress_vacuum_heap_blks{db} > 0))""",
@@ -618,8 +628,8 @@ def errors() -> list:
     return [
         graph(
             "Deadlocks and recovery conflicts",
-            """Per second: deadlocks, and queries that a standby cancelled since they stood in the
-            way of replay. Synapse repeats both; a steady line costs speed.""",
+            """Per second: deadlocks, and queries that a standby cancelled because they
+            conflicted with replay. Synapse retries both; many make it slow.""",
             ("sum(rate(pg_stat_database_deadlocks{db}[$__rate_interval]))", "deadlocks"),
             ("sum(rate(pg_stat_database_conflicts{db}[$__rate_interval]))", "cancelled on a standby"),
             unit="cps",
@@ -628,7 +638,8 @@ def errors() -> list:
         graph(
             "Temporary files",
             """Bytes per second that queries wrote to temporary files, since work_mem was too small
-            for a sort or a hash. A little is fine; megabytes all the time ask for more work_mem.""",
+            for a sort or a hash. A little is fine; megabytes all the time need more
+            work_mem.""",
             (
                 SPILLED,
                 "{{datname}}",
@@ -638,9 +649,9 @@ def errors() -> list:
         ),
         graph(
             "Sessions waiting for locks",
-            """Sessions that wait for a lock which another one holds, by database. A few for a moment are usual.
-            What stays has a session at its head that hangs, or a change of a table; the dashed lines are where
-            the alerts fire.""",
+            """Sessions that wait for a lock of another session, by database. A few for a moment
+            are usual. If they stay, a session hangs or changes a table; the dashed lines are
+            where the alerts fire.""",
             ('sum by (datname) (pg_stat_activity_count{db, wait_event_type="Lock"})', "{{datname}}"),
             (limit_of("pg_lock_waits:warning_sessions"), "ticket"),
             (limit_of("pg_lock_waits:critical_sessions"), "page"),
@@ -650,9 +661,9 @@ def errors() -> list:
         ),
         graph(
             "Locks by mode",
-            """Locks that are held or waited for, but for those of mere reading. rowexclusivelock is
-            writing and usual. accessexclusivelock stops everybody else on a table: a schema change
-            or VACUUM FULL; seconds of it are seconds of standstill.""",
+            """Locks that are held or waited for, without those of reading (ACCESS SHARE, ROW
+            SHARE). rowexclusivelock is writing and usual. accessexclusivelock blocks all other
+            sessions on a table: a schema change or VACUUM FULL.""",
             (
                 """sum by (mode)
                    (pg_locks_count{db, mode!~"accesssharelock|rowsharelock|sireadlock"})""",
@@ -669,9 +680,9 @@ def exporter() -> list:
         table(
             "Collectors skipped, by reason",
             """no_privilege and grants_outdated: run `matrix-postgres-exporter grants` again.
-            lock_timeout and statement_timeout: something held the table; the last values are
-            served. wrong_role, unsupported_version and setting_off are no fault. `matrix-postgres-exporter check`
-            says more.""",
+            lock_timeout and statement_timeout: the table was locked or the server slow; the
+            last values are served. wrong_role, unsupported_version and setting_off are
+            expected. `matrix-postgres-exporter check` says more.""",
             {"collector": "Collector", "reason": "Reason", "datname": "Database"},
             only="max by (collector, reason, datname) (pg_exporter_collector_skipped{here})",
             width=8,
@@ -679,12 +690,14 @@ def exporter() -> list:
             runbook="PostgresExporterPrivilegeMissing",
         ),
         stat(
-            "Reason of being down",
-            """The reason while the server is down. refused: nothing listens. dns: its name is unknown. timeout:
-            host, network or disk. starting_up: it recovers. shutting_down: it is being stopped.
-            too_many_connections: all are taken. authentication: password or pg_hba.conf. tls: certificate.
-            database_missing, no_connect_privilege: the database of the connection. password_file: it cannot be
-            read. protocol: no PostgreSQL, or a broken one. other: see the exporter's log.""",
+            "Down reason",
+            """The reason while the server is down. refused: nothing listens. dns: the name
+            cannot be resolved. timeout: host, network or disk. starting_up: it starts or
+            recovers. shutting_down: it is being stopped. too_many_connections: all are used.
+            authentication: password or pg_hba.conf. tls: certificate. database_missing,
+            no_connect_privilege: the database of the connection string. password_file: it
+            cannot be read. protocol: not PostgreSQL's protocol. other_server: the name
+            resolves to several servers. connection, other: see the exporter's log.""",
             "pg_exporter_down_reason{here}",
             label="{{reason}}",
             steps=((None, RED),),
@@ -694,8 +707,9 @@ def exporter() -> list:
         ),
         graph(
             "Age of values read at intervals",
-            """Age of what is not read in every scrape, such as sizes. A line that rises to its
-            interval (1 or 5 minutes) and falls is healthy; steady growth means that the refresh fails.""",
+            """Age of values that are not read in every scrape, such as sizes. A line that
+            rises to its interval (1 or 5 minutes) and falls is healthy; steady growth means
+            that the refresh fails.""",
             (
                 "max by (collector) (pg_exporter_collector_age_seconds{here})",
                 "{{collector}}",
@@ -706,7 +720,8 @@ def exporter() -> list:
         ),
         table(
             "Warnings on the exporter's role",
-            """What the role may do beyond reading. Create the role that `matrix-postgres-exporter grants` prints.""",
+            """Privileges of the role that a monitoring role should not have. Create the role
+            that `matrix-postgres-exporter grants` prints.""",
             {"warning": "Warning", "datname": "Database"},
             only="max by (warning, datname) (pg_exporter_role_warning{here}) == 1",
             width=8,
@@ -715,8 +730,9 @@ def exporter() -> list:
         ),
         graph(
             "Scrape duration",
-            """All collectors run at the same time, so the whole takes about as long as the slowest
-            one, below a second as a rule. It is cut off shortly before Prometheus gives up.""",
+            """All collectors run at the same time, so a scrape takes about as long as the
+            slowest one, usually below a second. It ends shortly before the timeout of
+            Prometheus.""",
             ("pg_exporter_last_scrape_duration_seconds{here}", "the whole scrape"),
             ("max(pg_scrape_collector_duration_seconds{here})", "its slowest collector"),
             unit="s",
@@ -725,18 +741,18 @@ def exporter() -> list:
         ),
         bars(
             "Slowest collectors",
-            """Seconds that the last runs of each collector took, over all databases. What is large
-            for good can be switched off, or read less often.""",
+            """Seconds that the last runs of each collector took, over all databases. A
+            collector that is always slow can be switched off, or read less often.""",
             "topk(7, pg_scrape_collector_duration_seconds{here})",
             "{{collector}}",
             unit="s",
         ),
         graph(
             "Connections of the exporter",
-            """The exporter's own connections, and the most that it ever opens. At the limit it
-            waits for one of its own, and never takes another from Synapse.""",
+            """The exporter's own connections, and their maximum. At the limit it waits for one
+            of its own, and opens no further one.""",
             ("pg_exporter_connections{here}", "held"),
-            ("pg_exporter_connection_limit{here}", "limit"),
+            ("pg_exporter_max_connections{here}", "limit"),
             limit="limit",
             width=8,
         ),
@@ -793,7 +809,7 @@ def top_tables(count: int, *counters: str) -> str:
 
 
 def ago(what: str) -> str:
-    """Seconds since a table was vacuumed or analyzed, by whomever; never is no value."""
+    """Seconds since a table was vacuumed or analyzed, by whomever; never is not a value."""
     by_hand = by_table(f"pg_stat_user_tables_last_{what}{{db}} > 0")
     by_itself = by_table(f"pg_stat_user_tables_last_auto{what}{{db}} > 0")
     return f"time() - ({by_hand} > {by_itself} or {by_itself} or {by_hand})"

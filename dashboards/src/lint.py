@@ -75,9 +75,9 @@ SLIPS = [
     Slip("{{user}}", "{{usename}}", "no metric here has the label user"),
     Slip("threshold=", "threshold_seconds=", "has no label threshold"),
     Slip("deadlocks{instance", 'deadlocks{job=\\"$job\\", instance', "is not of job"),
-    Slip("count{{", "count{", "is no PromQL"),
+    Slip("count{{", "count{", "is not PromQL"),
     Slip("[5m]", "[$__rate_interval]", "rate() over 5m"),
-    Slip("(pg_locks_count{", "(pg_stat_database_deadlocks{", "is no counter"),
+    Slip("(pg_locks_count{", "(pg_stat_database_deadlocks{", "is not a counter"),
     Slip("(pg_stat_database_deadlocks{", "(pg_locks_count{", "is a counter"),
     Slip('state=~\\"active', 'state=\\"active', "a regex that matches only itself"),
     Slip("runbooks/Postgress", "runbooks/Postgres", "a runbook that is not here"),
@@ -239,10 +239,10 @@ def check_query(expr: str, catalogue: Catalogue, shown: set[str] = frozenset()):
         if window != "$__rate_interval":
             yield f"{function}() over {window} and not $__rate_interval"
     try:
-        # Ranges are the only place where a variable is no string.
+        # Ranges are the only place where a variable is not a string.
         tree = promql.parse(re.sub(r"\$__(rate_interval|range)\b", "5m", expr))
     except ValueError as reason:
-        yield f"is no PromQL: {reason}"
+        yield f"is not PromQL: {reason}"
         return
     seen = list(nodes(tree, ()))
     known = set(TARGET_LABELS)
@@ -278,7 +278,7 @@ def check_selector(node, metric: dict, around: tuple[str, ...]):
     if counter and not through:
         yield f"{node.name} is a counter, which means nothing without rate() or increase()"
     if through and not counter:
-        yield f"{node.name} is no counter, and goes through {', '.join(sorted(through))}()"
+        yield f"{node.name} is not a counter, and goes through {', '.join(sorted(through))}()"
 
 
 def nodes(node, around: tuple[str, ...]):

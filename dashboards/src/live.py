@@ -30,7 +30,7 @@ MAY_BE_EMPTY = {
     ("instance", "Sessions waiting for locks", "A"): "nobody waits here",
     ("instance", "Commits waiting for a synchronous standby", "A"): "no standby is synchronous here",
     ("instance", "Progress of running vacuums", "A"): "small tables are done before a scrape",
-    ("instance", "Reason of being down", "A"): "here it is up",
+    ("instance", "Down reason", "A"): "here it is up",
     ("instance", "Writers of changed blocks", "C"): "counted up to PostgreSQL 16 only",
     ("instance", "Largest tables: size, dead rows, vacuum", "D"): SMALL,
     ("synapse", "Largest tables: size and growth", "E"): SMALL,

@@ -127,7 +127,7 @@ FIRING = f"""{ON_SERVER}
 CONCERNS = ", ".join(
     f'"{label}"'
     for label in (
-        "as_id", "consumer", "stream_name", "sequence_name", "lock_name", "action", "family", "slot_name",
+        "as_id", "consumer", "stream_name", "sequence_name", "lock_name", "action", "table_group", "slot_name",
         "relname", "usename", "collector", "warning",
     )  # fmt: skip
 )

@@ -75,7 +75,7 @@ def background_update_stuck(found: Bed):
 
 @contextmanager
 def bridge_down(found: Bed):
-    """Synapse has given up sending to it."""
+    """Synapse has marked it as down."""
     with row(found, "application_services_state (as_id, state)", "('bridge', 'down')", "as_id = 'bridge'"):
         yield
 

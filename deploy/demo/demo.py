@@ -279,7 +279,7 @@ def report(homeserver: Homeserver, exporter: Process, url: str, made: dict):
     def agree() -> bool:
         return all(count == served for _, count, served in compare())
 
-    # What is refreshed behind the scrapes is there a moment after the first.
+    # What is refreshed in the background is there a moment after the first.
     deadline = time.monotonic() + 30
     while not agree() and time.monotonic() < deadline:
         exporter.check()

@@ -1,10 +1,10 @@
--- Lets the role exporter read what the collectors of matrix-postgres-exporter ask.
--- It becomes a member of pg_monitor, so it sees the text of every query, and in it the bodies of
--- messages. Without --pg-monitor it does not.
+-- Grants the role exporter what the collectors of matrix-postgres-exporter read.
+-- It becomes a member of pg_monitor, so it can read all query texts, with the bodies of messages in
+-- them. Without --pg-monitor it cannot.
 -- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
 -- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
--- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
--- It sets no password. In psql, this asks for one and keeps it out of the server's log:
+-- PUBLIC loses CONNECT on template databases. What is changed is printed, and --revoke restores it.
+-- It sets no password. In psql, this sets one without writing it to the server's log:
 --   \password "exporter"
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 
@@ -21,14 +21,15 @@ BEGIN
 END
 $do$;
 
--- Room for twice the connections: a server may notice late that one was cut off.
+-- Twice the connections and two more: a server may notice late that one was closed.
 ALTER ROLE "exporter" LOGIN CONNECTION LIMIT 8;
 ALTER ROLE "exporter" SET tcp_keepalives_idle = 30;
 ALTER ROLE "exporter" SET tcp_keepalives_interval = 10;
 ALTER ROLE "exporter" SET tcp_keepalives_count = 3;
 GRANT CONNECT ON DATABASE postgres TO "exporter";
 
--- From 16 on, a server whose connections are used up stays visible. The role does not become that one.
+-- From 16 on the role may use reserved connections, so that a server without free ones can be read. It
+-- cannot SET ROLE to that role.
 DO $do$
 BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
@@ -38,7 +39,7 @@ BEGIN
 END
 $do$;
 
--- Owns the functions, and remembers for --revoke what PUBLIC could do.
+-- Owns the functions, and stores for --revoke what PUBLIC could do.
 DO $do$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN

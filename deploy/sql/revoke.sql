@@ -1,8 +1,8 @@
--- Takes back what `matrix-postgres-exporter grants` gave to the role exporter, and whatever else
--- it may do in these databases; who could create or make triggers there before, can again, unless the
--- role of another exporter relies on that. Stop the
--- exporter first. Name every database that was named then. A role that grants made is dropped; one
--- that was there before, or owns something, stays, and a warning says so.
+-- Revokes what `matrix-postgres-exporter grants` granted to the role exporter, and all its other
+-- privileges in these databases. Restores what PUBLIC could create there before, unless the role of
+-- another exporter relies on the change. Stop the exporter first. Name the same databases as when the
+-- role was created. A role that `grants` created is dropped; one that existed before, or owns
+-- something, is kept, and a warning says so.
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 
 \connect "synapse"
@@ -651,7 +651,7 @@ BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM 'made by matrix-postgres-exporter grants' THEN
-    RAISE WARNING 'Role % was there before, so it stays.', E'matrix_postgres_exporter_owner';
+    RAISE WARNING 'Role % existed before grants was run, so it is not dropped.', E'matrix_postgres_exporter_owner';
   ELSIF needed IS NOT NULL THEN
     RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. If no role of another exporter needs that, name these too and run this again.',
       E'matrix_postgres_exporter_owner', needed;
@@ -679,7 +679,7 @@ BEGIN
   IF role_oid IS NULL THEN
     RETURN;
   ELSIF shobj_description(role_oid, 'pg_authid') IS DISTINCT FROM 'made by matrix-postgres-exporter grants' THEN
-    RAISE WARNING 'Role % was there before, so it stays.', E'exporter';
+    RAISE WARNING 'Role % existed before grants was run, so it is not dropped.', E'exporter';
   ELSIF needed IS NOT NULL THEN
     RAISE WARNING 'Role % still owns, may do or remembers something in databases (%), so it stays. If no role of another exporter needs that, name these too and run this again.',
       E'exporter', needed;

@@ -1,9 +1,9 @@
--- Lets the role exporter read what the collectors of matrix-postgres-exporter ask, but
--- no text of a query, since these hold the bodies of messages.
+-- Grants the role exporter what the collectors of matrix-postgres-exporter read, and no access to
+-- query texts, since these contain the bodies of messages.
 -- In the databases named here and in postgres, PUBLIC loses CREATE on schemas, and TRIGGER,
 -- REFERENCES and MAINTAIN on tables; roles that own something there, or may write there, keep them.
--- PUBLIC loses CONNECT on templates. What is changed is printed, and --revoke undoes it.
--- It sets no password. In psql, this asks for one and keeps it out of the server's log:
+-- PUBLIC loses CONNECT on template databases. What is changed is printed, and --revoke restores it.
+-- It sets no password. In psql, this sets one without writing it to the server's log:
 --   \password "exporter"
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 
@@ -20,14 +20,15 @@ BEGIN
 END
 $do$;
 
--- Room for twice the connections: a server may notice late that one was cut off.
+-- Twice the connections and two more: a server may notice late that one was closed.
 ALTER ROLE "exporter" LOGIN CONNECTION LIMIT 8;
 ALTER ROLE "exporter" SET tcp_keepalives_idle = 30;
 ALTER ROLE "exporter" SET tcp_keepalives_interval = 10;
 ALTER ROLE "exporter" SET tcp_keepalives_count = 3;
 GRANT CONNECT ON DATABASE postgres TO "exporter";
 
--- From 16 on, a server whose connections are used up stays visible. The role does not become that one.
+-- From 16 on the role may use reserved connections, so that a server without free ones can be read. It
+-- cannot SET ROLE to that role.
 DO $do$
 BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_use_reserved_connections') THEN
@@ -37,7 +38,7 @@ BEGIN
 END
 $do$;
 
--- Owns the functions, and remembers for --revoke what PUBLIC could do.
+-- Owns the functions, and stores for --revoke what PUBLIC could do.
 DO $do$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN
@@ -430,7 +431,7 @@ BEGIN
 END
 $do$;
 
--- Members of these see the text of queries.
+-- Members of these can read query texts.
 DO $do$
 DECLARE
   command text;
@@ -447,7 +448,7 @@ BEGIN
 END
 $do$;
 
--- Functions that give the statistics without it.
+-- SECURITY DEFINER functions that give the statistics without query texts.
 GRANT pg_monitor TO matrix_postgres_exporter_owner;
 CREATE SCHEMA IF NOT EXISTS matrix_postgres_exporter AUTHORIZATION matrix_postgres_exporter_owner;
 ALTER SCHEMA matrix_postgres_exporter OWNER TO matrix_postgres_exporter_owner;

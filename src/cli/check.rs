@@ -12,8 +12,9 @@ use crate::scrape::{CollectorStatus, DatabaseStatus, Scraper, ServerStatus, Stat
 
 /// The command.
 pub fn command() -> Command {
-    flags::add(Command::new("check")).about(
-        "Say what is wrong with configuration, server and role, and what each collector misses",
+    flags::unlisted(flags::add(Command::new("check")), &["Web"]).about(
+        "Report what is wrong with configuration, server and role, and what each collector cannot \
+         read",
     )
 }
 
@@ -58,7 +59,7 @@ impl Findings {
         match &server.state {
             Some(State::Up) => sentences.push(format!(
                 "{at} answers: {}, {}.",
-                server.version.as_deref().unwrap_or("of unknown version"),
+                server.version.as_deref().map_or("unknown version", short),
                 match server.standby {
                     Some(true) => "a standby",
                     Some(false) => "a primary",
@@ -83,9 +84,9 @@ impl Findings {
         sentences.extend(server.databases.iter().map(database));
         let watched = |database: &&DatabaseStatus| database.skipped.is_none();
         if server.state == Some(State::Up) && !server.databases.iter().any(|one| watched(&one)) {
-            problems.push("no database is watched".to_owned());
+            problems.push("no database is monitored".to_owned());
         }
-        let mut skips = Skips::of(&server.collectors);
+        let mut skips = Skips::of(&server.collectors, server.standby);
         sentences.append(&mut skips.sentences);
         problems.append(&mut skips.problems);
         problems.extend(strangers(server));
@@ -97,14 +98,21 @@ impl Findings {
     }
 }
 
+/// `PostgreSQL 18.4` of all that version() says.
+fn short(version: &str) -> &str {
+    version
+        .split_once(" on ")
+        .map_or(version, |(short, _)| short)
+}
+
 fn database(database: &DatabaseStatus) -> String {
     let name = &database.name;
     match (database.application, &database.skipped) {
-        (_, Some(reason)) => format!("Database {name} is not watched: {reason}."),
+        (_, Some(reason)) => format!("Database {name} is not monitored: {reason}."),
         (Some(application), None) => {
-            format!("Database {name} is watched; {application} lives there.")
+            format!("Database {name} is monitored; it contains the tables of {application}.")
         }
-        (None, None) => format!("Database {name} is watched."),
+        (None, None) => format!("Database {name} is monitored."),
     }
 }
 
@@ -116,7 +124,7 @@ struct Skips {
 }
 
 impl Skips {
-    fn of(collectors: &[CollectorStatus]) -> Self {
+    fn of(collectors: &[CollectorStatus], standby: Option<bool>) -> Self {
         let mut skips = Self::default();
         let mut by_place: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut by_reason: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -143,7 +151,12 @@ impl Skips {
                 "" => String::new(),
                 database => format!(" in database {database}"),
             };
-            let (why, names) = (explain(reason).1, names.join(", "));
+            let why = match (reason, standby) {
+                ("wrong_role", Some(true)) => "only a primary has it",
+                ("wrong_role", Some(false)) => "only a standby has it",
+                _ => explain(reason).1,
+            };
+            let names = names.join(", ");
             skips
                 .sentences
                 .push(format!("Skipped{place}, {reason} ({why}): {names}."));
@@ -177,8 +190,8 @@ fn strangers(server: &ServerStatus) -> Vec<String> {
             .count();
         (2 * lacking > enabled.len()).then(|| {
             format!(
-                "in database {}, {lacking} of {} collectors for {application} find no table or \
-                 column that they need",
+                "in database {}, {lacking} of {} collectors for {application} do not find the \
+                 tables or columns that they need",
                 database.name,
                 enabled.len()
             )
@@ -197,10 +210,10 @@ fn verdict(server: &ServerStatus) -> String {
             (None, true) => idle += 1,
         }
     }
-    let mut parts = vec![format!("{} in full", count(whole, "collector"))];
+    let mut parts = vec![format!("{} complete", count(whole, "collector"))];
     if partly > 0 {
         parts.push(format!(
-            "{partly} in part or not at all, for the reasons above"
+            "{partly} incomplete or skipped for the reasons above"
         ));
     }
     if idle > 0 {
@@ -211,7 +224,7 @@ fn verdict(server: &ServerStatus) -> String {
         .iter()
         .any(|database| database.application.is_some());
     if !found {
-        parts.push("no Synapse in the watched databases".to_owned());
+        parts.push("no Synapse found in the monitored databases".to_owned());
     }
     parts.join(", ")
 }
@@ -226,22 +239,23 @@ fn count(number: usize, what: &str) -> String {
 /// Whether a reason to skip is something to repair, and what to know about it.
 fn explain(reason: &str) -> (bool, &'static str) {
     match reason {
-        "no_extension" => (false, "the extension is not installed there"),
+        "no_extension" => (false, "the extension is not installed"),
         "unsupported_version" => (
             false,
             "this version of PostgreSQL or Synapse has no such table or column",
         ),
         "wrong_role" => (
             false,
-            "only a server of the other kind, primary or standby, has it",
+            "it exists only on a primary or only on a standby, and this server is the other",
         ),
         "database_skipped" => (
             false,
-            "databases.include or databases.exclude leaves it out, or nobody can connect to it",
+            "databases.include or databases.exclude leaves it out, or it does not allow \
+             connections",
         ),
         "setting_off" => (
             false,
-            "wholly or in part, since the server has a setting off that it needs: track_activities, \
+            "all or some of the data needs a setting that is off on the server: track_activities, \
              track_counts, track_io_timing or archive_mode",
         ),
         "no_privilege" => (
@@ -250,34 +264,40 @@ fn explain(reason: &str) -> (bool, &'static str) {
         ),
         "grants_outdated" => (
             true,
-            "run what `matrix-postgres-exporter grants` prints once more",
+            "run again what `matrix-postgres-exporter grants` prints, as superuser: it was \
+             printed by an older version",
         ),
         "too_large" => (
             false,
-            "to count a table there takes longer than scrape.statement_cap allows, and PostgreSQL 13 \
-             cannot read it in pieces",
+            "counting a table takes longer than scrape.statement_cap allows, and PostgreSQL 13 \
+             cannot read it in batches",
         ),
         "not_a_plain_table" => (
             true,
-            "it could run somebody else's code; the warnings name the table and the cause",
+            "reading the table could run code of its owner; the warnings name the table and the \
+             cause",
         ),
-        "lock_timeout" => (true, "somebody holds a lock; the next scrape tries again"),
+        "lock_timeout" => (
+            true,
+            "another session holds a lock; the next scrape tries again",
+        ),
         "statement_timeout" => (true, "it takes longer than scrape.statement_cap allows"),
-        "deadline" => (true, "it was not ready within scrape.timeout"),
+        "deadline" => (true, "it was not finished within scrape.timeout"),
         "recovery_conflict" => (
             true,
             "replay on the standby cancelled it; the next scrape tries again",
         ),
         "protocol" => (
             true,
-            "the server sends what PostgreSQL does not send, or more than is taken",
+            "the server sent data that is not PostgreSQL's protocol, or more than the exporter \
+             accepts",
         ),
         "series_limit" => (
             true,
-            "there are more rows than collectors.NAME.limit allows, or servers.NAME.page_mib; those \
-             beyond it are not served",
+            "there are more rows than collectors.NAME.limit or servers.NAME.page_mib allows; the \
+             rest is dropped",
         ),
-        _ => (true, "the log says more"),
+        _ => (true, "the log has the details"),
     }
 }
 
@@ -294,7 +314,7 @@ mod tests {
             address: "db:5432".to_owned(),
             state: Some(State::Up),
             asked: None,
-            version: Some("PostgreSQL 18.1".to_owned()),
+            version: Some("PostgreSQL 18.1 on x86_64-pc-linux-gnu".to_owned()),
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),
@@ -316,7 +336,7 @@ mod tests {
             [
                 "Server main at db:5432 answers: PostgreSQL 18.1, a primary.",
                 "Warning: the role could do too much.",
-                "Database matrix is watched; Synapse lives there.",
+                "Database matrix is monitored; it contains the tables of Synapse.",
                 "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
                 "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
                 "Skipped, unsupported_version (this version of PostgreSQL or Synapse has no such table or column): old.",
@@ -330,7 +350,7 @@ mod tests {
         assert_eq!(findings.problems, [""; 0]);
         assert_eq!(
             findings.verdict,
-            "0 collectors in full, 1 in part or not at all, for the reasons above"
+            "0 collectors complete, 1 incomplete or skipped for the reasons above"
         );
     }
 
@@ -365,7 +385,7 @@ mod tests {
 
         server.collectors.clear();
         server.databases[0].skipped = Some("left out".to_owned());
-        assert_eq!(Findings::of(&server).problems, ["no database is watched"]);
+        assert_eq!(Findings::of(&server).problems, ["no database is monitored"]);
     }
 
     fn collector(name: &'static str, skipped: &[(&'static str, &str)]) -> CollectorStatus {

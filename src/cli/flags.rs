@@ -46,7 +46,7 @@ const FLAGS: &[Flag] = &[
     Flag::list("exclude-databases", "servers.*.databases.exclude").shown(
         "Server",
         "GLOB,...",
-        "Collect from all databases but these",
+        "Collect from all databases except these",
     ),
     Flag::pairs("constantLabels", "servers.*.labels").shown(
         "Server",
@@ -56,17 +56,17 @@ const FLAGS: &[Flag] = &[
     Flag::list("web.listen-address", "web.listen").shown(
         "Web",
         "ADDRESS",
-        "Where to listen, repeatable [default: :9187]",
+        "Address to listen on, repeatable [default: :9187]",
     ),
     Flag::text("web.telemetry-path", "web.telemetry_path").shown(
         "Web",
         "PATH",
-        "Where the metrics are [default: /metrics]",
+        "Path of the metrics [default: /metrics]",
     ),
     Flag::truth("openmetrics", "openmetrics").shown(
-        "Web",
+        "Scrape",
         "BOOL",
-        "Serve OpenMetrics to scrapers that ask for it",
+        "Serve OpenMetrics to scrapers that accept it",
     ),
     Flag::truth("web.enable-lifecycle", "web.lifecycle").shown(
         "Web",
@@ -78,22 +78,22 @@ const FLAGS: &[Flag] = &[
     Flag::text("scrape.timeout", "scrape.timeout").shown(
         "Scrape",
         "DURATION",
-        "The longest a scrape may take [default: 10s]",
+        "Maximum duration of a scrape [default: 10s]",
     ),
     Flag::text("state-dir", "state_dir").shown(
         "Scrape",
         "FOLDER",
-        "Directory that keeps the count of Synapse's events over restarts",
+        "Directory that keeps the counts of Synapse's events across restarts",
     ),
     Flag::text("log.level", "log.level").shown(
         "Log",
         "LEVEL",
-        "off, error, warn, info, debug or trace [default: info]",
+        "Log level: off, error, warn, info, debug or trace [default: info]",
     ),
     Flag::text("log.format", "log.format").shown(
         "Log",
         "FORMAT",
-        "logfmt or json [default: logfmt]",
+        "Log format: logfmt or json [default: logfmt]",
     ),
     Flag::without("disable-settings-metrics", "settings", None),
     Flag::without(
@@ -107,7 +107,7 @@ const FLAGS: &[Flag] = &[
     Flag::ignored(
         "auto-discover-databases",
         "true",
-        "has no effect, since every database is visited; --include-databases narrows that",
+        "has no effect: every database is read; --include-databases restricts that",
     ),
     Flag::ignored(
         "metric-prefix",
@@ -117,13 +117,13 @@ const FLAGS: &[Flag] = &[
     Flag::ignored(
         "extend.query-path",
         "",
-        "has no effect: custom queries are not served yet, so their metrics are missing",
+        "has no effect: custom queries are not supported yet, so their metrics are missing",
     ),
     Flag::ignored(
         "web.systemd-socket",
         "false",
-        "has no effect: sockets of systemd are not taken yet; --web.listen-address says where to \
-         listen",
+        "has no effect: socket activation by systemd is not supported yet; --web.listen-address \
+         says where to listen",
     ),
     Flag::ignored(
         "wrap-large-counters",
@@ -170,7 +170,7 @@ const TOGETHER: [(&str, &str); 2] = [
 /// What a collector of the same name does not give here.
 const OTHERWISE: [(&str, &str); 1] = [(
     "stat_wal_receiver",
-    "the metrics of postgres_exporter's collector of this name are not here yet; it gives \
+    "the metrics of postgres_exporter's collector of this name are not implemented yet; it serves \
      pg_stat_wal_receiver_streaming, _last_message_age_seconds and _replay_lag_bytes",
 )];
 
@@ -179,7 +179,7 @@ pub fn add(command: Command) -> Command {
     let file = Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
-        .help("The configuration, in YAML");
+        .help("Configuration file, in YAML");
     let switches = collector_names()
         .into_iter()
         .flat_map(|name| switch(&format!("collector.{name}")))
@@ -188,6 +188,17 @@ pub fn add(command: Command) -> Command {
         .arg(file)
         .args(FLAGS.iter().flat_map(Flag::args))
         .args(switches)
+}
+
+/// Leaves the flags under these headings out of the help: the command takes them, and needs none.
+pub fn unlisted(command: Command, headings: &[&str]) -> Command {
+    command.mut_args(|arg| {
+        let unlisted = arg
+            .get_help_heading()
+            .is_some_and(|heading| headings.contains(&heading));
+        let hidden = arg.is_hide_set();
+        arg.hide(unlisted || hidden)
+    })
 }
 
 /// What flags and environment say; of several commands' flags those of the first.
@@ -349,8 +360,17 @@ fn collector_names() -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// The names of all flags that have a variable, but for those of collectors.
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    iter::once(FILE)
+        .chain(FLAGS.iter().map(|flag| flag.name))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// `constantLabels` is `PG_EXPORTER_CONSTANT_LABELS`.
-fn twin(flag: &str) -> String {
+pub(super) fn twin(flag: &str) -> String {
     let mut twin = "PG_EXPORTER_".to_owned();
     for c in flag.chars() {
         match c {
@@ -412,7 +432,7 @@ impl Said {
                         }
                         None => self.problems.push(Problem::new(
                             &place,
-                            Fault::Invalid(format!("{part:?} is no NAME=VALUE")),
+                            Fault::Invalid(format!("{part:?} is not NAME=VALUE")),
                         )),
                     }
                 }

@@ -19,28 +19,37 @@ pub fn command() -> Command {
         .action(ArgAction::Append)
         .required(true)
         .value_parser(name)
-        .help("The database in which Synapse lives, repeatable");
+        .help("Database with Synapse's tables, repeatable");
     let pg_monitor = Arg::new("pg-monitor")
         .long("pg-monitor")
         .action(ArgAction::SetTrue)
-        .help("Plain membership in pg_monitor, which shows every query text, messages in it");
+        .help(
+            "Grant pg_monitor, which shows the query texts of all sessions, and messages in \
+               them",
+        );
     let keep_public_create = Arg::new("keep-public-create")
         .long("keep-public-create")
         .action(ArgAction::SetTrue)
-        .help("Leave everybody the right to create in schemas, which is PostgreSQL's default up to 14");
+        .help(
+            "Leave PUBLIC its privileges, such as CREATE on schemas (the default up to \
+               PostgreSQL 14)",
+        );
     let revoke = Arg::new("revoke")
         .long("revoke")
         .action(ArgAction::SetTrue)
         .conflicts_with("keep-public-create")
-        .help("Take everything back, and give back what was taken from others");
+        .help("Print the SQL that revokes all of it, and restores what was revoked from others");
     let connections = Arg::new("connections")
         .long("connections")
         .value_name("N")
         .default_value("3")
         .value_parser(value_parser!(u16).range(2..))
-        .help("The connections that the exporter is configured to have at most");
+        .help("Maximum connections that the exporter is configured with");
     Command::new("grants")
-        .about("Print the SQL that gives a role what is needed, and no more; for psql")
+        .about(
+            "Print the SQL, for psql, that creates the exporter's role with the privileges \
+                that it needs",
+        )
         .args([
             role,
             database,

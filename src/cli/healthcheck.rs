@@ -1,4 +1,4 @@
-//! Asks a running exporter whether it lives, for containers that have no curl.
+//! Asks a running exporter whether it answers, for containers that have no curl.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -15,9 +15,12 @@ pub fn command() -> Command {
     let url = Arg::new("url")
         .long("url")
         .value_name("URL")
-        .help("URL to ask [default: /-/healthy at the first address to listen on]");
-    flags::add(Command::new("healthcheck").arg(url))
-        .about("Exit with 0 if a running exporter answers; for containers")
+        .help("URL to request [default: /-/healthy at the first listen address]");
+    flags::unlisted(
+        flags::add(Command::new("healthcheck").arg(url)),
+        &["Server", "Scrape", "Log"],
+    )
+    .about("Exit with 0 if a running exporter answers; for containers")
 }
 
 /// Runs it.
@@ -54,7 +57,7 @@ fn ask(url: &str) -> io::Result<String> {
         .parse()
         .map_err(|_| invalid("write it like http://localhost:9187/-/healthy"))?;
     if uri.scheme_str() != Some("http") {
-        return Err(invalid("only http:// can be asked"));
+        return Err(invalid("only http:// is supported"));
     }
     let host = uri.host().unwrap_or_default();
     let deadline = Instant::now() + LIMIT;
@@ -85,7 +88,7 @@ fn ask(url: &str) -> io::Result<String> {
         Some((_, status)) => Ok(status.trim_end().to_owned()),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "what answers speaks no HTTP",
+            "the answer is not HTTP",
         )),
     }
 }
@@ -106,7 +109,7 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "it takes longer than 3 s",
+            "no answer within 3 s",
         )),
         left => Ok(left),
     }

@@ -5,12 +5,14 @@
 //! - `check`: says what is wrong with configuration, server and role
 //! - `grants`: prints the SQL that gives a role what the collectors need
 //! - `metrics`: prints the catalogue
-//! - `healthcheck`: asks a running exporter whether it lives
+//! - `healthcheck`: asks a running exporter whether it answers
 //! - `flags`: the flags that most of them share
 //!
 //! The environment is read here and nowhere else.
 
 mod check;
+#[cfg(test)]
+mod documented;
 mod flags;
 mod grants;
 mod healthcheck;
@@ -105,13 +107,13 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Configuration(#[from] Problems),
-    /// The log cannot be had as configured.
+    /// The log cannot be written as configured.
     #[error(transparent)]
     Log(#[from] telemetry::Error),
     /// The configuration is fine, but what it asks for did not work.
     #[error("{0}")]
     Failed(String),
-    /// Whoever reads standard output has seen enough, as `head`. That is no failure, and nothing is
+    /// Whoever reads standard output has seen enough, as `head`. That is not a failure, and nothing is
     /// left to do.
     #[error("standard output is closed")]
     Unread,
@@ -131,9 +133,7 @@ impl Error {
 fn command() -> Command {
     flags::add(Command::new(env!("CARGO_PKG_NAME")))
         .version(env!("CARGO_PKG_VERSION"))
-        .about(
-            "Tells Prometheus everything worth knowing about the PostgreSQL under Matrix Synapse",
-        )
+        .about("Prometheus exporter for PostgreSQL, made for servers that run Matrix Synapse")
         .after_help(AFTER_HELP)
         .max_term_width(100)
         .override_usage(concat!(env!("CARGO_PKG_NAME"), " [COMMAND] [OPTIONS]"))
@@ -213,9 +213,9 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 const AFTER_HELP: &str = "\
-Without flags, the server is the one that psql would reach: PGHOST and the other PG* variables, else
-the local socket. A flag wins over its environment variable (--web.listen-address is
-PG_EXPORTER_WEB_LISTEN_ADDRESS), that over the file. --[no-]collector.NAME switches a collector;
-`metrics` lists them. Flags and variables of postgres_exporter are taken as well.
+Without flags it connects as psql would: PGHOST and the other PG* variables, else the local socket.
+A flag wins over its environment variable (--web.listen-address is PG_EXPORTER_WEB_LISTEN_ADDRESS),
+and that over the file. --collector.NAME and --no-collector.NAME switch a collector on and off;
+`metrics` lists all. The flags and variables of postgres_exporter are accepted, too.
 
-Exit codes: 0 fine, 1 something failed, 2 usage or configuration.";
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.";

@@ -13,8 +13,8 @@ use crate::snapshot::Snapshot;
 
 /// The command.
 pub fn command() -> Command {
-    flags::add(Command::new("scrape"))
-        .about("Scrape once, to standard output; fails when the server is not up")
+    flags::unlisted(flags::add(Command::new("scrape")), &["Web"])
+        .about("Print one scrape to standard output; fails if the server is down")
 }
 
 /// Runs it.
@@ -34,12 +34,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     match up {
         true => Ok(()),
         false => Err(Error::Failed(
-            "the server is not up; `matrix-postgres-exporter check` says why".to_owned(),
+            "the server is down; `matrix-postgres-exporter check` says why".to_owned(),
         )),
     }
 }
 
-/// Everything that can be had within the configured time.
+/// Everything that can be collected within the configured time.
 pub async fn once(scraper: &Scraper, config: &Config) -> Result<Snapshot, Error> {
     let since = Instant::now();
     let request = Request {

@@ -17,7 +17,7 @@ use crate::web;
 
 /// The command.
 pub fn command() -> Command {
-    flags::add(Command::new("serve")).about("Answer Prometheus (the default)")
+    flags::add(Command::new("serve")).about("Run the exporter (the default)")
 }
 
 /// Runs it. Ports come first, so that a second instance ends before it touches a database.
@@ -84,8 +84,8 @@ fn files_for(connections: usize) -> usize {
     if possible < connections {
         warn!(
             files,
-            "web.connections is {possible} and not {connections}: half of the files that may be \
-             open; raise that limit (ulimit -n, LimitNOFILE)"
+            "web.connections is {possible} and not {connections}, half of the limit of open \
+             files; raise that limit (ulimit -n, LimitNOFILE)"
         );
     }
     connections.min(possible)
@@ -142,7 +142,8 @@ impl Stop {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hangup.recv() => {
-                    warn!("SIGHUP has no effect: a changed configuration is not read yet; restart");
+                    warn!("SIGHUP has no effect: reloading the configuration is not supported \
+                           yet; restart");
                 }
             }
         }

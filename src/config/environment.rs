@@ -31,8 +31,8 @@ pub fn data_source(variable: Variable<'_>, layer: &mut Layer, notes: &mut Notes)
                 notes.problems.push(Problem::new(
                     &place,
                     Fault::Invalid(format!(
-                        "holds an address without a scheme; take {scheme:?} out, or put the whole \
-                         into DATA_SOURCE_NAME"
+                        "must be an address without a scheme; remove {scheme:?}, or put the whole \
+                         address into DATA_SOURCE_NAME"
                     )),
                 ));
                 layer.set(DSN, &place, uri);
@@ -98,8 +98,7 @@ fn first_of<'a>(
         None => list,
         Some(end) => {
             notes.warnings.push(format!(
-                "{place}: names {} servers; the first is watched, the others are not: run an \
-                 exporter for each",
+                "{place}: names {} servers; only the first is monitored: run an exporter for each",
                 ends.len() + 1
             ));
             &list[..*end]

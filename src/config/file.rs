@@ -27,7 +27,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read or is no YAML table.
+    /// Fails when the file cannot be read or is not YAML table.
     pub fn read(path: &Path) -> Result<Self, Problem> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -39,7 +39,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Fails when the text is no YAML table.
+    /// Fails when the text is not YAML table.
     pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
         let options = serde_saphyr::options! {
             strict_booleans: true,
@@ -144,7 +144,7 @@ fn meaning(error: &serde_saphyr::Error) -> &'static str {
     use serde_saphyr::Error;
 
     match error {
-        Error::DuplicateMappingKey { .. } => "a key stands here for the second time",
+        Error::DuplicateMappingKey { .. } => "a key is set twice",
         Error::UnknownAnchor { .. } => "a text that begins with * needs quotes",
         Error::Eof { .. } => "it ends too early",
         Error::MultipleDocuments { .. } => "it holds several documents, with --- between them",
@@ -255,11 +255,11 @@ mod tests {
         };
         assert_eq!(
             said("- a\n").as_deref(),
-            Some("x.yml: must hold keys with values")
+            Some("x.yml: must be a mapping of keys to values")
         );
         assert_eq!(
             said("a\n").as_deref(),
-            Some("x.yml: must hold keys with values")
+            Some("x.yml: must be a mapping of keys to values")
         );
     }
 

@@ -63,10 +63,7 @@ fn merge(sources: &Sources<'_>) -> Result<(Map<String, Value>, Notes), Problems>
     let file = match &sources.file {
         None => File::default(),
         Some(path) if is_postgres_exporters(path) && matches!(path.try_exists(), Ok(false)) => {
-            warnings.push(format!(
-                "{} is not there, so nothing is read from it",
-                path.display()
-            ));
+            warnings.push(format!("{} does not exist and is ignored", path.display()));
             File::default()
         }
         Some(path) => File::read(path)?,

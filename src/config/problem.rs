@@ -63,20 +63,20 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
-    /// A file that is no YAML.
-    #[error("this is no YAML that can be read: {0}")]
+    /// A file that is not YAML.
+    #[error("this YAML cannot be read: {0}")]
     Syntax(&'static str),
     /// A key that nobody knows, and the nearest that somebody does.
     #[error("there is no such key{}", did_you_mean(.0))]
     UnknownKey(Option<String>),
     /// A key that is known at another place.
-    #[error("there is no such key here; it stands in {0}")]
+    #[error("there is no such key here; it belongs to {0}")]
     KeyElsewhere(&'static str),
     /// A key that is like none that anybody knows.
-    #[error("a key here is none that there is")]
+    #[error("a key here is unknown")]
     StrangeKey,
     /// Keys in one word.
-    #[error("keys stand below each other, as in web: {{ listen: [\":9187\"] }}")]
+    #[error("keys are nested, as in web: {{ listen: [\":9187\"] }}")]
     JoinedKey,
     /// A collector that nobody knows, and the nearest that somebody does.
     #[error(
@@ -85,7 +85,7 @@ pub enum Fault {
     )]
     UnknownCollector(Option<String>),
     /// Something else where keys are expected.
-    #[error("must hold keys with values")]
+    #[error("must be a mapping of keys to values")]
     NotATable,
     /// Something else where text is expected.
     #[error("must be text; put it in quotes")]

@@ -42,11 +42,11 @@ pub fn config(
     };
     root.refuse(
         "custom_queries",
-        "custom queries are not served yet; take the key out",
+        "custom queries are not supported yet; remove the key",
     );
     root.pass_over(
         "auth_modules",
-        "has no effect: /probe is not served yet, and nothing else needs it",
+        "has no effect: /probe, which uses it, is not supported yet",
     );
     root.refuse("tls", NO_TLS);
     root.finish();
@@ -78,8 +78,9 @@ fn fine<T>(checked: T, notes: Notes) -> Result<T, Problems> {
     }
 }
 
-const NO_TLS: &str = "TLS and basic auth are not served yet, and nothing is served without them \
-                      when they are asked for; take the setting out and put a proxy in front";
+const NO_TLS: &str = "TLS and basic auth are not supported yet, and the exporter does not start \
+                      without them when they are configured; remove the setting, and put a reverse \
+                      proxy in front";
 
 fn web(mut section: Section<'_>, openmetrics: bool) -> Web {
     let web = Web {
@@ -160,7 +161,7 @@ fn servers(mut section: Section<'_>, variable: Variable<'_>) -> Vec<Server> {
     }
     names.retain(|name| super::is_server_name(name));
     for name in names.iter().skip(1) {
-        let sentence = "one server is served at present; take this one out";
+        let sentence = "only one server is supported; remove this one";
         section.wrong(name, Fault::Invalid(sentence.to_owned()));
     }
     names
@@ -197,7 +198,7 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
     let password = section.text("password");
     let password_file = section.text("password_file");
     if password.is_some() && password_file.is_some() {
-        let sentence = "there is a password too; take one of the two out";
+        let sentence = "there is a password too; remove one of the two";
         section.wrong("password_file", Fault::Invalid(sentence.to_owned()));
     }
 
@@ -245,7 +246,7 @@ fn dsn(section: &mut Section<'_>, variable: Variable<'_>) -> Option<Dsn> {
         let file = named(Path::new(&path));
         section.warn_of(
             "password_file",
-            &format!("{file} cannot be read yet: {error}"),
+            &format!("{file} cannot be read now: {error}"),
         );
     }
     for file in tls_files(&dsn) {
@@ -284,7 +285,8 @@ fn labels(mut section: Section<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for name in section.names() {
         if !is_label_name(&name) {
-            let sentence = "a label's name may hold letters, digits and _, and begins with no digit and not with __";
+            let sentence = "a label's name consists of letters, digits and _, and begins neither \
+                            with a digit nor with __";
             section.wrong_unnamed(&name, Fault::Invalid(sentence.to_owned()));
             continue;
         }
@@ -324,7 +326,7 @@ fn scrape(mut section: Section<'_>) -> Scrape {
         ),
     ] {
         if given < least {
-            let sentence = format!("{given:?} is so short that many collectors will not be ready");
+            let sentence = format!("{given:?} is so short that many collectors will not finish");
             section.warn_of(key, &sentence);
         }
     }
@@ -336,7 +338,7 @@ fn scrape(mut section: Section<'_>) -> Scrape {
 fn state_dir(root: &mut Section<'_>) -> Option<PathBuf> {
     root.text_as("state_dir", |path| match fs::metadata(&path) {
         Ok(found) if found.is_dir() => Ok(path.into()),
-        Ok(_) => Err(Fault::Invalid("must be a folder".to_owned())),
+        Ok(_) => Err(Fault::Invalid("must be a directory".to_owned())),
         Err(error) => Err(Fault::unreadable(&path, &error)),
     })
 }
@@ -428,7 +430,7 @@ fn from_file(section: &mut Section<'_>) -> Vec<Switch> {
     for (place, name) in &disable {
         if enable.iter().any(|(_, enabled)| enabled == name) {
             let sentence =
-                format!("{name} stands in collectors.enable too; take it out of one of the two");
+                format!("{name} is in collectors.enable too; remove it from one of the two");
             section.wrong_at(place.clone(), Fault::Invalid(sentence));
         }
     }
@@ -447,7 +449,8 @@ fn from_file(section: &mut Section<'_>) -> Vec<Switch> {
 
 fn not_here(collector: &str) -> String {
     format!(
-        "postgres_exporter's collector {collector:?} is not here yet; nothing is collected for it"
+        "postgres_exporter's collector {collector:?} is not implemented yet; nothing is collected \
+         for it"
     )
 }
 

@@ -51,8 +51,8 @@ impl FileName {
     }
 }
 
-/// Where keys stand that somebody may look for elsewhere.
-pub(super) const ELSEWHERE: &[&str] = &[
+/// Every key of the file; NAME is one that the user chose. A key in the wrong place is looked up here.
+pub(super) const KEYS: &[&str] = &[
     "openmetrics",
     "state_dir",
     "custom_queries",
@@ -72,6 +72,7 @@ pub(super) const ELSEWHERE: &[&str] = &[
     "servers.NAME.databases.interval",
     "servers.NAME.cluster",
     "servers.NAME.labels",
+    "servers.NAME.labels.NAME",
     "scrape.timeout",
     "scrape.statement_cap",
     "collectors.enable",
@@ -79,9 +80,27 @@ pub(super) const ELSEWHERE: &[&str] = &[
     "events.share",
     "events.recount",
     "events.settle",
+    "events.max_age",
     "log.level",
     "log.format",
+    "web.connections",
+    "web.scrapes",
+    "web.unread_mib",
+    "web.least_kib_per_second",
+    "collectors.NAME.limit",
+    "collectors.NAME.ttl",
 ];
+
+/// Whether a key, or a table of keys, is one of them.
+fn is_listed(path: &str) -> bool {
+    KEYS.iter().any(|key| {
+        let mut parts = key.split('.');
+        path.split('.').all(|given| {
+            let part = parts.next();
+            part.is_some_and(|part| part == "NAME" || part == given)
+        })
+    })
+}
 
 impl<'a> Section<'a> {
     /// The table of all settings.
@@ -206,6 +225,11 @@ impl<'a> Section<'a> {
         key: &str,
         convert: impl FnOnce(Value) -> Result<T, Fault>,
     ) -> Option<T> {
+        debug_assert!(is_listed(&self.path_of(key)), "{key} is not in KEYS");
+        self.take(key, convert)
+    }
+
+    fn take<T>(&mut self, key: &str, convert: impl FnOnce(Value) -> Result<T, Fault>) -> Option<T> {
         self.known.push(key.to_owned());
         let value = self.settings.remove(key)?;
         if value.kind == ValueKind::Nil {
@@ -229,7 +253,7 @@ impl<'a> Section<'a> {
 
     /// A key that is known, but whose time has not come. An empty text asks for nothing.
     pub fn refuse(&mut self, key: &str, why: &str) {
-        self.read(key, |value| match value.into_string().as_deref() {
+        self.take(key, |value| match value.into_string().as_deref() {
             Ok("") => Ok(()),
             _ => Err(Fault::Invalid(why.to_owned())),
         });
@@ -238,7 +262,7 @@ impl<'a> Section<'a> {
     /// A key that is known and has no effect yet, as the log says where it is given.
     pub fn pass_over(&mut self, key: &str, why: &str) {
         let given = self.settings.contains_key(key);
-        self.read(key, |_| Ok(()));
+        self.take(key, |_| Ok(()));
         if given {
             self.warn_of(key, why);
         }
@@ -269,8 +293,8 @@ impl<'a> Section<'a> {
     /// Every key that was not read is one that nobody knows, here.
     pub fn finish(mut self) {
         for name in self.names() {
-            let mut elsewhere = ELSEWHERE.iter();
-            let elsewhere = elsewhere.find(|path| path.rsplit('.').next() == Some(&name));
+            let mut keys = KEYS.iter();
+            let elsewhere = keys.find(|path| path.rsplit('.').next() == Some(&name));
             match (
                 elsewhere,
                 nearest(&name, self.known.iter().map(String::as_str)),

@@ -25,7 +25,7 @@ const HARD_STOP: Duration = Duration::from_secs(1);
 /// From this version on, a session reports what it did when it has had no work for ten seconds.
 const REPORTING: Version = Version(150_000);
 
-/// The connection rests between two statements as long as the first took, but no longer.
+/// The connection pauses between two statements as long as the first took, but no longer.
 const REST: Duration = Duration::from_millis(100);
 
 /// How often the count is written to its file.
@@ -134,7 +134,7 @@ impl Count {
         }
     }
 
-    /// Whether there is work to do behind the scrapes, and time for it.
+    /// Whether there is work to do in the background, and time for it.
     pub fn is_due(&self) -> bool {
         let mut inner = self.inner();
         let has_time = inner.pace.has_time(self.settings.share);
@@ -255,7 +255,7 @@ impl Inner {
             false => Ok(()),
             true => Err(QueryError::Unavailable(
                 Reason::RecoveryConflict,
-                "the standby has yet to replay what was counted before".to_owned(),
+                "the standby has not yet replayed what was counted before".to_owned(),
             )),
         }
     }
@@ -320,12 +320,12 @@ impl Inner {
             return false;
         };
         let mut verdict = match std::mem::take(&mut self.exchanged) {
-            true => Verdict::Diverged("other events are where some were counted"),
+            true => Verdict::Diverged("events at counted positions were replaced by others"),
             false => state.identity.judge(system, header, at.now),
         };
         let ours = !matches!(verdict, Verdict::Diverged(_) | Verdict::Other);
         if ours && state.buckets.is_beyond(header.ends) {
-            verdict = Verdict::Diverged("the stream of events ends earlier than it did");
+            verdict = Verdict::Diverged("the event stream ends at an earlier position than before");
         }
         match verdict {
             Verdict::Same => return true,
@@ -350,7 +350,10 @@ impl Inner {
                 return false;
             }
             Verdict::Other => {
-                tracing::info!("the count of events was another database's, and starts over");
+                tracing::info!(
+                    "the stored count of events is of another database; counting \
+                                starts over"
+                );
                 self.begin(system, header, estimate.into(), at);
                 return false;
             }
@@ -460,7 +463,7 @@ impl Inner {
 fn write(path: &Path, state: &State) {
     if let Err(error) = keep::save(path, state) {
         let path = path.display();
-        tracing::warn!("cannot keep the count of events in {path}: {error}");
+        tracing::warn!("cannot store the count of events in {path}: {error}");
     }
 }
 

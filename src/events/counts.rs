@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// the label `kind`.
 pub const KINDS: [(&str, &str); 6] = [
     ("events", "event"),
-    ("events_messages", "message"),
+    ("events_unencrypted_messages", "unencrypted_message"),
     ("events_encrypted", "encrypted"),
     ("events_state", "state"),
     ("events_redactions", "redaction"),

@@ -90,11 +90,11 @@ impl Identity {
         }
         let found = header.events[0];
         if self.fingerprint.is_some() && found.is_some() && found != self.fingerprint {
-            return Verdict::Diverged("another event is where one was counted");
+            return Verdict::Diverged("a counted position holds another event now");
         }
         let moved = self.timeline != header.timeline;
         if moved && found.is_none() {
-            // A history that lacks the newest event may have any other in its place.
+            // A history that does not have the newest event may have any other in its place.
             return Verdict::Diverged("the server is on another timeline, without a known event");
         }
         if !moved && header.lsn < self.lsn {

@@ -35,7 +35,7 @@ pub enum Unusable {
         error: io::Error,
     },
     /// It is not whole, or something else.
-    #[error("{} is {what}; it is ignored, and will be written again", path.display())]
+    #[error("{} is {what}; it is ignored, and will be overwritten", path.display())]
     Strange {
         /// Which.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let foreign = || "no file of this program".to_owned();
+    let foreign = || "not a file of this program".to_owned();
     let (head, body) = text.split_once('\n').ok_or_else(foreign)?;
     let head = head.strip_prefix(MAGIC).ok_or_else(foreign)?;
     let (format, sum) = head.trim().split_once(' ').ok_or_else(foreign)?;
@@ -76,9 +76,9 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
         ));
     }
     if sum != checksum(body) {
-        return Err("torn: its checksum is another".to_owned());
+        return Err("damaged: its checksum does not match".to_owned());
     }
-    serde_json::from_str(body).map_err(|error| format!("not what it should be: {error}"))
+    serde_json::from_str(body).map_err(|error| format!("not readable: {error}"))
 }
 
 /// Replaces the file; whoever reads it sees the old one or the new one.
@@ -127,11 +127,11 @@ mod tests {
         let whole = fs::read_to_string(&path).unwrap();
         let newer = whole.replace("events 2 ", "events 3 ");
         for (text, words) in [
-            (&whole[..whole.len() - 3], "torn"),
-            (&whole.replace('5', "7"), "torn"),
+            (&whole[..whole.len() - 3], "damaged"),
+            (&whole.replace('5', "7"), "damaged"),
             (&newer, "of format 3"),
-            ("", "no file of this program"),
-            ("PNG\n", "no file of this program"),
+            ("", "not a file of this program"),
+            ("PNG\n", "not a file of this program"),
         ] {
             fs::write(&path, text).unwrap();
             let said = load::<Vec<u64>>(&path).unwrap_err().to_string();

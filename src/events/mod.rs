@@ -2,7 +2,7 @@
 //!
 //! No index tells how many events are messages, and reading a large table whole takes minutes. But
 //! events arrive at the two ends of `stream_ordering` only, and what lies between changes only when
-//! rows are deleted. So what lies between is counted once, in short statements behind the scrapes,
+//! rows are deleted. So what lies between is counted once, in short statements in the background,
 //! and remembered; a scrape counts the ends. Rows that were deleted show in a counter of the server;
 //! then the number of rows of each remembered bucket is compared, which an index tells, and where it
 //! differs, the bucket is counted again. Each bucket is counted again in turn besides, since rows may
@@ -18,7 +18,7 @@
 //! - [`survey`]: what is asked of the server
 //! - [`identity`]: whose count it is, and what an answer says of it
 //! - [`state`]: what is known of a database, from scrape to scrape
-//! - [`pace`]: how much of the time the work behind the scrapes takes
+//! - [`pace`]: how much of the time the work in the background takes
 //! - [`count`]: the count of one database: when what is asked, and what is made of the answer
 //! - [`served`]: what is served of it
 //! - [`settings`]: what a user may set of it

@@ -1,4 +1,4 @@
-//! How much of the time the work behind the scrapes takes, and how long its statements are.
+//! How much of the time the work in the background takes, and how long its statements are.
 
 use std::time::{Duration, Instant};
 

@@ -30,11 +30,11 @@ const LEAVING: Duration = Duration::from_secs(1);
 const APART: Duration = Duration::from_secs(1);
 const MOST: usize = 32;
 
-/// Once anything is proven, a round of counting rests this many times as long as its statements
+/// Once anything is proven, a round of counting pauses this many times as long as its statements
 /// took...
 const REST: u32 = 20;
 
-/// ... and where reports are to be had, these have had so much time before.
+/// ... and where reports are available, these have had so much time before.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Numbers of events, and when they were seen in one snapshot.
@@ -74,7 +74,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Takes in which transactions go on, if reports are to be had.
+    /// Takes in which transactions go on, if reports are available.
     pub fn look(&mut self, open: Option<&BTreeSet<String>>, at: Instant) {
         match open {
             Some(open) => self.reports.look(open, at),
@@ -107,7 +107,7 @@ impl Proof {
     /// Takes in what a scrape has seen, and returns the newest numbers that are proven now.
     pub fn take(&mut self, buckets: &Buckets, at: u64, clock: u64) -> Option<Seen> {
         let taken = Instant::now();
-        // A clock that was ahead is no proof of anything.
+        // A clock that was ahead is not a proof of anything.
         self.candidates.retain(|candidate| {
             candidate.changes == buckets.changes()
                 && candidate.seen.at <= at

@@ -48,7 +48,7 @@ impl Count {
         let kept = &plan.collector.queries[0];
         let readable = context.tables.map_or(Ok(()), |tables| tables.check(kept));
         let refused = readable.err().map(|error| holds.skip(0, &error));
-        if let Some(skip) = refused.or_else(|| holds.rests(0)) {
+        if let Some(skip) = refused.or_else(|| holds.pauses(0)) {
             harvest.skipped.push(skip);
             return harvest;
         }
@@ -67,7 +67,7 @@ impl Count {
         harvest
     }
 
-    /// Works behind the scrapes for as long as it may, or until somebody else waits; what it cost.
+    /// Works in the background for as long as it may, or until somebody else waits; what it cost.
     pub async fn work_on(
         &self,
         client: &Client,
@@ -103,8 +103,8 @@ impl Served {
             ("events_as_of_timestamp_seconds", self.as_of),
             ("events_counted_ratio", Some(self.ratio)),
             ("events_remaining_seconds", self.remaining),
-            ("events_buckets", Some(self.buckets as f64)),
-            ("events_dirty_buckets", Some(self.dirty as f64)),
+            ("events_ranges", Some(self.buckets as f64)),
+            ("events_ranges_pending_recount", Some(self.dirty as f64)),
             ("events_verified_timestamp_seconds", self.verified),
             ("events_rows_counted_total", Some(self.rows as f64)),
         ] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How Synapse's events are counted.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The part of the time that the count behind the scrapes may take, up to 1.
+    /// The part of the time that the count in the background may take, up to 1.
     pub share: f64,
     /// The time within which everything is counted again, a little at a time.
     pub recount: Duration,

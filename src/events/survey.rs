@@ -44,7 +44,7 @@ const COUNTS: &str = "count(*),
        count(*) FILTER (WHERE rejection_reason IS NOT NULL)";
 
 /// The sessions of this database that are in a transaction, by the name of that transaction. Every
-/// role may read both views as far as this; an autovacuum worker is no user, and deletes nothing.
+/// role may read both views as far as this; an autovacuum worker is not a user, and deletes nothing.
 const OPEN: &str = "
 SELECT l.virtualxid
   FROM pg_catalog.pg_locks AS l
@@ -56,7 +56,7 @@ SELECT l.virtualxid
 /// Where these are of no use.
 const NONE_ASKED: &str = "SELECT NULL WHERE false";
 
-/// The counters are read before the rows that they are to tell about, and begin anew after a crash
+/// The counters are read before the rows that they are to tell about, and begin again after a crash
 /// as after a reset. A writer that was never heard of has no position. In recovery the timeline is
 /// that of the last restartpoint.
 static HEADER: LazyLock<Statement> = LazyLock::new(|| {

@@ -5,7 +5,7 @@
 //! run by Synapse, with Synapse's rights. So is a trigger on one of its tables, whose function may be
 //! a temporary one. And what is made in a template, each new database begins with.
 
-/// The schemas in which Synapse lives, or a part of it: its state may have a database of its own.
+/// The schemas with tables of Synapse, or a part of them: its state may have a database of its own.
 pub const SCHEMAS: &str = "SELECT c.relnamespace AS oid,
                bool_or(c.relname = 'events') AS main,
                bool_or(c.relname = 'state_groups_state') AS state

@@ -74,7 +74,7 @@ pub fn writable(role: impl Into<Sql>) -> Sql {
 }
 
 /// The functions of others that it may call, and that run with the rights of their owner. Those of
-/// the server and of the strict set-up are not among them.
+/// the server and of the strict role are not among them.
 pub fn callable(role: impl Into<Sql>) -> Sql {
     Sql::from(MINE)
         .with(role)

@@ -403,7 +403,7 @@ pub enum Scope {
     Server,
     /// In every connectable database.
     Database,
-    /// In every database in which Synapse lives.
+    /// In every database with Synapse's tables.
     Synapse,
 }
 
@@ -532,7 +532,7 @@ pub struct Column {
     pub largest: bool,
     /// The column of a table of the application without which it is not there.
     pub from: Option<(&'static str, &'static str)>,
-    /// A label of this metric that is no column, and its value.
+    /// A label of this metric that is not a column, and its value.
     pub label: Option<(&'static str, &'static str)>,
 }
 

@@ -24,7 +24,7 @@ pub struct Context<'a> {
     pub settings_off: &'a BTreeSet<&'static str>,
     /// The database, where the collector runs in one.
     pub database: Option<Arc<str>>,
-    /// The application's tables, if one lives in this database.
+    /// The application's tables, if it is in this database.
     pub tables: Option<&'a Tables>,
     /// How the statistics views can be read here.
     pub views: &'a Views,
@@ -64,18 +64,18 @@ impl Context<'_> {
 
     /// Why a column of an application's table is not read here, if it is not.
     pub(super) fn lacks_column(&self, table: &str, column: &str) -> Option<Reason> {
-        self.tables.and_then(|tables| tables.lacks(table, column))
+        self.tables.and_then(|tables| tables.missing(table, column))
     }
 
     /// Why this server, or this version of the application, does not serve a value column.
     pub(super) fn lacks_value(&self, column: &Column) -> Option<Reason> {
         let missing = |(table, column)| self.lacks_column(table, column);
-        self.lacks(column.role, column.setting)
+        self.missing(column.role, column.setting)
             .or_else(|| column.from.and_then(missing))
     }
 
     /// Why this server has nothing to tell of what belongs to a role, or needs a setting.
-    pub(super) fn lacks(&self, role: Role, setting: Option<&'static str>) -> Option<Reason> {
+    pub(super) fn missing(&self, role: Role, setting: Option<&'static str>) -> Option<Reason> {
         let is_off = |setting| self.settings_off.contains(setting);
         let has_role = match role {
             Role::Any => true,
@@ -90,7 +90,7 @@ impl Context<'_> {
         }
     }
 
-    /// The application's schema, if one lives in this database.
+    /// The application's schema, if it is in this database.
     pub fn schema(&self) -> Option<&str> {
         self.tables.map(|tables| tables.schema.as_str())
     }
@@ -167,7 +167,7 @@ pub struct Skip {
 /// What a run cost the database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// From the first statement to the end of the last answer, without rests.
+    /// From the first statement to the end of the last answer, without pauses.
     pub duration: Duration,
     /// Statements sent.
     pub statements: u64,
@@ -231,7 +231,7 @@ impl Harvest {
     /// Notes why not all of a collector is known.
     pub(super) fn leave_out(&mut self, reasons: impl Iterator<Item = Reason>, collector: &str) {
         for reason in reasons.collect::<BTreeSet<_>>() {
-            let message = format!("not all of {collector} is known here");
+            let message = format!("{collector} is incomplete here");
             self.skipped.push(Skip { reason, message });
         }
     }

@@ -107,7 +107,7 @@ impl Message<'_> {
             .await
     }
 
-    /// Sends a single SELECT whose text columns may hold bytes that are no UTF-8: names in a
+    /// Sends a single SELECT whose text columns may hold bytes that are not UTF-8: names in a
     /// SQL_ASCII database, or those of another database in the shared catalogue. Only when that
     /// happens is the statement sent again, in a form that carries such text as hexadecimal
     /// digits. `reset` forgets what the first attempt has handed out.
@@ -218,7 +218,7 @@ impl<'a> Cells<'a> {
         self.row.columns().iter().position(|c| c.name() == column)
     }
 
-    /// The text of one of the text columns; bytes that are no UTF-8 are shown as `\xE9`.
+    /// The text of one of the text columns; bytes that are not UTF-8 are shown as `\xE9`.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl<'a> Cells<'a> {
         Ok(self.encoding == Encoding::Utf8 || str::from_utf8(&from_hex(raw)).is_ok())
     }
 
-    /// A cell that is no text: a number, a boolean.
+    /// A cell that is not a text: a number, a boolean.
     ///
     /// # Errors
     ///

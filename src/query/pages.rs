@@ -92,7 +92,7 @@ pub(super) struct Pages {
 /// What the server knows of a table.
 #[derive(Clone, Copy, Debug, Default)]
 struct Survey {
-    /// Its file, which is another one when all rows were written anew.
+    /// Its file, which is another one when all rows were written again.
     file: f64,
     pages: u64,
     /// As the planner expects.
@@ -386,7 +386,7 @@ impl Pages {
         found.ok_or_else(|| {
             QueryError::Unavailable(
                 Reason::UnsupportedVersion,
-                format!("there is no table {} any more", self.table),
+                format!("the table {} no longer exists", self.table),
             )
         })
     }

@@ -20,7 +20,7 @@ use crate::snapshot::{Sample, Snapshot};
 /// How long a run that was interrupted may wait to be gone on with.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a query rests that the server has refused for a reason that stays.
+/// How long a query is not sent that the server has refused for a reason that stays.
 const REST: Duration = Duration::from_secs(180);
 
 /// A collector with everything that does not change from run to run.
@@ -139,7 +139,7 @@ impl Plan {
             if context.tables.is_some_and(|tables| !tables.concern(query)) {
                 continue;
             }
-            if let Some(skip) = holds.rests(index) {
+            if let Some(skip) = holds.pauses(index) {
                 harvest.skipped.push(skip);
                 continue;
             }
@@ -170,7 +170,8 @@ impl Plan {
                     });
                     QueryError::Unavailable(
                         Reason::Deadline,
-                        "it takes longer than others can wait, and goes on in the next run".into(),
+                        "other collectors wait for the connection; it continues in the next run"
+                            .into(),
                     )
                 }
                 Err(error) => error,
@@ -219,7 +220,7 @@ impl Plan {
         let queries = self.collector.queries.iter().zip(&self.queries).enumerate();
         let asked = queries.filter(|(index, (query, _))| {
             context.tables.is_none_or(|tables| tables.concern(query))
-                && holds.rests(*index).is_none()
+                && holds.pauses(*index).is_none()
         });
         let readers = asked.map(|(index, of)| (index, self.reader(client, context, of)));
         let readers: Vec<_> = readers.collect();
@@ -244,7 +245,7 @@ impl Plan {
 
 impl Holds {
     /// What keeps a query from running now.
-    pub fn rests(&mut self, index: usize) -> Option<Skip> {
+    pub fn pauses(&mut self, index: usize) -> Option<Skip> {
         match self.resting.get(&index) {
             Some((skip, until)) if Instant::now() < *until => Some(skip.clone()),
             _ => {
@@ -254,7 +255,7 @@ impl Holds {
         }
     }
 
-    /// Notes that a query failed; it rests if the server would refuse it again.
+    /// Notes that a query failed; it is not sent for a while if the server would refuse it again.
     pub fn skip(&mut self, index: usize, error: &QueryError) -> Skip {
         let skip = Skip {
             reason: error.reason(),
@@ -273,18 +274,18 @@ impl Reader<'_> {
     /// The statement for this server.
     pub fn statement(&self) -> Result<&Statement, QueryError> {
         let (query, context, name) = (self.query, self.context, self.collector.name);
-        if let Some(reason) = context.lacks(query.role, query.setting) {
+        if let Some(reason) = context.missing(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
                 reason,
-                format!("{name} is asked only where there is: {on}"),
+                format!("{name} exists only with {on}"),
             ));
         }
         let Some(statement) = query.covers(context.version) else {
             return Err(QueryError::Unavailable(
                 Reason::UnsupportedVersion,
                 format!(
-                    "PostgreSQL {} has nothing that {name} reads",
+                    "PostgreSQL {} does not have what {name} reads",
                     context.version
                 ),
             ));

@@ -11,7 +11,7 @@ use crate::text::shown;
 pub enum Reason {
     /// The role may not read it.
     NoPrivilege,
-    /// The server lacks an extension.
+    /// The server does not have an extension.
     NoExtension,
     /// The server's or the application's version has no such thing.
     UnsupportedVersion,
@@ -29,7 +29,7 @@ pub enum Reason {
     RecoveryConflict,
     /// There were more rows than the limit.
     SeriesLimit,
-    /// The functions of the strict set-up are older than this program.
+    /// The functions of the strict role are older than this program.
     GrantsOutdated,
     /// What should be an ordinary table of an application is something else, which might run the
     /// code of others.
@@ -40,7 +40,7 @@ pub enum Reason {
     SettingOff,
     /// Switched off.
     Disabled,
-    /// The connection broke, or there was none to be had.
+    /// The connection broke, or none was available.
     Connection,
     /// The connection would have led to another server than the scrape is of.
     OtherServer,
@@ -86,7 +86,7 @@ impl Reason {
         known.into_iter().find(|reason| reason.as_str() == text)
     }
 
-    /// Whether asking again soon would only fill the server's log: such a query rests for a while.
+    /// Whether asking again soon would only fill the server's log: such a query is not sent for a while.
     pub const fn lasts(self) -> bool {
         matches!(
             self,
@@ -98,8 +98,8 @@ impl Reason {
         )
     }
 
-    /// Whether it means that the collector failed. What a role or a version does not offer is no
-    /// failure, and neither is a limit that somebody set.
+    /// Whether it means that the collector failed. What a role or a version does not offer is not
+    /// a failure, and neither is a configured limit.
     pub const fn is_failure(self) -> bool {
         matches!(
             self,
@@ -138,17 +138,17 @@ pub enum QueryError {
     /// The answer was not taken.
     #[error("the connection was ended: {0}")]
     Protocol(String),
-    /// The result lacks the row that it always has.
+    /// The result does not have the row that it always has.
     #[error(
-        "the server answers without the one row that was asked for; check that it is a PostgreSQL \
-         server, and what stands between it and the exporter"
+        "the server's answer has no row where one must be; check that it is a PostgreSQL server, \
+         and any proxy between it and the exporter"
     )]
     NoRow,
-    /// The result lacks a column.
+    /// The result does not have a column.
     #[error("the result has no column {0:?}")]
     MissingColumn(&'static str),
     /// A cell of a value column holds no number.
-    #[error("column {column:?} holds {text:?}, which is no number")]
+    #[error("column {column:?} holds {text:?}, which is not a number")]
     NotANumber {
         /// The column.
         column: &'static str,
@@ -161,7 +161,7 @@ pub enum QueryError {
     /// The statement has a placeholder that stands for nothing here.
     #[error("the placeholder {{{0}}} has no value here")]
     NoValue(&'static str),
-    /// What the statement reads cannot be had.
+    /// What the statement reads is not available.
     #[error("{1}")]
     Unavailable(Reason, String),
 }

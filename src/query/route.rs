@@ -1,4 +1,4 @@
-//! What all walks have in common: how long a piece may take, when it rests, when it is tried again.
+//! What all walks have in common: how long a piece may take, when it pauses, when it is tried again.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ impl Route<'_> {
         until > Instant::now() && self.rest(until, harvest).await
     }
 
-    /// Rests after a piece until then, or until others have their turn; says whether they have.
+    /// Pauses after a piece until then, or until others have their turn; says whether they have.
     pub async fn rest(&self, until: Instant, harvest: &mut Harvest) -> bool {
         let pause = self.reader.context.pause;
         let rest = until.min(pause).saturating_duration_since(Instant::now());

@@ -20,7 +20,7 @@ pub(super) struct QueryPlan {
     /// The label that says in which database a value was read, if it was read in one.
     pub database: Option<Arc<str>>,
     pub labels: Vec<Arc<str>>,
-    /// For each column, its label that is no column, if it has one.
+    /// For each column, its label that is not a column, if it has one.
     pub own_labels: Vec<Option<(Arc<str>, Arc<str>)>>,
     /// For each column, its metric, if it has one.
     pub metrics: Vec<Option<Arc<Metric>>>,

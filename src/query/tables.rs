@@ -7,18 +7,18 @@ use super::{Query, QueryError, Reason};
 /// Columns by table.
 pub type Columns = BTreeMap<String, BTreeSet<String>>;
 
-/// What the definitions read of an application, and how far it can be had.
+/// What the definitions read of an application, and how far it is available.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Their schema.
     pub schema: String,
-    /// Columns of a part of the application that lives in another database.
+    /// Columns of a part of the application that is in another database.
     pub elsewhere: Columns,
     /// Columns that this version of the application does not have.
     pub absent: Columns,
     /// Columns that are there, and that the role may not read.
     pub unreadable: Columns,
-    /// Those that are no ordinary tables, and what they are.
+    /// Those that are not ordinary tables, and what they are.
     pub not_plain: BTreeMap<String, String>,
     /// Whether the role may read any.
     pub granted: bool,
@@ -34,7 +34,7 @@ impl Tables {
     ///
     /// # Errors
     ///
-    /// Fails if the query reads what is no ordinary table, a column that is not there, or one that
+    /// Fails if the query reads what is not an ordinary table, a column that is not there, or one that
     /// the role may not read.
     pub fn check(&self, query: &Query) -> Result<(), QueryError> {
         let mut reads = query.reads.iter();
@@ -65,7 +65,7 @@ impl Tables {
     }
 
     /// Why a column is not read, if it is not.
-    pub fn lacks(&self, table: &str, column: &str) -> Option<Reason> {
+    pub fn missing(&self, table: &str, column: &str) -> Option<Reason> {
         let among = |columns: &Columns| columns.get(table).is_some_and(|of| of.contains(column));
         if among(&self.absent) || among(&self.elsewhere) {
             return Some(Reason::UnsupportedVersion);

@@ -1,7 +1,7 @@
-//! Statistics that the strict set-up replaces by functions.
+//! Statistics that the strict role replaces by functions.
 //!
 //! A role without `pg_monitor` sees nothing of other sessions; a role with it sees their query
-//! texts, and these hold message bodies. The strict set-up gives the role functions instead, which
+//! texts, and these hold message bodies. The strict role gives the role functions instead, which
 //! return named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
 //! either: the function, or the same SELECT run by the role itself.
 
@@ -58,7 +58,7 @@ impl View {
 pub struct Views {
     /// The predefined roles whose privileges it has.
     pub privileges: BTreeSet<String>,
-    /// The functions of the strict set-up that it may call in the server's home database.
+    /// The functions of the strict role that it may call in the server's home database.
     pub functions: BTreeSet<String>,
     /// Whether the schema of these functions is there at all.
     pub strict: bool,

@@ -1,7 +1,7 @@
 //! Tables that may be large are read in pieces.
 //!
 //! A long statement holds back the removal of dead rows, and a migration has to wait for its end.
-//! So such a table is walked through: a piece at a time, and after each piece a rest as long as
+//! So such a table is walked through: a piece at a time, and after each piece a pause as long as
 //! the piece took, with no transaction open. A walk that is not over when others
 //! have their turn goes on from there in the next run.
 //!

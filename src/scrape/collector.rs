@@ -19,7 +19,7 @@ const STALE: u32 = 10;
 /// How long before a value that could not be refreshed is tried again, if its TTL is longer.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What may take long rests this many times as long as it took, so that it takes a fiftieth of the
+/// What may take long pauses this many times as long as it took, so that it takes a fiftieth of the
 /// time at most; but no longer than this.
 const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
@@ -161,7 +161,7 @@ impl CollectorState {
         (ttl * STALE).max(self.rest(last) * 2)
     }
 
-    /// How long it rests after a run.
+    /// How long it pauses after a run.
     fn rest(&self, harvest: &Harvest) -> Duration {
         match self.plan.collector.walks() {
             true => rest_after(harvest.spent),
@@ -229,7 +229,7 @@ impl CollectorState {
     }
 }
 
-/// How long what may take long rests after it took this.
+/// How long what may take long pauses after it took this.
 pub fn rest_after(took: Duration) -> Duration {
     (took * REST).min(LONGEST_REST)
 }

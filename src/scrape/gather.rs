@@ -17,7 +17,7 @@ use crate::events::Count;
 use crate::query::{Context, Harvest, Reason, Scope};
 use crate::server::{Application, Facts, Purpose};
 
-/// A collector to run, where, and what lives there.
+/// A collector to run, where, and what is there.
 type Run = (Arc<CollectorState>, Place, Option<Arc<Application>>);
 
 impl Target {
@@ -149,7 +149,7 @@ impl Target {
                 Ok(Err(_)) => Harvest::skipped(Reason::Error, "the collector panicked"),
                 Err(_) => Harvest::skipped(
                     Reason::Deadline,
-                    "it was not there when the scrape had to answer",
+                    "it was not finished when the scrape had to answer",
                 ),
             }
         }
@@ -201,8 +201,9 @@ impl Target {
         let name = collector.name();
         if !self.room.lock().take(name, place, bytes, owner_of) {
             let sentence = format!(
-                "there is no room for its {} series: a server has {} MiB of the page, and the \
-                 databases of one owner half of what the others leave; servers.{}.page_mib raises it",
+                "its {} series are dropped: a server may fill {} MiB of the page, and the \
+                 databases of one owner half of what the others leave; servers.{}.page_mib raises \
+                 the limit",
                 harvest.snapshot.series(),
                 self.config.page >> 20,
                 self.config.name
@@ -254,7 +255,7 @@ impl Target {
                     (None, Some((reason, _))) => Outcome::Missing(*reason),
                     // It has been seen, only not with this collector: the next scrape has it.
                     (None, None) if known.visited.is_some() && !warm => continue,
-                    // It is being read behind the scrapes.
+                    // It is being read in the background.
                     (None, None) => Outcome::Missing(Reason::Deadline),
                 };
                 push(place, outcome);
@@ -272,7 +273,7 @@ impl Target {
     }
 }
 
-/// Whether the count of a collector, where it has one, has work to do behind the scrapes.
+/// Whether the count of a collector, where it has one, has work to do in the background.
 fn is_count_due(collector: &CollectorState, place: &Place) -> bool {
     let unit = collector.known(place);
     unit.is_some_and(|unit| unit.count.as_ref().is_some_and(Count::is_due))

@@ -16,7 +16,7 @@ pub struct Memory {
     pub down: Option<(Instant, Down)>,
     /// How the server last refused to tell its facts.
     pub refusal: Option<String>,
-    /// When the functions of the strict set-up were last looked for elsewhere.
+    /// When the functions of the strict role were last looked for elsewhere.
     pub probed: Option<Instant>,
     pub databases: BTreeMap<Arc<str>, Known>,
     /// Those with an application for which there is no connection to be kept.
@@ -38,7 +38,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether what lives there is of any interest to a collector.
+    /// Whether what is there is of any interest to a collector.
     pub fn concerns(&self, plan: &Plan) -> bool {
         let application = self.application.as_ref();
         application.is_some_and(|found| plan.concerns(&found.tables))
@@ -152,13 +152,14 @@ impl Memory {
         if let Some(facts) = &self.facts {
             if facts.more_databases {
                 warnings.push(format!(
-                    "the server has more than {DATABASES} databases; of those of each role, the ones \
-                     made last are not looked at"
+                    "the server has more than {DATABASES} databases; of those of each role, the \
+                     ones created last are not read"
                 ));
             }
             if facts.superuser {
                 warnings.push(format!(
-                    "the role {:?} is a superuser; a monitoring role needs no such power: see `grants`",
+                    "the role {:?} is a superuser; use a monitoring role without that right: see \
+                     `grants`",
                     facts.role
                 ));
             }
@@ -173,26 +174,27 @@ impl Memory {
                     _ => "read or write files of the server, or run programs there",
                 };
                 format!(
-                    "the role {:?} may {what}; a monitoring role needs no such power",
+                    "the role {:?} may {what}; a monitoring role does not need that right",
                     facts.role
                 )
             }));
             let views = &facts.views;
             if !facts.superuser && views.privileges.contains("pg_read_all_stats") {
                 warnings.push(format!(
-                    "the role {:?} has pg_monitor or pg_read_all_stats: with it anybody can read \
-                     query texts, and in Synapse's these are message bodies; the strict set-up of \
-                     `grants` does without",
+                    "the role {:?} has pg_monitor or pg_read_all_stats and can read the query \
+                     texts of all sessions, with message bodies in those of Synapse; `grants` \
+                     without --pg-monitor avoids that",
                     facts.role
                 ));
             } else if !facts.superuser && views.functions.is_empty() {
                 warnings.push(format!(
-                    "the role {:?} may not see other sessions; run what `grants` prints",
-                    facts.role
+                    "the role {:?} cannot see other sessions; run what \
+                     `matrix-postgres-exporter grants --role {}` prints, as superuser",
+                    facts.role, facts.role
                 ));
             } else if !facts.superuser && views.missing().next().is_some() {
                 warnings.push(format!(
-                    "functions of the strict set-up are older than this program, or not there: {}; \
+                    "functions that `grants` creates are missing, or older than this program: {}; \
                      run again what `matrix-postgres-exporter grants --role {}` prints",
                     views.missing().collect::<Vec<_>>().join(", "),
                     facts.role
@@ -202,8 +204,8 @@ impl Memory {
         for (name, tables) in self.applications() {
             for (table, cause) in &tables.not_plain {
                 warnings.push(format!(
-                    "in database {name:?} the table {table:?} is not read, since it could run \
-                     somebody else's code as the exporter's role: {cause}"
+                    "in database {name:?} the table {table:?} is not read, since that could run \
+                     code of its owner as the exporter's role: {cause}"
                 ));
             }
             if tables.unreadable.is_empty() {
@@ -228,9 +230,8 @@ impl Memory {
                 }
             };
             warnings.push(format!(
-                "{names} no connection of their own, since there are too few: they are looked at \
-                 one after the other every databases.interval, and their values are as old; \
-                 raise connections by {}",
+                "{names} no connection of their own, since there are too few: they are read in \
+                 turn, once every databases.interval; raise connections by {}",
                 self.without_connection.len()
             ));
         }
@@ -241,8 +242,8 @@ impl Memory {
         for (name, known) in &self.databases {
             if let Some(failure) = &known.rights.failure {
                 warnings.push(format!(
-                    "what the role may do in database {name:?} could not be asked: {failure}; a \
-                     larger scrape.statement_cap may help"
+                    "the query for the role's privileges in database {name:?} failed: {failure}; \
+                     a larger scrape.statement_cap may help"
                 ));
             }
         }
@@ -254,16 +255,16 @@ impl Memory {
         let role = self.facts.as_ref().map_or("", |facts| &facts.role);
         let create = self.places(|rights| &rights.create).map(|(places, flags)| {
             format!(
-                "the role {role:?} may create in schemas of {places}: a function that it makes there, \
-                 other roles may run with their rights; what `matrix-postgres-exporter grants \
-                 --role {role}{flags}` prints ends that"
+                "the role {role:?} may create objects in schemas of {places}: other roles may run \
+                 functions that it creates there, with their rights; what \
+                 `matrix-postgres-exporter grants --role {role}{flags}` prints revokes that"
             )
         });
         let write = self.places(|rights| &rights.write).map(|(places, flags)| {
             format!(
-                "the role {role:?} may change tables or sequences of {places}, lock them, or make \
-                 triggers on them; what `matrix-postgres-exporter grants --role {role}{flags}` prints \
-                 revokes what can be revoked safely, and warns of the rest"
+                "the role {role:?} may write to tables or sequences of {places}, lock them, or \
+                 create triggers on them; what `matrix-postgres-exporter grants --role \
+                 {role}{flags}` prints revokes what can be revoked safely, and warns of the rest"
             )
         });
         let call = self.places(|rights| &rights.call).map(|(places, _)| {
@@ -302,7 +303,7 @@ impl Memory {
         (!open.is_empty()).then(|| (places, flags.collect()))
     }
 
-    /// The databases in which an application lives, and its tables there.
+    /// The databases with an application's tables, and its tables there.
     pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
         self.databases.iter().filter_map(|(name, known)| {
             let application = known.application.as_ref()?;
@@ -348,8 +349,8 @@ impl RoleWarning {
     fn sentence(self, database: &str) -> String {
         match self {
             Self::Writable => format!(
-                "the role could write the application's tables in database {database:?}; a \
-                 monitoring role of its own is safer: see `grants`"
+                "the role may write to the application's tables in database {database:?}; use a \
+                 monitoring role of its own: see `grants`"
             ),
             Self::Readable => format!(
                 "the role may read whole tables of the application in database {database:?}, \

@@ -6,7 +6,7 @@
 //! - `target`: the scrape of one server, in these steps:
 //! - `reach`: whether the server answers, and what it says of itself
 //! - `gather`: what a scrape runs itself, and what it takes from memory
-//! - `refresh`: visits and refreshes that go on behind the scrapes
+//! - `refresh`: visits and refreshes that go on in the background
 //! - `queue`: the databases that wait for that
 //! - `report`: what a scrape says
 //! - `status`: what is known, for a person
@@ -66,7 +66,7 @@ pub struct Request {
     pub collect: BTreeSet<String>,
 }
 
-/// A name that is no collector.
+/// A name that is not a collector.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no collector {0:?}; `matrix-postgres-exporter metrics` lists them")]
 pub struct UnknownCollector(pub String);
@@ -102,17 +102,17 @@ impl Scraper {
         }))
     }
 
-    /// What could be had by the deadline, and what could not and why.
+    /// What was collected by the deadline, and what could not and why.
     ///
     /// # Errors
     ///
-    /// Fails on a name in `collect` that is no collector.
+    /// Fails on a name in `collect` that is not a collector.
     pub async fn scrape(&self, request: Request) -> Result<Snapshot, UnknownCollector> {
         self.check(&request.collect)?;
         Ok(self.gather(&request).await.assemble())
     }
 
-    /// What could be had by the deadline, still in parts; names that are no collectors give
+    /// What was collected by the deadline, still in parts; names that are not collectors give
     /// nothing.
     pub async fn gather(&self, request: &Request) -> Gathering {
         let scrapes = self.0.targets.iter().map(|target| target.scrape(request));
@@ -151,7 +151,7 @@ impl Scraper {
     ///
     /// # Errors
     ///
-    /// Fails on a name that is no collector.
+    /// Fails on a name that is not a collector.
     pub fn switch(&self, collector: &str, on: bool) -> Result<(), UnknownCollector> {
         self.switch_of(collector)?.store(on, Ordering::Relaxed);
         Ok(())
@@ -227,7 +227,7 @@ pub struct ServerStatus {
     pub version: Option<String>,
     /// Whether it is in recovery.
     pub standby: Option<bool>,
-    /// The databases that are watched, and what lives in them.
+    /// The databases that are watched, and what is in them.
     pub databases: Vec<DatabaseStatus>,
     /// What a person should know about the role that is used: superuser, no grants, ...
     pub warnings: Vec<String>,

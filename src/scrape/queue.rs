@@ -1,4 +1,4 @@
-//! The databases that wait for work behind the scrapes.
+//! The databases that wait for work in the background.
 //!
 //! One is worked on at a time, so that the budget always leaves a connection to a scrape. The owners
 //! of databases take turns, so that one with many slow databases holds up nobody else for longer than

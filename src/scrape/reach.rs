@@ -12,13 +12,13 @@ use crate::server::connect::Reason::ShuttingDown;
 use crate::server::{Facts, LeaseError, Purpose};
 use crate::time::timeout_at;
 
-/// The database in which the strict set-up keeps its functions.
+/// The database in which the strict role keeps its functions.
 const MAINTENANCE: &str = "postgres";
 
 /// How long a failed connect is remembered, so that probes stay fast.
 const DOWN_MEMORY: Duration = Duration::from_secs(1);
 
-/// How long before the functions of the strict set-up are looked for again.
+/// How long before the functions of the strict role are looked for again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(180);
 
 impl Target {
@@ -107,7 +107,7 @@ impl Target {
         let home = self.memory.lock().home.clone();
         let facts = match self.ask_facts_in(&home, deadline).await {
             Err(Unanswered::Lease(error)) if home != self.own_database => {
-                tracing::debug!(%error, "{home} is out of reach");
+                tracing::debug!(%error, "{home} cannot be reached");
                 let facts = self.ask_facts_in(&self.own_database, deadline).await;
                 // Where the whole server is down, home is where it was.
                 if facts.is_ok() {
@@ -135,7 +135,7 @@ impl Target {
                 self.memory.lock().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),
                     message: format!(
-                        "{} refuses to tell its version and role: {error}",
+                        "cannot read the version and role of {}: {error}",
                         self.connections.address()
                     ),
                     ended: None,
@@ -218,7 +218,7 @@ impl Target {
         let mut applications: Vec<_> = known
             .filter_map(|(name, known)| Some((name, known.oid, known.application.as_ref()?)))
             .collect();
-        // Where only the state of rooms lives comes last. Of the others, the one that was made first
+        // Where only the state of rooms is comes last. Of the others, the one that was made first
         // comes first: somebody who makes another takes no connection from it, whatever is in there.
         applications.sort_by_key(|(_, oid, application)| (!application.is_main(), *oid));
         let applications = applications.into_iter().map(|(name, ..)| name.clone());

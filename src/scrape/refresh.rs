@@ -1,4 +1,4 @@
-//! What goes on behind the scrapes.
+//! What goes on in the background.
 //!
 //! A database that is not kept warm is visited by a short connection; what a collector serves
 //! from memory is refreshed. A scrape finds what is due and leaves it to the queue.
@@ -39,7 +39,7 @@ impl Work for Target {
 }
 
 impl Target {
-    /// The background work on one database: what lives in it, and every value that is due. Says
+    /// The background work on one database: what is in it, and every value that is due. Says
     /// whether there is more to do when others have had their turn.
     async fn refresh(&self, database: &Arc<str>, deadline: Instant) -> bool {
         let facts = self.memory.lock().facts.clone();
@@ -72,7 +72,7 @@ impl Target {
         if let Some((reason, message)) = &failure
             && known.failure.as_ref() != failure.as_ref()
         {
-            tracing::warn!(%database, %reason, "could not visit the database: {message}");
+            tracing::warn!(%database, %reason, "could not read the database: {message}");
         }
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.databases.get_mut(database)
@@ -102,7 +102,7 @@ impl Target {
         let asked = Instant::now();
         let found = Rights::find(client, facts.version, self.statement_cap).await;
         if let Err(error) = &found {
-            tracing::debug!(%database, "could not ask what the role may do: {error}");
+            tracing::debug!(%database, "could not read the role's privileges: {error}");
         }
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
@@ -145,7 +145,7 @@ impl Target {
                 tracing::info!(
                     %database,
                     application = application.as_ref().map_or("none", |found| found.name),
-                    "looked at the database"
+                    "checked the database for an application's tables"
                 );
             }
             let known = entry.clone();

@@ -69,7 +69,7 @@ impl Target {
             }
             let total = memory.duplicates.entry(metric.clone()).or_default();
             if *total == 0 {
-                tracing::warn!(%metric, dropped, "dropped samples whose labels were already there");
+                tracing::warn!(%metric, dropped, "dropped samples with duplicate labels");
             }
             *total += dropped as u64;
         }

@@ -36,7 +36,7 @@ pub struct Target {
     pub room: Mutex<Room>,
     /// The deadlines of the scrapes that go on.
     active: Mutex<Vec<Instant>>,
-    /// The databases that wait for work behind the scrapes.
+    /// The databases that wait for work in the background.
     pub queue: Queue,
     /// How fast walks may fill the server's cache.
     pub cache: CacheShare,
@@ -81,7 +81,7 @@ impl Target {
         self.connections.close().await;
     }
 
-    /// What could be had by the deadline, and what could not and why.
+    /// What was collected by the deadline, and what could not and why.
     pub async fn scrape(self: &Arc<Self>, request: &Request) -> Scraped {
         let started = request.since;
         let _active = Active::new(self, request.deadline);

@@ -1,10 +1,10 @@
-//! What lives in a database.
+//! Which application a database has.
 //!
-//! Synapse is known by some of its tables in one schema, whichever it is; its state may live in a
+//! Synapse is known by some of its tables in one schema, whichever it is; its state may be in a
 //! database of its own. The catalogue tells, and also which of the columns that the definitions
 //! read are there and may be read; no privilege on the tables is needed.
 //!
-//! Whoever owns the database may have put anything under such a name. What is no ordinary table, or
+//! Whoever owns the database may have put anything under such a name. What is not an ordinary table, or
 //! could make the server evaluate what is not its own, is told here and never read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,10 +20,10 @@ use crate::query::message::{Cells, Message, timeout_step};
 use crate::query::{QueryError, Scope, Sql, Tables, Version};
 use crate::text::cut;
 
-/// An application and where it lives.
+/// An application and where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Application {
-    /// What it is called, and which part of it lives here.
+    /// What it is called, and which part of it is here.
     pub name: &'static str,
     /// Its tables.
     pub tables: Tables,
@@ -95,7 +95,7 @@ const NOT_PLAIN: &str = "CASE
                                   WHEN 'm' THEN 'it is a materialized view'
                                   WHEN 'f' THEN 'it is a foreign table'
                                   WHEN 'p' THEN 'it is a partitioned table'
-                                  ELSE 'it is no table' END
+                                  ELSE 'it is not a table' END
                WHEN c.relispartition THEN 'it is a partition'
                WHEN c.reloftype <> 0
                THEN 'it is a table of the type ' || pg_catalog.format_type(c.reloftype, NULL)
@@ -133,11 +133,11 @@ const NOT_PLAIN: &str = "CASE
                      ORDER BY d.classid, d.objid, d.refobjid LIMIT 1))
                END";
 
-/// What is called so where only the state of rooms lives.
+/// What is called so where only the state of rooms is.
 const STATE: &str = "Synapse (state)";
 
 impl Application {
-    /// Whether more lives here than the state of rooms.
+    /// Whether more is here than the state of rooms.
     pub fn is_main(&self) -> bool {
         self.name != STATE
     }

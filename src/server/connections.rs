@@ -6,7 +6,7 @@
 //! refused.
 //!
 //! - `budget`: places in it, and who makes room for whom
-//! - [`error`]: why there is no connection to be had
+//! - [`error`]: why no connection is available
 //! - `hanging`: logins that do not end
 //! - `identity`: which server it is
 //! - [`lease`]: a connection in use; what is given up is cancelled and closed
@@ -100,7 +100,7 @@ struct Warm {
 pub enum Purpose {
     /// A scrape waits for it.
     Scrape,
-    /// It goes on behind the scrapes, one at a time.
+    /// It goes on in the background, one at a time.
     Background,
 }
 
@@ -229,7 +229,7 @@ impl Connections {
     ///
     /// # Errors
     ///
-    /// Fails if there is none to be had; waits while the budget is in use.
+    /// Fails if none is available; waits while the budget is in use.
     pub async fn lease(&self, database: &str, purpose: Purpose) -> Result<Lease, LeaseError> {
         let warm = self.0.warm().get_mut(database).map(|entry| {
             entry.used = Instant::now();
@@ -439,7 +439,7 @@ impl Drop for InUse {
     }
 }
 
-/// Counts one of something for as long as it lives.
+/// Counts one of something for as long as it exists.
 pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Counted {

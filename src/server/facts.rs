@@ -52,7 +52,7 @@ pub struct Facts {
 /// One database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// Its name; bytes that are no UTF-8 are shown as `\xE9`.
+    /// Its name; bytes that are not UTF-8 are shown as `\xE9`.
     pub name: String,
     /// Another one with the same name has another.
     pub oid: u32,
@@ -301,7 +301,7 @@ impl Facts {
                     } else if cells.truth(position("limited")?)? {
                         Some("its connection limit is 0")
                     } else if !cells.truth(position("may_connect")?)? {
-                        Some("the role has no CONNECT privilege")
+                        Some("the role has no CONNECT privilege; grant it, or exclude the database")
                     } else if !cells.is_utf8(datname)? {
                         Some("its name is not UTF-8")
                     } else {

@@ -4,7 +4,7 @@
 //! - [`connections`]: all connections of a server: a pool per warm database, one budget, one identity
 //! - `carried`: errors of ours that travel as errors of the driver
 //! - [`facts`]: what every scrape asks first: version, role, privileges, databases
-//! - [`application`]: what lives in a database
+//! - [`application`]: which application a database has
 //! - [`rights`]: what the role may do there beside reading
 
 pub mod application;

@@ -83,13 +83,13 @@ pub(super) async fn not_found(State(app): State<App>, uri: Uri) -> Response {
         "/",
         html! {
             header {
-                h1 { "Nothing here" }
+                h1 { "Not found" }
                 (links("/", &app.web.telemetry_path))
             }
             @match not_yet {
-                Some(path) => { p { (path) " is not served yet." } }
+                Some(path) => { p { (path) " is not implemented yet." } }
                 None => {
-                    p { "No page of " a href="/" { (env!("CARGO_PKG_NAME")) } " has this address." }
+                    p { "There is no page at this address of " a href="/" { (env!("CARGO_PKG_NAME")) } "." }
                 }
             }
         },
@@ -168,7 +168,7 @@ fn server_section(server: &ServerStatus, permission: Permission, now: SystemTime
             h2 {
                 (server.name) " "
                 @match &server.state {
-                    None => { (badge("idle", "not asked yet")) }
+                    None => { (badge("idle", "not scraped yet")) }
                     Some(scrape::State::Up) => { (badge("good", "up")) }
                     Some(scrape::State::Down { reason, .. }) => {
                         (badge("bad", &format!("down: {reason}")))
@@ -185,7 +185,7 @@ fn server_section(server: &ServerStatus, permission: Permission, now: SystemTime
                 @if let Some(standby) = server.standby {
                     dt { "Role" } dd { @if standby { "standby" } @else { "primary" } }
                 }
-                @if let Some(asked) = asked { dt { "Last asked" } dd { (short(asked)) " ago" } }
+                @if let Some(asked) = asked { dt { "Last scrape" } dd { (short(asked)) " ago" } }
                 @if !server.databases.is_empty() {
                     dt { "Databases" }
                     dd {
@@ -228,7 +228,7 @@ fn collector_table(collectors: &[CollectorStatus], permission: Permission) -> Ma
                     th scope="col" { "Collector" }
                     th scope="col" { "Last run" }
                     th.number scope="col" { "Age" }
-                    th.number scope="col" { "Took" }
+                    th.number scope="col" { "Duration" }
                     th.number scope="col" { "Rows" }
                     th.number scope="col" { "Statements" }
                     @if permission == Permission::Granted { th { } }
@@ -263,7 +263,7 @@ fn collector_row(collector: &CollectorStatus, permission: Permission) -> Markup 
             td.number data-label="Age" {
                 @if let Some(age) = collector.age { (short(age)) }
             }
-            td.number data-label="Took" { @if ran { (short(collector.duration)) } }
+            td.number data-label="Duration" { @if ran { (short(collector.duration)) } }
             td.number data-label="Rows" { @if ran { (collector.rows) } }
             td.number data-label="Statements" { @if ran { (collector.statements) } }
             @if permission == Permission::Granted {
@@ -287,8 +287,8 @@ fn result(collector: &CollectorStatus) -> (&'static str, &'static str) {
         (true, _) if !collector.skipped.is_empty() && collector.statements == 0 => {
             ("idle", "skipped")
         }
-        (true, None) => ("idle", "not yet"),
-        (true, Some(true)) if !collector.skipped.is_empty() => ("fair", "partly"),
+        (true, None) => ("idle", "not run yet"),
+        (true, Some(true)) if !collector.skipped.is_empty() => ("fair", "incomplete"),
         (true, Some(true)) => ("good", "ok"),
     }
 }
@@ -358,18 +358,18 @@ mod tests {
             r#"<li>synapse <span class="badge good">Synapse</span></li>"#,
             r#"<li class="skipped">scratch <small>skipped: database_skipped</small></li>"#,
             "<p class=\"warning\">The role is a superuser.</p>",
-            "6 collectors: 1 ok, 1 partly, 1 failed, 1 skipped, 1 not yet, 1 off",
+            "6 collectors: 1 ok, 1 incomplete, 1 failed, 1 skipped, 1 not run yet, 1 off",
             r#"<span class="badge idle">skipped</span><small>unsupported_version</small>"#,
             "<small>no_privilege: a, b</small><small>series_limit</small>",
             r#"<td class="number" data-label="Age">5 min</td>"#,
-            r#"<td class="number" data-label="Took">12 ms</td>"#,
+            r#"<td class="number" data-label="Duration">12 ms</td>"#,
             r#"<td class="number" data-label="Rows">42</td>"#,
             r#"<td class="number" data-label="Statements">3</td>"#,
             r#"<form method="post" action="-/collectors/locks/off">"#,
             r#"<form method="post" action="-/collectors/wal/on">"#,
             r#"<h2>replica <span class="badge bad">down: refused</span></h2>"#,
             r#"<p class="alarm">connection refused by 10.0.0.2:5432</p>"#,
-            r#"<h2>third <span class="badge idle">not asked yet</span></h2>"#,
+            r#"<h2>third <span class="badge idle">not scraped yet</span></h2>"#,
         ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }

@@ -20,7 +20,7 @@ use super::pages::{Refused, Wanted};
 use crate::exposition::Format;
 use crate::telemetry::Refusal;
 
-/// Answers 200 with what could be had in time, and 503 where it is the exporter that cannot keep
+/// Answers 200 with what was collected in time, and 503 where it is the exporter that cannot keep
 /// up; a collector that does not exist is the client's error.
 pub(super) async fn metrics(
     State(app): State<App>,

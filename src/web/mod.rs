@@ -98,7 +98,7 @@ async fn ready(State(app): State<App>) -> String {
     for (name, address, state) in app.scraper.states() {
         text += &format!("{name} ({address}): ");
         text += &match state {
-            None => "not asked yet\n".to_owned(),
+            None => "not scraped yet\n".to_owned(),
             Some(scrape::State::Up) => "up\n".to_owned(),
             Some(scrape::State::Down { reason, message }) => {
                 format!("down, {reason}: {message}\n")
@@ -110,7 +110,7 @@ async fn ready(State(app): State<App>) -> String {
 
 const WRONG_METHOD: (StatusCode, &str) = (
     StatusCode::METHOD_NOT_ALLOWED,
-    "This address does not take that method: read with GET, switch collectors with POST.\n",
+    "Method not allowed: read with GET, switch collectors with POST.\n",
 );
 
 #[cfg(test)]

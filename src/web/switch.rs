@@ -35,7 +35,7 @@ pub(super) async fn off(
 
 /// What another site's page gets that makes a browser post here.
 pub(super) fn foreign(_: ProtectionError) -> Response {
-    let sentence = "Refused: another site's page sent this request.\n";
+    let sentence = "Refused: a cross-site request.\n";
     (StatusCode::FORBIDDEN, sentence).into_response()
 }
 

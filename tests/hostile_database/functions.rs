@@ -1,11 +1,11 @@
-//! Functions in the place of those of the strict set-up.
+//! Functions in the place of those of the strict role.
 
 use matrix_postgres_exporter::query::view::{SCHEMA, VIEWS};
 
 use super::*;
 
 /// Whoever owns the database that the exporter logs in to can make functions that look like those
-/// of the strict set-up.
+/// of the strict role.
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_in_the_place_of_the_strict_set_up_are_not_called() {
     for major in [13, 18] {
@@ -33,7 +33,7 @@ async fn functions_in_the_place_of_the_strict_set_up_are_not_called() {
             assert_eq!(found.len(), seen, "{major} {role}: {found:?}");
             // The true ones are found where they are.
             assert_eq!(
-                page.value("pg_exporter_grants_missing", &[("datname", "")]),
+                page.value("pg_exporter_privileges_missing", &[("datname", "")]),
                 Some(0.0)
             );
             let sessions = [("datname", "model"), ("state", "idle")];

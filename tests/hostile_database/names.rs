@@ -93,7 +93,7 @@ async fn a_schema_may_have_any_name(major: u32) {
     assert!(!server.log().contains("syntax error"), "{}", server.log());
 }
 
-/// Bytes that are no UTF-8 cannot be said in a statement of ours: what has such a name is told, and
+/// Bytes that are not UTF-8 cannot be said in a statement of ours: what has such a name is told, and
 /// left alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_whose_name_is_not_utf_8_is_told() {

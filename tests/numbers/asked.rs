@@ -127,7 +127,7 @@ pub const ASKED: &[Asked] = &[
         "SELECT stream_name, instance_name, stream_id FROM stream_positions",
     ),
     (
-        "synapse_db_consumer_behind",
+        "synapse_db_consumer_behind_positions",
         &["consumer", "instance_name"],
         consumers!(
             "newest - position",
@@ -135,7 +135,7 @@ pub const ASKED: &[Asked] = &[
         ),
     ),
     (
-        "synapse_db_consumer_ahead",
+        "synapse_db_consumer_ahead_positions",
         &["consumer", "instance_name"],
         consumers!("greatest(position - newest, 0)", "WHERE newest IS NOT NULL"),
     ),
@@ -147,7 +147,7 @@ pub const ASKED: &[Asked] = &[
     // events
     ("synapse_db_events", &["origin"], events!("true")),
     (
-        "synapse_db_events_messages",
+        "synapse_db_events_unencrypted_messages",
         &["origin"],
         events!("type = 'm.room.message'"),
     ),
@@ -174,7 +174,7 @@ pub const ASKED: &[Asked] = &[
     ("synapse_db_events_exact", &[], "SELECT 1"),
     ("synapse_db_events_counted_ratio", &[], "SELECT 1"),
     ("synapse_db_events_remaining_seconds", &[], "SELECT 0"),
-    ("synapse_db_events_dirty_buckets", &[], "SELECT 0"),
+    ("synapse_db_events_ranges_pending_recount", &[], "SELECT 0"),
     // users
     (
         "synapse_db_users",
@@ -199,7 +199,7 @@ pub const ASKED: &[Asked] = &[
           GROUP BY 1",
     ),
     (
-        "synapse_db_users_present",
+        "synapse_db_users_by_presence",
         &["presence"],
         "SELECT state, count(*) FROM presence_stream WHERE state <> 'offline' GROUP BY 1",
     ),
@@ -274,7 +274,7 @@ pub const ASKED: &[Asked] = &[
           WHERE type = 'm.room.encryption' AND local_current_membership.membership = 'join'",
     ),
     (
-        "synapse_db_rooms_spaces",
+        "synapse_db_spaces",
         &[],
         "SELECT count(*) FROM events JOIN event_json USING (event_id)
           WHERE type = 'm.room.create' AND json::json #>> '{content,type}' = 'm.space'",

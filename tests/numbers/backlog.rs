@@ -12,7 +12,7 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_background_updates_pending", &[], 3.0),
             ("synapse_db_background_updates_waiting", &[], 1.0),
             (
-                "synapse_db_background_update_pending",
+                "synapse_db_background_update_info",
                 &[("update_name", "two")],
                 1.0,
             ),
@@ -28,17 +28,17 @@ pub const LEFT: &[Left] = &[
           WHERE stream_name = 'presence_stream'",
         &[
             (
-                "synapse_db_appservice_stream_behind",
+                "synapse_db_appservice_stream_behind_positions",
                 &[("as_id", "reader"), ("stream_name", "presence_stream")],
                 7.0,
             ),
             (
-                "synapse_db_appservice_stream_ahead",
+                "synapse_db_appservice_stream_ahead_positions",
                 &[("as_id", "reader"), ("stream_name", "presence_stream")],
                 0.0,
             ),
             (
-                "synapse_db_appservice_stream_ahead",
+                "synapse_db_appservice_stream_ahead_positions",
                 &[("as_id", "ahead"), ("stream_name", "presence_stream")],
                 9.0,
             ),
@@ -96,7 +96,7 @@ pub const LEFT: &[Left] = &[
                 &[("stream_name", "to_device"), ("instance_name", "writer")],
                 1000.0,
             ),
-            ("synapse_db_device_inbox_oldest_behind", &[], 10.0),
+            ("synapse_db_device_inbox_oldest_behind_positions", &[], 10.0),
             ("synapse_db_device_inbox_messages", &[], 3.0),
             ("synapse_db_device_inbox_messages_orphaned", &[], 2.0),
             ("synapse_db_device_outbox_oldest_age_seconds", &[], 500.0),
@@ -120,11 +120,15 @@ pub const LEFT: &[Left] = &[
          VALUES ('one', 'room', 'm.room.member', ''), ('two', 'room', 'm.room.member', '')",
         &[
             ("synapse_db_forward_extremities_max", &[], 12.0),
-            ("synapse_db_rooms_forward_extremities_10", &[], 1.0),
-            ("synapse_db_failed_pulls", &[], 3.0),
-            ("synapse_db_failed_pulls_24h", &[], 2.0),
-            ("synapse_db_failed_pulls_rooms", &[], 1.0),
-            ("synapse_db_failed_pulls_attempts_max", &[], 5.0),
+            (
+                "synapse_db_rooms_with_forward_extremities",
+                &[("at_least", "10")],
+                1.0,
+            ),
+            ("synapse_db_event_pulls_failed", &[], 3.0),
+            ("synapse_db_event_pulls_failed_24h", &[], 2.0),
+            ("synapse_db_event_pulls_failed_rooms", &[], 1.0),
+            ("synapse_db_event_pulls_failed_attempts_max", &[], 5.0),
             ("synapse_db_auth_chains_to_calculate", &[], 2.0),
         ],
     ),
@@ -195,9 +199,13 @@ pub const LEFT: &[Left] = &[
           WHERE stream_name = 'events'
           GROUP BY 1",
         &[
-            ("synapse_db_consumer_behind", &[("consumer", "stats")], 4.0),
             (
-                "synapse_db_consumer_behind",
+                "synapse_db_consumer_behind_positions",
+                &[("consumer", "stats")],
+                4.0,
+            ),
+            (
+                "synapse_db_consumer_behind_positions",
                 &[
                     ("consumer", "federation_sender"),
                     ("instance_name", "sender"),

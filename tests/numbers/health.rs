@@ -100,7 +100,7 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_federation_destinations", &[], 5.0),
             ("synapse_db_federation_destinations_failing", &[], 3.0),
             (
-                "synapse_db_federation_destinations_failing_since_1h",
+                "synapse_db_federation_destinations_newly_failing_1h",
                 &[],
                 1.0,
             ),
@@ -195,12 +195,16 @@ pub const LEFT: &[Left] = &[
             ("synapse_db_users_active", &[("within", "7d")], 3.0),
             ("synapse_db_users_active", &[("within", "30d")], 4.0),
             (
-                "synapse_db_users_present",
+                "synapse_db_users_by_presence",
                 &[("presence", "unavailable")],
                 1.0,
             ),
-            ("synapse_db_users_present", &[("presence", "busy")], 1.0),
-            ("synapse_db_users_present", &[("presence", "other")], 1.0),
+            ("synapse_db_users_by_presence", &[("presence", "busy")], 1.0),
+            (
+                "synapse_db_users_by_presence",
+                &[("presence", "other")],
+                1.0,
+            ),
         ],
     ),
 ];

@@ -37,10 +37,10 @@ pub const LEFT: &[Left] = &[
         &[
             ("synapse_db_media_files", &[("origin", "remote")], 4.0),
             ("synapse_db_media_bytes", &[("origin", "remote")], 8e9),
-            ("synapse_db_media_files_unused_90d", &[("origin", "remote")], 2.0),
-            ("synapse_db_media_bytes_unused_90d", &[("origin", "remote")], 4e9),
-            ("synapse_db_media_files_unused_90d", &[("origin", "local")], 1.0),
-            ("synapse_db_media_bytes_unused_90d", &[("origin", "local")], 70.0),
+            ("synapse_db_media_files_not_accessed_90d", &[("origin", "remote")], 2.0),
+            ("synapse_db_media_bytes_not_accessed_90d", &[("origin", "remote")], 4e9),
+            ("synapse_db_media_files_not_accessed_90d", &[("origin", "local")], 1.0),
+            ("synapse_db_media_bytes_not_accessed_90d", &[("origin", "local")], 70.0),
             (
                 "synapse_db_media_files_quarantined",
                 &[("origin", "remote")],
@@ -262,7 +262,7 @@ pub const LEFT: &[Left] = &[
         &[
             ("synapse_db_e2e_devices", &[], 4.0),
             ("synapse_db_e2e_devices_without_one_time_keys", &[], 3.0),
-            ("synapse_db_e2e_devices_exhausted", &[], 2.0),
+            ("synapse_db_e2e_devices_without_keys", &[], 2.0),
             ("synapse_db_users_cross_signing", &[], 1.0),
             ("synapse_db_key_backups", &[], 3.0),
             ("synapse_db_users_with_key_backup", &[], 2.0),

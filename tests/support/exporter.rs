@@ -117,7 +117,7 @@ impl Exporter {
         answer.page()
     }
 
-    /// Scrapes until everything has been read that is read behind the scrapes, and says so twice.
+    /// Scrapes until everything has been read that is read in the background, and says so twice.
     pub async fn complete(&self) -> Page {
         self.complete_within(PATIENCE).await
     }

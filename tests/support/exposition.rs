@@ -55,7 +55,7 @@ impl Format {
 /// Everything a page holds.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The families by name; in OpenMetrics a counter's family lacks the `_total` of its samples.
+    /// The families by name; in OpenMetrics a counter's family does not have the `_total` of its samples.
     pub families: BTreeMap<String, Family>,
 }
 

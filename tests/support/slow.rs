@@ -1,6 +1,6 @@
 //! A collector that takes as long as a test wants.
 //!
-//! A role without `pg_monitor` reads statistics by functions that the strict set-up gives it. Here
+//! A role without `pg_monitor` reads statistics by functions that the strict role gives it. Here
 //! they are there, and one of them dawdles: `pg_ls_waldir()`, which the collector `wal` calls.
 
 use super::postgres::Postgres;

@@ -57,8 +57,8 @@ fn meant<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
         let prefix = PREFIXES
             .into_iter()
             .find(|prefix| name.starts_with(prefix))?;
-        let rests = known.iter().filter_map(|known| known.strip_prefix(prefix));
-        let rest = nearest(&name[prefix.len()..], rests)?;
+        let endings = known.iter().filter_map(|known| known.strip_prefix(prefix));
+        let rest = nearest(&name[prefix.len()..], endings)?;
         known
             .iter()
             .find(|known| known.strip_prefix(prefix) == Some(&rest))

@@ -75,7 +75,7 @@ fn what_has_no_effect_is_said_and_what_fits_anyway_is_not() {
         warnings(&["--disable-default-metrics", "--collector.xlog_location"]),
         [
             "--disable-default-metrics switches stat_database_conflicts off, as in postgres_exporter 0.20; --no-collector.NAME switches others off",
-            "--collector.xlog_location: postgres_exporter's collector \"xlog_location\" is not here yet; nothing is collected for it",
+            "--collector.xlog_location: postgres_exporter's collector \"xlog_location\" is not implemented yet; nothing is collected for it",
         ]
     );
     assert_eq!(
@@ -124,7 +124,7 @@ fn what_cannot_be_is_refused() {
     assert_eq!(
         said,
         "PG_EXPORTER_COLLECTOR_STAT_ARCHIVER: must be true or false\n\
-         --constantLabels: \"x\" is no NAME=VALUE\n\
+         --constantLabels: \"x\" is not NAME=VALUE\n\
          PG_EXPORTER_SCRAPE_TIMEOUT: must be a duration; write one like 500ms, 60s, 1m30s or 2h"
     );
 }

@@ -6,8 +6,8 @@ use crate::query::{ALL, Collector, Merge, Query, Role};
 pub fn collector() -> Collector {
     Collector::new(
         "activity",
-        "Sessions by state; longest query, transaction and idle transaction; how many last longer \
-         than 1, 5 and 60 minutes; prepared transactions",
+        "Sessions by state; the longest query, transaction and idle transaction, and how many \
+         last longer than 1, 5 and 60 minutes; prepared transactions",
     )
     .prefix("pg_activity")
     .query(sessions())
@@ -46,8 +46,9 @@ fn sessions() -> Query {
         .label("state")
         .gauge(
             "sessions",
-            "Client sessions by state, without the exporter's own; where a session is in state \
-             disabled (track_activities off), no other state is known",
+            "Client sessions by state, without the exporter's own. Sessions with track_activities \
+             off have the state disabled; while there are any, the numbers of the other states \
+             have no samples",
         )
         .reason()
 }
@@ -103,21 +104,21 @@ fn durations() -> Query {
         .with_labels(&["datname"])
         .gauge(
             "longest_idle_in_transaction_seconds",
-            "How long the longest idle session in a transaction has been idle, in seconds; 0 if \
-             there is none",
+            "Longest time that a session has been idle in a transaction, in seconds; 0 if there \
+             is none",
         )
         .with_labels(&["datname"])
         .gauge(
             "long_queries",
-            "Queries that have been running longer than the threshold",
+            "Queries that have been running for longer than threshold_seconds",
         )
         .gauge(
             "long_transactions",
-            "Transactions that have been open longer than the threshold",
+            "Transactions that have been open for longer than threshold_seconds",
         )
         .gauge(
             "long_idle_in_transaction",
-            "Sessions that have idled in an open transaction for longer than the threshold",
+            "Sessions that have been idle in a transaction for longer than threshold_seconds",
         )
 }
 

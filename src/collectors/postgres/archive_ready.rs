@@ -25,8 +25,7 @@ pub fn collector() -> Collector {
             .gauge("files", "WAL files ready to be archived (.ready files)")
             .gauge(
                 "oldest_age_seconds",
-                "How long the oldest WAL file has been ready to be archived, in seconds; 0 if \
-                 none is",
+                "Age of the oldest .ready file, in seconds; 0 if there is none",
             ),
     )
 }

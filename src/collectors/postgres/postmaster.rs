@@ -4,7 +4,7 @@ use crate::query::{ALL, Collector, Query};
 
 /// The server's start, from `pg_postmaster_start_time()`.
 pub fn collector() -> Collector {
-    Collector::new("postmaster", "When the server was started")
+    Collector::new("postmaster", "Start time of the server")
         .prefix("pg_postmaster")
         .query(
             Query::new()
@@ -14,7 +14,7 @@ pub fn collector() -> Collector {
                 )
                 .gauge(
                     "start_time_seconds",
-                    "When the server was started, as Unix time",
+                    "Start of the server, as Unix time in seconds",
                 ),
         )
 }

@@ -8,7 +8,7 @@ use crate::query::{Collector, Query, Scope, before, since};
 pub fn collector() -> Collector {
     Collector::new(
         "publications",
-        "Published tables on which UPDATE and DELETE fail, from pg_publication",
+        "Published tables on which UPDATE and DELETE fail, from pg_publication_tables",
     )
     .scope(Scope::Database)
     .prefix("pg_publication")
@@ -23,7 +23,7 @@ pub fn collector() -> Collector {
                 ),
             )
             .gauge(
-                "tables_without_identity",
+                "tables_without_replica_identity",
                 "Published tables without a replica identity: every UPDATE and DELETE of them \
                  fails",
             ),
@@ -35,7 +35,7 @@ pub fn collector() -> Collector {
 macro_rules! without_identity {
     ($or_published:literal) => {
         concat!(
-            "SELECT count(*) AS tables_without_identity
+            "SELECT count(*) AS tables_without_replica_identity
                FROM pg_catalog.pg_class AS c
               WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
                 AND c.relreplident <> 'f'

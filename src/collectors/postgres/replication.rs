@@ -4,14 +4,14 @@ use crate::query::{ALL, Collector, Query};
 
 /// Role and lag, from the recovery functions.
 ///
-/// A standby that has replayed all it received is only up to date while its receiver lives:
+/// A standby that has replayed all it received is only up to date while its receiver runs:
 /// without one it knows nothing of the primary. After a restart it says that it has received less
 /// than it has replayed, until something new comes. A primary never replays, so a promoted one says 0
 /// and not the age of what it replayed before.
 pub fn collector() -> Collector {
     Collector::new(
         "replication",
-        "Role of the server, and how far a standby is behind",
+        "Whether the server is a standby, and its replication lag",
     )
     .prefix("pg_replication")
     .query(

@@ -53,7 +53,11 @@ pub fn collector() -> Collector {
                  it is connected",
             )
             .with_labels(&["slot_name", "slot_type"])
-            .gauge("slot_is_active", "Whether somebody streams from the slot")
+            .gauge(
+                "slot_is_active",
+                "Whether the slot has a connected consumer (1) or not (0); the same as \
+                 pg_replication_slots_active",
+            )
             .with_labels(&["slot_name", "slot_type"])
             .gauge(
                 "safe_wal_size_bytes",

@@ -7,13 +7,17 @@ use crate::query::{ALL, Collector, Query};
 /// What this exporter sets for its own statement shows as the value that it will be reset to. A
 /// setting of -1 is a word and not a quantity, so it is never converted.
 pub fn collector() -> Collector {
-    Collector::new("settings", "Numeric and boolean settings, from pg_settings")
-        .prefix("pg_settings")
-        .query(
-            Query::new()
-                .sql(
-                    ALL,
-                    "SELECT regexp_replace(s.name, '[^A-Za-z0-9_]', '_', 'g')
+    Collector::new(
+        "settings",
+        "Numeric and boolean settings, from pg_settings, in seconds or bytes where they have a \
+         unit",
+    )
+    .prefix("pg_settings")
+    .query(
+        Query::new()
+            .sql(
+                ALL,
+                "SELECT regexp_replace(s.name, '[^A-Za-z0-9_]', '_', 'g')
                           || CASE WHEN s.unit IS NULL THEN ''
                                   WHEN s.seconds IS NULL THEN '_bytes'
                                   ELSE '_seconds' END AS name,
@@ -41,7 +45,7 @@ pub fn collector() -> Collector {
                                   AS b (unit, bytes)
                              ON b.unit = ltrim(p.unit, '0123456789')
                           WHERE p.vartype IN ('bool', 'integer', 'real')) AS s",
-                )
-                .gauge_per_row("value"),
-        )
+            )
+            .gauge_per_row("value"),
+    )
 }

@@ -71,7 +71,7 @@ pub fn collector() -> Collector {
             .counter("buffers_alloc_total", "Buffers allocated")
             .counter(
                 "stats_reset_total",
-                "When these statistics were reset, as Unix time",
+                "When these statistics were last reset, as Unix time in seconds",
             ),
     )
 }

@@ -6,8 +6,9 @@ use crate::query::{ALL, Collector, Query, Role};
 pub fn collector() -> Collector {
     Collector::new(
         "stat_wal_receiver",
-        "The stream that a standby receives, from pg_stat_wal_receiver",
-    ).prefix("pg_stat_wal_receiver")
+        "WAL that a standby receives, from pg_stat_wal_receiver",
+    )
+    .prefix("pg_stat_wal_receiver")
     .query(
         Query::new()
             .on(Role::Standby)
@@ -21,14 +22,18 @@ pub fn collector() -> Collector {
                    FROM {pg_stat_wal_receiver} AS r
                   CROSS JOIN (SELECT pg_last_wal_replay_lsn() AS replayed) AS w",
             )
-            .gauge("streaming", "Whether WAL is streamed from the upstream server (1) or not (0)")
+            .gauge(
+                "streaming",
+                "Whether WAL is streamed from the upstream server (1) or not (0)",
+            )
             .gauge(
                 "last_message_age_seconds",
-                "Seconds since the last message from the upstream server",
+                "Time since the last message from the upstream server, in seconds",
             )
             .gauge(
                 "replay_lag_bytes",
-                "WAL that the upstream server had at its last message and this one has not replayed, in bytes",
+                "WAL that this standby has not replayed, up to the end of WAL that the upstream \
+                 server reported last, in bytes",
             ),
     )
 }

@@ -6,7 +6,8 @@ use crate::query::{ALL, Collector, Query, Scope};
 pub fn collector() -> Collector {
     Collector::new(
         "statio_user_tables",
-        "Blocks of tables and their indexes that were read or found, from pg_statio_user_tables",
+        "Blocks of tables and their indexes read from disk or found in shared buffers, from \
+         pg_statio_user_tables",
     )
     .scope(Scope::Database)
     .prefix("pg_statio_user_tables")

@@ -6,7 +6,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_activity",
-        "Users of Synapse that were active, came, and are online",
+        "Active and newly registered users of Synapse, and users by presence state",
     )
     .ttl(300)
     .query(active())
@@ -39,8 +39,9 @@ fn active() -> Query {
         .label("within")
         .gauge(
             "users_active",
-            "Users who sent a request within this time, guests and bridged ones too; Synapse may \
-             forget such requests after user_ips_max_age",
+            "Local users who sent a request within this time (1h, 24h, 7d or 30d), guests and \
+             users of application services included; Synapse deletes older requests after \
+             user_ips_max_age (28 days by default)",
         )
 }
 
@@ -56,7 +57,7 @@ fn registered() -> Query {
         )
         .gauge(
             "users_registered_24h",
-            "Accounts made within 24 hours, of every kind",
+            "Accounts created within 24 hours, of every kind",
         )
 }
 
@@ -69,14 +70,14 @@ fn presence() -> Query {
             "SELECT CASE WHEN state IN ('online', 'unavailable') THEN state
                          WHEN state IN ('busy', 'org.matrix.msc3026.busy') THEN 'busy'
                          ELSE 'other' END AS presence,
-                    count(*) AS users_present
+                    count(*) AS users_by_presence
                FROM {schema}.presence_stream
               WHERE state <> 'offline'
               GROUP BY 1",
         )
         .label("presence")
         .gauge(
-            "users_present",
-            "Users who are not offline, of this server and of others",
+            "users_by_presence",
+            "Users by presence state, local and remote; offline ones are not counted",
         )
 }

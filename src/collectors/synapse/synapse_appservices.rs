@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_appservices",
-        "Application services of Synapse that are down, and what waits for them",
+        "Application services that Synapse has marked as down, and what is queued for them",
     )
     .query(
         Query::new()
@@ -23,7 +23,8 @@ pub fn collector() -> Collector {
             .label("as_id")
             .gauge(
                 "appservice_down",
-                "1 while Synapse has given up sending to the application service for now",
+                "1 if Synapse has marked the application service as down and retries with growing \
+                 delays; 0 if it is up",
             ),
     )
     .query(transactions())
@@ -56,8 +57,8 @@ fn transactions() -> Query {
         .label("as_id")
         .gauge(
             "appservice_transactions_waiting",
-            "Transactions that wait for the application service, counted up to 100000, which \
-             stands for 100000 or more; no sample while none does",
+            "Transactions queued for the application service, counted up to 100000; no sample if \
+             there are none",
         )
 }
 
@@ -79,8 +80,8 @@ fn streams() -> Query {
         .sql(
             ALL,
             "SELECT s.as_id, r.stream_name,
-                    p.newest - r.position AS appservice_stream_behind,
-                    greatest(r.position - p.newest, 0) AS appservice_stream_ahead
+                    p.newest - r.position AS appservice_stream_behind_positions,
+                    greatest(r.position - p.newest, 0) AS appservice_stream_ahead_positions
                FROM {schema}.application_services_state AS s
               CROSS JOIN LATERAL (VALUES ('receipts', s.read_receipt_stream_id),
                                          ('presence_stream', s.presence_stream_id),
@@ -95,13 +96,14 @@ fn streams() -> Query {
         .label("as_id")
         .label("stream_name")
         .gauge(
-            "appservice_stream_behind",
-            "Positions of a stream other than that of events that the application service has yet \
-             to see, negative where it is ahead; one that does not receive it any more stands still",
+            "appservice_stream_behind_positions",
+            "Stream positions not yet sent to the application service, for streams other than \
+             events; negative where it is ahead of the stream. The value does not change for a \
+             stream that the application service does not receive",
         )
         .gauge(
-            "appservice_stream_ahead",
-            "Positions that Synapse has noted as sent to the application service and that the \
-             stream does not have: until it gets there, nothing of it is sent",
+            "appservice_stream_ahead_positions",
+            "Stream positions that Synapse has recorded as sent to the application service and \
+             that the stream has not reached: until it does, nothing of the stream is sent",
         )
 }

@@ -28,13 +28,13 @@ pub fn collector() -> Collector {
             .sql(
                 ALL,
                 "SELECT u.update_name,
-                        1 AS background_update_pending
+                        1 AS background_update_info
                    FROM {schema}.background_updates AS u",
             )
             .label("update_name")
             .gauge(
-                "background_update_pending",
-                "1 for each background update that is queued or running",
+                "background_update_info",
+                "Always 1: a background update that is queued or running, by name",
             ),
     )
     .query(waiting())
@@ -52,7 +52,7 @@ fn waiting() -> Query {
         )
         .gauge(
             "background_updates_waiting",
-            "Background updates that wait for another one to end",
+            "Background updates that wait for another one to complete",
         )
 }
 
@@ -69,7 +69,7 @@ fn progress() -> Query {
         )
         .gauge(
             "background_updates_progress_hash",
-            "A number that changes whenever a background update makes progress; it means nothing \
-             else",
+            "Hash of the progress of all background updates: it changes when one makes progress, \
+             and its value has no other meaning",
         )
 }

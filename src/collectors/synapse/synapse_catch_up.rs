@@ -7,7 +7,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_catch_up",
-        "Other servers to which Synapse has yet to send the newest events of their rooms",
+        "Remote homeservers that have not received the newest events of their rooms",
     )
     .ttl(3600)
     .query(
@@ -35,11 +35,13 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "federation_destinations_behind",
-                "Other servers that lack events of ours, those being sent at this moment too",
+                "Remote homeservers to which events of local users are still to be sent, those \
+                 being sent at the moment included",
             )
             .gauge(
                 "federation_destination_rooms_behind",
-                "Rooms whose newest event they lack, counted once for each server",
+                "Rooms whose newest event is still to be sent to a remote homeserver, counted \
+                 once for each homeserver",
             ),
     )
 }

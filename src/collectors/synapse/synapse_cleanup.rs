@@ -1,4 +1,4 @@
-//! What Synapse is to clear away.
+//! Backlogs of Synapse's cleanup jobs.
 
 use super::oldest_age;
 use crate::query::{ALL, Collector, Query};
@@ -7,15 +7,12 @@ use crate::query::{ALL, Collector, Query};
 /// `received_transactions`. What grows here is work that Synapse does not get done, or is told not
 /// to do.
 pub fn collector() -> Collector {
-    Collector::synapse(
-        "synapse_cleanup",
-        "What Synapse is to clear away, and how long it has waited",
-    )
-    .ttl(60)
-    .query(redactions())
-    .query(expiry())
-    .query(state_groups())
-    .query(transactions())
+    Collector::synapse("synapse_cleanup", "Backlogs of Synapse's cleanup jobs")
+        .ttl(60)
+        .query(redactions())
+        .query(expiry())
+        .query(state_groups())
+        .query(transactions())
 }
 
 fn redactions() -> Query {
@@ -35,12 +32,13 @@ fn redactions() -> Query {
         )
         .gauge(
             "redactions_uncensored",
-            "Redactions whose event is hidden, but still stored as it was; counted up to 100000",
+            "Redactions whose event is still stored with its content (have_censored is false), \
+             counted up to 100000",
         )
         .gauge(
             "redactions_uncensored_oldest_age_seconds",
-            "Age of the oldest of them; Synapse waits for redaction_retention_period, a week unless \
-             configured; 0 while there is none",
+            "Age of the oldest uncensored redaction, in seconds; Synapse waits for \
+             redaction_retention_period (a week by default); 0 if there is none",
         )
 }
 
@@ -56,7 +54,8 @@ fn expiry() -> Query {
         )
         .gauge(
             "events_expiry_overdue",
-            "Events that should have vanished a minute ago or earlier; counted up to 100000",
+            "Events whose expiry time passed at least a minute ago and that are not deleted, \
+             counted up to 100000",
         )
 }
 
@@ -77,12 +76,12 @@ fn state_groups() -> Query {
         )
         .gauge(
             "state_groups_pending_deletion",
-            "State groups that nothing needs and that are to be deleted",
+            "Unreferenced state groups that are to be deleted",
         )
         .gauge(
             "state_groups_pending_deletion_oldest_age_seconds",
-            "How long the first of them has waited; Synapse waits for ten minutes; 0 while none \
-             waits",
+            "Time since the first of the state groups pending deletion was marked, in seconds; \
+             Synapse waits for ten minutes; 0 if there is none",
         )
         .largest()
 }
@@ -102,7 +101,7 @@ fn transactions() -> Query {
         )
         .gauge(
             "received_transactions_oldest_age_seconds",
-            "Age of the oldest transaction of another server that is remembered; Synapse removes \
-             them after a day; 0 while there is none",
+            "Age of the oldest row in received_transactions, in seconds; Synapse deletes rows \
+             after a day; 0 if there is none",
         )
 }

@@ -8,7 +8,8 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_consumers",
-        "How far each consumer of Synapse's streams is behind, and positions that are lost",
+        "How far each consumer of Synapse's streams is behind, and consumers whose position is \
+         missing",
     )
     .prefix("synapse_db_consumer")
     .query(consumer!(
@@ -74,8 +75,8 @@ macro_rules! consumer {
             "' AS consumer, '' AS instance_name,
                     ",
             $behind,
-            " AS behind,
-                    CASE WHEN c.position <= p.newest THEN 0 ELSE c.position - p.newest END AS ahead,
+            " AS behind_positions,
+                    CASE WHEN c.position <= p.newest THEN 0 ELSE c.position - p.newest END AS ahead_positions,
                     c.rows = 0 OR c.position IS NULL AND NOT EXISTS (
                         SELECT 1 FROM {schema}.background_updates
                          WHERE starts_with(update_name, 'populate_",
@@ -102,8 +103,8 @@ use consumer;
 fn federation_senders() -> Query {
     positions(
         "SELECT 'federation_sender' AS consumer, c.instance_name,
-                CASE WHEN c.stream_id >= 0 THEN p.newest - c.stream_id END AS behind,
-                CASE WHEN c.stream_id <= p.newest THEN 0 ELSE c.stream_id - p.newest END AS ahead,
+                CASE WHEN c.stream_id >= 0 THEN p.newest - c.stream_id END AS behind_positions,
+                CASE WHEN c.stream_id <= p.newest THEN 0 ELSE c.stream_id - p.newest END AS ahead_positions,
                 c.stream_id IS NULL AS position_missing
            FROM (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
                   WHERE stream_name = 'events') AS p
@@ -122,18 +123,18 @@ fn positions(sql: &'static str) -> Query {
         .label("consumer")
         .label("instance_name")
         .gauge(
-            "behind",
-            "Positions of its stream that the consumer has yet to see; negative where it claims to \
-             have seen positions that the stream does not have",
+            "behind_positions",
+            "Stream positions that the consumer has not processed; negative if its position is \
+             ahead of the stream",
         )
         .gauge(
-            "ahead",
-            "Positions that the consumer claims to have seen and that its stream does not have: \
-             until the stream gets there, the consumer misses everything",
+            "ahead_positions",
+            "Stream positions by which the consumer is ahead of its stream: until the stream \
+             reaches its position, it processes nothing",
         )
         .gauge(
             "position_missing",
-            "Whether the position from which the consumer goes on is lost (1), which Synapse takes \
-             for an error, or is there (0)",
+            "Whether the consumer's stored position is missing (1), which Synapse treats as an \
+             error, or not (0)",
         )
 }

@@ -6,7 +6,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_delayed_events",
-        "Events that Synapse is to send later, and those whose time is over",
+        "Delayed events (MSC4140) that are scheduled, and those that are overdue",
     )
     .query(
         Query::new()
@@ -23,11 +23,11 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "delayed_events",
-                "Delayed events that are still to be sent, counted up to 100000",
+                "Delayed events that are not sent yet, counted up to 100000",
             )
             .gauge(
                 "delayed_events_overdue",
-                "Delayed events that should have been sent a minute ago or earlier",
+                "Delayed events that should have been sent at least a minute ago",
             ),
     )
 }

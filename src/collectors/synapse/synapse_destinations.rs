@@ -6,7 +6,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_destinations",
-        "Other servers that Synapse knows, and those that it cannot reach",
+        "Remote homeservers that Synapse knows, and those that it cannot reach",
     )
     .ttl(60)
     .query(
@@ -24,7 +24,7 @@ pub fn collector() -> Collector {
                     count(*) FILTER (
                         WHERE failure_ts > (SELECT (extract(epoch FROM now())::bigint - 3600)
                                                    * 1000))
-                        AS federation_destinations_failing_since_1h,
+                        AS federation_destinations_newly_failing_1h,
                     count(*) FILTER (
                         WHERE retry_last_ts + retry_interval
                               > (SELECT extract(epoch FROM now())::bigint * 1000))
@@ -32,18 +32,22 @@ pub fn collector() -> Collector {
                FROM {schema}.destinations
               WHERE {pages}",
             )
-            .gauge("federation_destinations", "Other servers that are known")
             .gauge(
-                "federation_destinations_failing",
-                "Other servers that could not be reached when last tried",
+                "federation_destinations",
+                "Remote homeservers in Synapse's table destinations",
             )
             .gauge(
-                "federation_destinations_failing_since_1h",
-                "Other servers that began to fail within the last hour",
+                "federation_destinations_failing",
+                "Remote homeservers that could not be reached at the last attempt",
+            )
+            .gauge(
+                "federation_destinations_newly_failing_1h",
+                "Remote homeservers that began to fail within the last hour",
             )
             .gauge(
                 "federation_destinations_backing_off",
-                "Other servers to which nothing is sent until their time of waiting is over",
+                "Remote homeservers to which Synapse sends nothing until the retry interval is \
+                 over",
             ),
     )
 }

@@ -9,7 +9,8 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_device_lists",
-        "Changes of devices that Synapse has yet to tell to other servers, or to ask of them",
+        "Device list updates that Synapse has not sent to remote homeservers yet, and users whose \
+         device list is to be fetched again",
     )
     .ttl(60)
     .query(backlog())
@@ -65,8 +66,8 @@ fn backlog() -> Query {
         )
         .gauge(
             "device_list_changes_unconverted",
-            "Changes of devices, once for each room, that are not yet queued for other servers; \
-             counted up to 100000",
+            "Device list updates that are not queued for remote homeservers yet, once for each \
+             room, counted up to 100000",
         )
 }
 
@@ -105,7 +106,8 @@ fn backlog_age() -> Query {
         )
         .gauge(
             "device_list_changes_unconverted_oldest_age_seconds",
-            "How long the oldest of these changes has waited; 0 while none waits",
+            "Age of the oldest device list update that is not queued for remote homeservers yet, \
+             in seconds; 0 if there is none",
         )
 }
 
@@ -127,8 +129,8 @@ fn oldest_change() -> Query {
         )
         .gauge(
             "device_list_changes_oldest_age_seconds",
-            "Age of the oldest change of a device that is kept, converted or not; Synapse removes \
-             them after 30 days; 0 while there is none",
+            "Age of the oldest device list update that is stored, queued or not, in seconds; \
+             Synapse deletes them after 30 days; 0 if there is none",
         )
 }
 
@@ -147,8 +149,8 @@ fn oldest_poke() -> Query {
         )
         .gauge(
             "device_list_pokes_oldest_age_seconds",
-            "How long the oldest change of a device has waited for another server, which may be \
-             gone for good; 0 while none waits",
+            "Age of the oldest device list update that is queued for a remote homeserver, in \
+             seconds; it stays high while that homeserver is gone; 0 if there is none",
         )
 }
 
@@ -168,10 +170,11 @@ fn resyncs() -> Query {
         )
         .gauge(
             "device_list_resyncs",
-            "Users of other servers whose devices are to be asked for again, counted up to 100000",
+            "Remote users whose device list is to be fetched again, counted up to 100000",
         )
         .gauge(
             "device_list_resyncs_oldest_age_seconds",
-            "How long the first of them has waited; 0 while none waits",
+            "Time since the first of the device lists to be fetched again was marked, in seconds; \
+             0 if there is none",
         )
 }

@@ -4,7 +4,7 @@ use crate::query::{ALL, Collector, Query};
 
 /// From `devices`. Hidden rows hold cross-signing keys and are nobody's device.
 pub fn collector() -> Collector {
-    Collector::synapse("synapse_devices", "Devices of Synapse's users")
+    Collector::synapse("synapse_devices", "Devices of local users")
         .ttl(300)
         .query(
             Query::new()
@@ -23,11 +23,14 @@ pub fn collector() -> Collector {
                        FROM {schema}.devices
                       WHERE {pages}",
                 )
-                .gauge("devices", "Devices")
+                .gauge("devices", "Devices of local users, hidden ones not counted")
                 .gauge(
                     "devices_hidden",
                     "Hidden devices, which hold cross-signing keys",
                 )
-                .gauge("devices_active_30d", "Devices seen within 30 days"),
+                .gauge(
+                    "devices_active_30d",
+                    "Devices of local users seen within 30 days",
+                ),
         )
 }

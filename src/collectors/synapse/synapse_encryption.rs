@@ -8,7 +8,8 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_encryption",
-        "Devices of Synapse's users that can encrypt, keys they ran out of, and backups of keys",
+        "Devices of local users with encryption keys, devices without one-time keys, and key \
+         backups",
     )
     .ttl(3600)
     .query(devices())
@@ -17,7 +18,7 @@ pub fn collector() -> Collector {
     .query(counted!(
         "dehydrated_devices",
         "dehydrated_devices",
-        "Users with a dehydrated device, which takes keys for them while they are logged out"
+        "Users with a dehydrated device, which receives room keys while they are logged out"
     ))
 }
 
@@ -44,7 +45,7 @@ fn devices() -> Query {
                     count(*) FILTER (WHERE one_time IS NULL)
                         AS e2e_devices_without_one_time_keys,
                     count(*) FILTER (WHERE one_time IS NULL AND fallback IS NULL)
-                        AS e2e_devices_exhausted
+                        AS e2e_devices_without_keys
                FROM (SELECT (SELECT 1 FROM {schema}.e2e_one_time_keys_json AS o
                               WHERE o.user_id = d.user_id AND o.device_id = d.device_id
                                 AND o.algorithm = 'signed_curve25519' LIMIT 1) AS one_time,
@@ -55,15 +56,17 @@ fn devices() -> Query {
         )
         .gauge(
             "e2e_devices",
-            "Devices of this server's users that can encrypt",
+            "Devices of local users with device keys, which can use end-to-end encryption",
         )
         .gauge(
             "e2e_devices_without_one_time_keys",
-            "Such devices whose one-time keys are all used up; they live on a fallback key, if any",
+            "Devices of local users with device keys and without one-time keys: new Olm sessions \
+             use the fallback key, if there is one",
         )
         .gauge(
-            "e2e_devices_exhausted",
-            "Such devices without one-time and fallback keys: nobody new can write to them",
+            "e2e_devices_without_keys",
+            "Devices of local users with device keys and without one-time and fallback keys: no \
+             new Olm session with them can be established",
         )
 }
 
@@ -82,7 +85,7 @@ fn cross_signing() -> Query {
         )
         .gauge(
             "users_cross_signing",
-            "Users of this server with keys for cross-signing, deactivated ones not counted",
+            "Local users with cross-signing keys, without deactivated ones",
         )
 }
 
@@ -106,7 +109,10 @@ fn backups() -> Query {
         )
         .gauge(
             "key_backups",
-            "Backups of keys, former versions too, deleted ones not counted",
+            "Versions of key backups that are not deleted",
         )
-        .gauge("users_with_key_backup", "Users who have such a backup")
+        .gauge(
+            "users_with_key_backup",
+            "Users with a key backup that is not deleted",
+        )
 }

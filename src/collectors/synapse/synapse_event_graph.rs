@@ -9,7 +9,8 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_event_graph",
-        "Ends of rooms' graphs of events, and what is missing in these graphs",
+        "Forward extremities of rooms, and events that could not be fetched from remote \
+         homeservers",
     )
     .ttl(300)
     .query(ends())
@@ -17,8 +18,7 @@ pub fn collector() -> Collector {
     .query(counted!(
         "event_auth_chain_to_calculate",
         "auth_chains_to_calculate",
-        "Memberships from outside, such as invites, whose place in their room's graph is \
-         calculated when more of the room arrives"
+        "Out-of-band memberships, such as invites, whose auth chain is not calculated yet"
     ))
 }
 
@@ -35,7 +35,7 @@ fn ends() -> Query {
             ALL,
             "SELECT coalesce(sum(r.ends), 0) AS forward_extremities,
                     coalesce(max(r.ends), 0) AS forward_extremities_max,
-                    count(*) FILTER (WHERE r.ends >= 10) AS rooms_forward_extremities_10,
+                    count(*) FILTER (WHERE r.ends >= 10) AS rooms_with_forward_extremities,
                     coalesce(sum(r.ends - r.states), 0) AS forward_extremities_without_state
                FROM (SELECT room_id, count(*) AS ends, count(state) AS states
                        FROM (SELECT p.room_id,
@@ -46,21 +46,22 @@ fn ends() -> Query {
         )
         .gauge(
             "forward_extremities",
-            "Forward extremities of all rooms: events that no other event follows yet",
+            "Forward extremities of all rooms: events that no other event refers to yet",
         )
         .gauge(
             "forward_extremities_max",
-            "Forward extremities of the room that has most",
+            "Forward extremities of the room with the most",
         )
         .largest()
         .gauge(
-            "rooms_forward_extremities_10",
-            "Rooms with ten forward extremities or more",
+            "rooms_with_forward_extremities",
+            "Rooms with at least this many forward extremities",
         )
+        .with_label("at_least", "10")
         .gauge(
             "forward_extremities_without_state",
-            "Forward extremities whose state is not stored: nobody can write in such a room, nor \
-             synchronize it. For a moment so while a room is made",
+            "Forward extremities without stored state: clients can neither send to such a room \
+             nor sync it. For a moment also while a room is created",
         )
 }
 
@@ -79,28 +80,32 @@ fn failed_pulls() -> Query {
         // The inner SELECT runs once; without it, the time would be calculated for each row.
         .sql(
             ALL,
-            "SELECT count(*) AS failed_pulls,
+            "SELECT count(*) AS event_pulls_failed,
                     count(*) FILTER (
                         WHERE last_attempt_ts > (SELECT (extract(epoch FROM now())::bigint - 86400)
                                                         * 1000))
-                        AS failed_pulls_24h,
-                    count(DISTINCT room_id) AS failed_pulls_rooms,
-                    coalesce(max(num_attempts), 0) AS failed_pulls_attempts_max
+                        AS event_pulls_failed_24h,
+                    count(DISTINCT room_id) AS event_pulls_failed_rooms,
+                    coalesce(max(num_attempts), 0) AS event_pulls_failed_attempts_max
                FROM {piece} AS p",
         )
         .gauge(
-            "failed_pulls",
-            "Events that no other server gave when asked, and that have not come since, or as outliers \
-             only",
+            "event_pulls_failed",
+            "Events that could not be fetched from any remote homeserver and that have not \
+             arrived since, or as outliers only",
         )
         .gauge(
-            "failed_pulls_24h",
-            "Of these, the ones that were last asked for within 24 hours",
+            "event_pulls_failed_24h",
+            "Events that could not be fetched from any remote homeserver, last tried within 24 \
+             hours",
         )
-        .gauge("failed_pulls_rooms", "Rooms of such events")
         .gauge(
-            "failed_pulls_attempts_max",
-            "How often the event that was asked for most was asked for",
+            "event_pulls_failed_rooms",
+            "Rooms with events that could not be fetched from any remote homeserver",
+        )
+        .gauge(
+            "event_pulls_failed_attempts_max",
+            "Attempts to fetch the event that failed most often",
         )
         .largest()
 }

@@ -7,7 +7,7 @@ use crate::query::{Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_events",
-        "Events that Synapse keeps, counted exactly at a cost that follows the new ones",
+        "Events stored by Synapse, counted incrementally",
     )
     .counted()
     .query(kept())
@@ -15,7 +15,7 @@ pub fn collector() -> Collector {
     .query(progress())
 }
 
-/// What is there. Purges delete, so even a total may fall: these are no counters.
+/// What is there. Purges delete, so even a total may fall: these are not counters.
 fn kept() -> Query {
     Query::new()
         .reads(READS[0].0, READS[0].1)
@@ -23,25 +23,27 @@ fn kept() -> Query {
         .label("origin")
         .gauge(
             "events",
-            "Events of every kind, live ones and those fetched from other servers by backfill, as \
-             of synapse_db_events_as_of_timestamp_seconds; where that is missing, an estimate, or \
-             off by what was deleted lately. Purges delete events, so it may fall",
+            "Events by origin: live, or backfill (history fetched from remote homeservers), as of \
+             synapse_db_events_as_of_timestamp_seconds. Where that has no sample, this is an \
+             estimate, or recent deletions are not subtracted yet. Purges delete events, so it \
+             may fall",
         )
         .gauge(
-            "events_messages",
-            "Events of the type m.room.message, redacted and rejected ones too; messages of \
-             encrypted rooms are not among them",
+            "events_unencrypted_messages",
+            "Events of type m.room.message, redacted and rejected ones included; messages in \
+             encrypted rooms are of type m.room.encrypted and not included",
         )
         .gauge(
             "events_encrypted",
-            "Events of the type m.room.encrypted: messages, reactions and edits of encrypted rooms",
+            "Events of type m.room.encrypted: messages, reactions and edits in encrypted rooms",
         )
-        .gauge("events_state", "State events, current or not")
-        .gauge("events_redactions", "Events of the type m.room.redaction")
+        .gauge("events_state", "State events, current or replaced")
+        .gauge("events_redactions", "Events of type m.room.redaction")
         .gauge(
             "events_rejected",
-            "Events that Synapse has rejected. One that is rejected after it was counted shows when its \
-             range is counted again, within events.recount (24 hours), whatever events_exact says",
+            "Events that Synapse has rejected. An event that is rejected after it was counted is \
+             included once its range is counted again, within events.recount (24 hours), even \
+             while synapse_db_events_exact is 1",
         )
 }
 
@@ -49,9 +51,9 @@ fn kept() -> Query {
 fn arrived() -> Query {
     Query::new().label("origin").label("kind").counter(
         "events_added_total",
-        "Events that have arrived since the count began, by kind: event is every one, and \
-             others overlap. Late and copied ones count once they are found. Purges do not lower \
-             it; an event that comes and goes between two scrapes is not seen",
+        "Events that have arrived since the count began. kind=\"event\" is the total, the other \
+         kinds overlap it. Late and copied events are added when they are found. Purges do not \
+         lower it; an event that is added and deleted between two scrapes is not counted",
     )
 }
 
@@ -62,43 +64,45 @@ fn progress() -> Query {
         .reads(READS[3].0, READS[3].1)
         .gauge(
             "events_exact",
-            "Whether the numbers of events are exact (1): each is that of a full count as of \
-             synapse_db_events_as_of_timestamp_seconds, but for what Synapse may change in an event \
-             later: events_rejected and events_state are as of when each range was last counted, \
-             within events.recount (24 hours). On 15 and newer this rests on what sessions report: \
-             what a superuser deletes with track_counts off is found when its range is counted \
-             again. If not (0), they are not counted yet, or no such moment is known within \
-             events.max_age",
+            "1 if the numbers of events equal a full count as of \
+             synapse_db_events_as_of_timestamp_seconds; 0 if they are estimates, or no such \
+             moment within events.max_age is known. While it is 1, events_rejected and \
+             events_state are as of the last count of each range, within events.recount (24 \
+             hours); and on PostgreSQL 15 and newer, what a superuser deleted with track_counts \
+             off is found only when its range is counted again",
         )
         .gauge(
             "events_as_of_timestamp_seconds",
-            "The moment as of which the numbers of events are those of a full count, in seconds \
-             since 1970 by the server's clock. A session reports its deletes only after its \
-             transaction, so on 15 and newer the moment lies 12 seconds or a scrape back, or before \
-             the oldest open transaction of the database. On 13, 14, standbys, and where a \
-             transaction goes on for long, it is when all ranges were last found unchanged",
+            "Moment as of which the numbers of events equal a full count, as Unix time in seconds \
+             by the server's clock. On PostgreSQL 15 and newer it is 12 seconds or one scrape \
+             ago, or before the oldest open transaction of the database, since a session reports \
+             deletions only after its transaction. On 13 and 14, on standbys and during long \
+             transactions it is when all ranges were last compared with the table",
         )
         .gauge(
             "events_counted_ratio",
-            "Part of the events, by position in the stream, that is counted",
+            "Fraction of the event stream that is counted, 0 to 1",
         )
         .gauge(
             "events_remaining_seconds",
-            "Seconds that the first count will still take, at its pace so far",
+            "Estimated time until the first count is complete, in seconds",
         )
-        .gauge("events_buckets", "Ranges of events whose count is remembered")
         .gauge(
-            "events_dirty_buckets",
-            "Ranges of events whose count has to be verified, since events were deleted, or have \
-             come below the newest ones",
+            "events_ranges",
+            "Ranges of the event stream whose count is stored",
+        )
+        .gauge(
+            "events_ranges_pending_recount",
+            "Ranges of the event stream that have to be counted again, since events were deleted, \
+             or added below the newest ones",
         )
         .gauge(
             "events_verified_timestamp_seconds",
-            "When the range of events was last verified that has waited longest, in seconds since \
-             1970",
+            "When the least recently verified range of events was verified, as Unix time in \
+             seconds",
         )
         .counter(
             "events_rows_counted_total",
-            "Rows of events that were read to count them since the start of the exporter",
+            "Rows of the table events that were read for counting since the exporter started",
         )
 }

@@ -7,7 +7,8 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_federation",
-        "What came to Synapse from other servers and waits",
+        "Events received from remote homeservers and not processed yet, and rooms with partial \
+         state",
     )
     .query(staging())
     .query(partial_state())
@@ -30,11 +31,12 @@ fn staging() -> Query {
         )
         .gauge(
             "federation_inbound_staged",
-            "Events that came from other servers and are not handled yet, counted up to 100000",
+            "Events received from remote homeservers and not processed yet, counted up to 100000",
         )
         .gauge(
             "federation_inbound_staged_oldest_age_seconds",
-            "How long the oldest of those that are counted has waited; 0 while none waits",
+            "Age of the oldest event that was received and is not processed yet, of those that \
+             are counted, in seconds; 0 if there is none",
         )
 }
 
@@ -49,8 +51,8 @@ fn partial_state() -> Query {
         )
         .gauge(
             "rooms_partial_state",
-            "Rooms that were joined quickly and whose state is still being fetched, counted up to \
-             100000",
+            "Rooms with partial state (faster joins), whose full state is still being fetched, \
+             counted up to 100000",
         )
 }
 
@@ -74,7 +76,7 @@ fn partial_state_age() -> Query {
         )
         .gauge(
             "rooms_partial_state_oldest_age_seconds",
-            "Seconds since the first of these rooms was joined, of 10000 at most; 0 while there is none, \
-             no sample while no join is noted",
+            "Time since the first of the rooms with partial state was joined, of 10000 at most, \
+             in seconds; 0 if there is none, no sample while no join event is stored",
         )
 }

@@ -7,7 +7,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_identities",
-        "Mail addresses, phone numbers and identities elsewhere of Synapse's users",
+        "Third-party identifiers and single sign-on identities of local users",
     )
     .ttl(3600)
     .limit(200)
@@ -30,7 +30,8 @@ fn threepids() -> Query {
         .label("medium")
         .gauge(
             "user_threepids",
-            "Addresses of users: mail (email) or phone (msisdn); a user may have several",
+            "Third-party identifiers (3PIDs) of users: email addresses or phone numbers (msisdn); \
+             a user may have several",
         )
 }
 
@@ -49,6 +50,6 @@ fn external() -> Query {
         .label("auth_provider")
         .gauge(
             "user_external_ids",
-            "Identities of users at a provider of single sign-on; a user may have several",
+            "Single sign-on identities of users, by provider; a user may have several",
         )
 }

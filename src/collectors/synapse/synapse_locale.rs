@@ -7,34 +7,35 @@ use crate::query::{Collector, Query, before, since};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_locale",
-        "Whether Synapse's database has the locale that Synapse wants",
+        "Locale and collation version of Synapse's database",
     )
-    .prefix("synapse_db_locale")
     .query(
         Query::new()
             .sql(
                 before(15),
-                "SELECT d.datcollate <> 'C' OR d.datctype <> 'C' AS unsafe
+                "SELECT d.datcollate <> 'C' OR d.datctype <> 'C' AS locale_not_c
                    FROM pg_catalog.pg_database AS d
                   WHERE d.datname = current_database()",
             )
             .sql(
                 since(15),
                 "SELECT d.datcollate <> 'C' OR d.datctype <> 'C' OR d.datlocprovider = 'i'
-                            AS unsafe,
+                            AS locale_not_c,
                         d.datcollversion <> pg_database_collation_actual_version(d.oid)
-                            AS changed
+                            AS collation_version_mismatch
                    FROM pg_catalog.pg_database AS d
                   WHERE d.datname = current_database()",
             )
             .gauge(
-                "unsafe",
-                "Whether the locale is other than C (1), the only one that Synapse supports, or C (0)",
+                "locale_not_c",
+                "1 if LC_COLLATE or LC_CTYPE is not C, the only locale that Synapse supports; 0 \
+                 if both are C",
             )
             .gauge(
-                "changed",
-                "Whether the system sorts this locale otherwise than when the database was made \
-                 (1), so that indexes may be corrupt, or as it did (0); no sample for C",
+                "collation_version_mismatch",
+                "1 if the collation version recorded in the database differs from the operating \
+                 system's, so that indexes may be corrupt; 0 if it is the same; no sample for the \
+                 locale C",
             ),
     )
 }

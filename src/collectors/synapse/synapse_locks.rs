@@ -7,7 +7,8 @@ use crate::query::{ALL, Collector, Query, Role};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_locks",
-        "Locks that Synapse's workers hold against each other, and those of workers that died",
+        "Rows in worker_locks and worker_read_write_locks: locks between Synapse's workers, not \
+         PostgreSQL's locks",
     )
     .query(
         locks(
@@ -51,10 +52,11 @@ fn locks(sql: &'static str) -> Query {
         .label("mode")
         .gauge(
             "worker_locks",
-            "Locks that workers hold, counted up to 100000",
+            "Locks held by Synapse's workers, counted up to 100000",
         )
         .gauge(
             "worker_locks_stale",
-            "Locks that were not renewed for two minutes: their worker is dead or stuck",
+            "Locks of Synapse's workers that were not renewed for two minutes: their worker has \
+             died or is stuck",
         )
 }

@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query};
 /// somebody wrote in a message. The id of a file is never read: where Synapse does not ask who
 /// downloads, it is all that a download needs.
 pub fn collector() -> Collector {
-    Collector::synapse("synapse_media", "Files that Synapse keeps, and their size")
+    Collector::synapse("synapse_media", "Number and size of media files")
         .ttl(3600)
         .query(local())
         .query(media!("remote", "remote_media_cache", [], ""))
@@ -18,7 +18,7 @@ pub fn collector() -> Collector {
         .query(previews())
 }
 
-/// An upload that was announced and never came has no length, and is no file. One that nobody ever
+/// An upload that was announced and never came has no length, and is not a file. One that nobody ever
 /// looked at is as old as itself, as it is to Synapse when it deletes what is not used.
 macro_rules! media {
     ($origin:literal, $table:literal, [$($column:literal),*], $more:literal) => {
@@ -41,9 +41,10 @@ macro_rules! media {
                     $origin,
                     "' AS origin, count(media_length) AS media_files,
                             coalesce(sum(media_length), 0) AS media_bytes,
-                            count(media_length) FILTER (WHERE unused) AS media_files_unused_90d,
+                            count(media_length) FILTER (WHERE unused)
+                                AS media_files_not_accessed_90d,
                             coalesce(sum(media_length) FILTER (WHERE unused), 0)
-                                AS media_bytes_unused_90d,
+                                AS media_bytes_not_accessed_90d,
                             count(quarantined_by) AS media_files_quarantined",
                     $more,
                     "  FROM (SELECT media_length, quarantined_by, ",
@@ -60,20 +61,23 @@ macro_rules! media {
             .label("origin")
             .gauge(
                 "media_files",
-                "Files: uploaded here or pictures of URL previews (local), or fetched (remote)",
+                "Media files: uploaded here or images of URL previews (local), or fetched from \
+                 remote homeservers (remote)",
             )
-            .gauge("media_bytes", "Size of these files, without thumbnails")
+            .gauge("media_bytes",
+                "Size of media files without thumbnails, in bytes")
             .gauge(
-                "media_files_unused_90d",
-                "Such files that nobody has looked at for 90 days",
+                "media_files_not_accessed_90d",
+                "Media files that nobody has accessed for 90 days",
             )
             .gauge(
-                "media_bytes_unused_90d",
-                "Size of the files that nobody has looked at for 90 days, without thumbnails",
+                "media_bytes_not_accessed_90d",
+                "Size of media files that nobody has accessed for 90 days, without thumbnails, in \
+                 bytes",
             )
             .gauge(
                 "media_files_quarantined",
-                "Files that an administrator has put under quarantine",
+                "Media files that an administrator has quarantined",
             )
     };
 }
@@ -89,12 +93,12 @@ fn local() -> Query {
     )
     .gauge(
         "media_uploads_pending",
-        "Uploads that were announced and never came, or are still to come",
+        "Media ids that were created and whose file is not uploaded, or not yet",
     )
     .without_labels()
     .gauge(
         "media_files_protected",
-        "Files uploaded here that an administrator has protected from quarantine",
+        "Local media files that an administrator has protected from quarantine",
     )
     .without_labels()
 }
@@ -119,9 +123,9 @@ macro_rules! thumbnails {
             .label("origin")
             .gauge(
                 "media_thumbnails",
-                "Thumbnails, of which a picture has several",
+                "Thumbnails of media files; an image has several",
             )
-            .gauge("media_thumbnail_bytes", "Size of these thumbnails")
+            .gauge("media_thumbnail_bytes", "Size of thumbnails, in bytes")
     };
 }
 use thumbnails;
@@ -139,9 +143,9 @@ fn previews() -> Query {
                FROM {schema}.local_media_repository_url_cache
               WHERE {pages}",
         )
-        .gauge("url_previews", "Previews of web pages that are kept")
+        .gauge("url_previews", "Stored URL previews")
         .gauge(
             "url_previews_expired",
-            "Such previews whose time is over; Synapse clears them away as it goes",
+            "Stored URL previews that have expired and that Synapse has not deleted yet",
         )
 }

@@ -3,15 +3,11 @@
 use super::oldest_age;
 use crate::query::{ALL, Collector, Query};
 
-/// From `event_push_actions_staging`, where a row lives only as long as its event is written; one
+/// From `event_push_actions_staging`, where a row exists only as long as its event is written; one
 /// that stays was left by a worker that died. How far the summary is behind, the consumer
 /// `push_summary` says.
 pub fn collector() -> Collector {
-    Collector::synapse(
-        "synapse_push",
-        "Push actions that Synapse has computed and not yet stored",
-    )
-    .query(
+    Collector::synapse("synapse_push", "Push actions that Synapse has staged").query(
         Query::new()
             .reads("event_push_actions_staging", &["inserted_ts"])
             .sql(
@@ -27,13 +23,13 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "push_actions_staged",
-                "Notifications of events that are being written, or were and never got there, counted \
-                 up to 100000",
+                "Push actions in event_push_actions_staging, of events that are being stored or \
+                 were never stored, counted up to 100000",
             )
             .gauge(
                 "push_actions_staged_oldest_age_seconds",
-                "How long the oldest of those that are counted has waited; 0 while none waits, no \
-                 sample while no time is noted",
+                "Age of the oldest staged push action, of those that are counted, in seconds; 0 \
+                 if there is none, no sample if none has a time",
             ),
     )
 }

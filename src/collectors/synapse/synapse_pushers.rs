@@ -6,7 +6,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_pushers",
-        "Pushers of Synapse, which notify phones and send mails, and those that fail",
+        "Pushers, which send push notifications and emails, and those that fail",
     )
     .ttl(300)
     .query(
@@ -31,19 +31,16 @@ pub fn collector() -> Collector {
                   GROUP BY 1",
             )
             .label("kind")
-            .gauge("pushers", "Pushers, disabled ones too")
-            .gauge(
-                "pushers_disabled",
-                "Pushers that their user has switched off",
-            )
+            .gauge("pushers", "Pushers, disabled ones included")
+            .gauge("pushers_disabled", "Pushers that their user has disabled")
             .gauge(
                 "pushers_failing",
-                "Pushers in use whose last notification was refused",
+                "Enabled pushers whose last notification could not be sent",
             )
             .gauge(
                 "pushers_failing_oldest_age_seconds",
-                "Seconds for which the pusher that fails longest has failed, 0 while none does; after a \
-                 day Synapse drops what it could not send and starts over",
+                "Time since the longest-failing pusher began to fail, in seconds; 0 if none \
+                 fails. After a day Synapse drops unsent notifications and starts over",
             )
             .largest(),
     )

@@ -8,7 +8,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_queues",
-        "How much Synapse has queued for devices, for other servers and for application services",
+        "To-device messages, device list updates and transactions that Synapse has queued",
     )
     .ttl(3600)
     .query(inbox())
@@ -43,11 +43,11 @@ fn inbox() -> Query {
         )
         .gauge(
             "device_inbox_messages",
-            "Messages that wait for a device of this server to fetch them",
+            "To-device messages queued for local devices",
         )
         .gauge(
             "device_inbox_messages_orphaned",
-            "Messages that wait for a device that is no more",
+            "To-device messages queued for deleted devices",
         )
 }
 
@@ -67,11 +67,11 @@ fn outbox() -> Query {
         )
         .gauge(
             "device_outbox_messages",
-            "Batches of messages to devices that wait for another server",
+            "Batches of to-device messages queued for remote homeservers",
         )
         .gauge(
             "device_outbox_destinations",
-            "Other servers for which such messages wait",
+            "Remote homeservers with queued to-device messages",
         )
 }
 
@@ -95,11 +95,11 @@ fn pokes() -> Query {
         )
         .gauge(
             "device_list_pokes",
-            "Changes of devices that wait for another server, once for each server",
+            "Device list updates queued for remote homeservers, counted once for each homeserver",
         )
         .gauge(
             "device_list_pokes_destinations",
-            "Other servers for which such changes wait",
+            "Remote homeservers with queued device list updates",
         )
 }
 
@@ -120,7 +120,7 @@ fn transactions() -> Query {
         .label("as_id")
         .gauge(
             "appservice_transactions",
-            "Transactions that wait for the application service, all of them; no sample while none \
-             does",
+            "Transactions queued for the application service, all of them; no sample if there are \
+             none",
         )
 }

@@ -6,7 +6,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_registration",
-        "Registration tokens of Synapse, and authentications that are under way",
+        "Registration tokens, and user-interactive authentication (UIA)",
     )
     .ttl(300)
     .query(tokens())
@@ -35,19 +35,19 @@ fn tokens() -> Query {
         )
         .gauge(
             "registration_tokens",
-            "Registration tokens, used up and expired ones too, counted up to 100000",
+            "Registration tokens, used up and expired ones included, counted up to 100000",
         )
         .gauge(
             "registration_tokens_valid",
-            "Registration tokens with which somebody can still register",
+            "Registration tokens that can still be used",
         )
         .gauge(
             "registration_token_uses_pending",
-            "Registrations by these tokens that were begun and are not completed",
+            "Registrations that were started with a registration token and are not completed",
         )
         .gauge(
             "registration_token_uses_completed",
-            "Registrations by these tokens that were completed",
+            "Registrations that were completed with a registration token",
         )
 }
 
@@ -61,7 +61,7 @@ fn sessions() -> Query {
         )
         .gauge(
             "ui_auth_sessions",
-            "Authentications in steps, as for a registration, of the last 48 hours, ended or not, \
-             counted up to 100000",
+            "User-interactive authentication (UIA) sessions of the last 48 hours, as for a \
+             registration, completed ones included, counted up to 100000",
         )
 }

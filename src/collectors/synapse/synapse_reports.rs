@@ -8,7 +8,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_reports",
-        "Events, rooms and users that were reported to the administrators of Synapse",
+        "Events, rooms and users that were reported to the administrators",
     )
     .ttl(60)
     .query(reported!("event", "event_reports"))
@@ -36,11 +36,12 @@ macro_rules! reported {
             .label("kind")
             .gauge(
                 "reports",
-                "Reports that were not deleted, whether dealt with or not, counted up to 100000",
+                "Reports that are not deleted, counted up to 100000; Synapse does not store \
+                 whether one is resolved",
             )
             .gauge(
                 "reports_newest_age_seconds",
-                "How long ago the newest of them came; no sample while there is none",
+                "Age of the newest report, in seconds; no sample if there are none",
             )
     };
 }

@@ -9,7 +9,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_rooms",
-        "Rooms that Synapse knows, and who is in them",
+        "Rooms that Synapse knows, by attribute, and their members",
     )
     .ttl(300)
     .query(rooms())
@@ -18,7 +18,7 @@ pub fn collector() -> Collector {
     .query(counted!(
         "blocked_rooms",
         "rooms_blocked",
-        "Rooms that an administrator has blocked: nobody here can join them"
+        "Rooms that an administrator has blocked: no local user can join them"
     ))
 }
 
@@ -36,7 +36,10 @@ macro_rules! joined {
 /// OFFSET what they found is not looked up again.
 fn rooms() -> Query {
     Query::new()
-        .reads("rooms", &["room_id", "room_version", "is_public", "creator"])
+        .reads(
+            "rooms",
+            &["room_id", "room_version", "is_public", "creator"],
+        )
         .reads("local_current_membership", &["room_id", "membership"])
         .reads("room_stats_current", &["room_id"])
         .reads("room_stats_state", &["room_id"])
@@ -85,26 +88,32 @@ fn rooms() -> Query {
             ),
         )
         .label("room_version")
-        .gauge("rooms", "Rooms that the server knows, left ones too")
-        .gauge("rooms_published", "Rooms that are listed in the room directory")
-        .gauge("rooms_with_local_users", "Rooms with users of this server")
+        .gauge(
+            "rooms",
+            "Rooms that the homeserver knows, rooms that all local users have left included",
+        )
+        .gauge(
+            "rooms_published",
+            "Rooms that are published in the room directory",
+        )
+        .gauge("rooms_with_local_users", "Rooms with local users")
         .without_labels()
         .gauge(
             "rooms_without_statistics",
-            "Rooms with users of this server of which Synapse keeps no statistics, since it was told \
-             not to or is yet to fill them. While these are more than one in a hundred, what the \
-             statistics say of all rooms has no samples",
+            "Rooms with local users without a row in Synapse's room statistics, which are \
+             disabled or not filled yet. While these are more than 1 % of the rooms, metrics from \
+             those statistics have no samples",
         )
         .without_labels()
         .gauge(
             "rooms_without_forward_extremities",
-            "Rooms with users of this server and without forward extremity: nobody can write in \
-             them. For a moment so while a room is made",
+            "Rooms with local users and without forward extremity: nobody can send to them. For a \
+             moment also while a room is created",
         )
         .without_labels()
         .gauge(
             "rooms_created_here",
-            "Rooms that a user of this server has made, left ones too",
+            "Rooms created by a local user, rooms that all local users have left included",
         )
         .without_labels()
 }
@@ -154,19 +163,19 @@ fn statistics() -> Query {
     )
     .gauge(
         "rooms_empty",
-        "Rooms that every user of this server has left; users of others may be in them",
+        "Rooms that all local users have left; remote users may be in them",
     )
     .gauge(
         "room_local_users",
-        "Users of this server in rooms, each counted once per room",
+        "Local users in rooms, counted once for each room",
     )
     .gauge(
         "room_state_events",
-        "Current state events of the rooms with users of this server",
+        "Current state events of the rooms with local users",
     )
     .gauge(
         "room_state_events_max",
-        "Current state events of the room with users of this server that has most",
+        "Current state events of the room with the most, of the rooms with local users",
     )
     .largest()
     .members("joined", "join")
@@ -181,7 +190,7 @@ impl Query {
     fn members(self, column: &'static str, membership: &'static str) -> Self {
         self.gauge(
             column,
-            "Users by their membership in the rooms with users of this server, each counted once per \
+            "Users by membership in the rooms with local users, local and remote, counted once for each \
              room",
         )
         .named("synapse_db_room_members")
@@ -209,7 +218,7 @@ fn states() -> Query {
                     g.rooms AS rooms_by_join_rule, g.rooms AS rooms_by_history_visibility,
                     coalesce(g.encrypted, 0) AS rooms_encrypted,
                     coalesce(g.encrypted_joined, 0) AS rooms_encrypted_with_local_users,
-                    coalesce(g.spaces, 0) AS rooms_spaces
+                    coalesce(g.spaces, 0) AS spaces
                FROM (VALUES (1)) AS one
                LEFT JOIN (
                     SELECT ",
@@ -255,27 +264,26 @@ fn states() -> Query {
     .label("history_visibility")
     .gauge(
         "rooms_by_join_rule",
-        "Rooms by who may join; other is a rule that Synapse does not know, and unset are those \
-         that every user of this server has left, too",
+        "Rooms by join rule; other is a rule that Synapse does not know, unset includes rooms \
+         that all local users have left",
     )
     .with_labels(&["join_rule"])
     .gauge(
         "rooms_by_history_visibility",
-        "Rooms by who may read what was written before; unset are those that every user of this \
-         server has left, too",
+        "Rooms by history visibility; unset includes rooms that all local users have left",
     )
     .with_labels(&["history_visibility"])
     .gauge(
         "rooms_encrypted",
-        "Rooms that are encrypted; not those that every user of this server has left, as Synapse \
-         forgets their state",
+        "Encrypted rooms, without rooms that all local users have left, whose state Synapse \
+         forgets",
     )
     .without_labels()
     .gauge(
         "rooms_encrypted_with_local_users",
-        "Encrypted rooms with users of this server",
+        "Encrypted rooms with local users",
     )
     .without_labels()
-    .gauge("rooms_spaces", "Rooms that are spaces")
+    .gauge("spaces", "Rooms that are spaces")
     .without_labels()
 }

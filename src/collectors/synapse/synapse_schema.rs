@@ -7,7 +7,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_schema",
-        "Version of Synapse's schema, and which part of it is where",
+        "Version of Synapse's database schema, and which data store is in the database",
     )
     .query(
         Query::new()
@@ -17,7 +17,7 @@ pub fn collector() -> Collector {
                 "SELECT version AS schema_version
                        FROM {schema}.schema_version",
             )
-            .gauge("schema_version", "Version of the schema"),
+            .gauge("schema_version", "Version of Synapse's database schema"),
     )
     .query(
         Query::new()
@@ -29,25 +29,25 @@ pub fn collector() -> Collector {
             )
             .gauge(
                 "schema_compat_version",
-                "Oldest version of the schema to which Synapse can be rolled back",
+                "Oldest schema version to which Synapse can be rolled back",
             ),
     )
     .query(
         Query::new()
             .sql(
                 ALL,
-                "SELECT CASE c.relname WHEN 'events' THEN 'main' ELSE 'state' END AS part,
-                            1 AS part_info
+                "SELECT CASE c.relname WHEN 'events' THEN 'main' ELSE 'state' END AS store,
+                            1 AS data_store_info
                        FROM pg_catalog.pg_class AS c
                        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                       WHERE n.nspname = {schema_name} AND c.relkind IN ('r', 'p')
                         AND c.relname IN ('events', 'state_groups_state')",
             )
-            .label("part")
+            .label("store")
             .gauge(
-                "part_info",
-                "Always 1: main is in this database, or state, as the data stores of Synapse \
-                     are called; both where it has one database",
+                "data_store_info",
+                "Always 1; store is the Synapse data store in this database, main or state, with \
+                 a sample for each where it has both",
             ),
     )
 }

@@ -8,22 +8,22 @@ use crate::query::Collector;
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_sliding_sync",
-        "Connections of sliding sync, and rooms that Synapse has yet to prepare for it",
+        "Sliding sync connections, and rooms whose sliding sync data is out of date",
     )
     .ttl(300)
     .query(counted!(
         "sliding_sync_connections",
         "sliding_sync_connections",
-        "Connections that clients may resume"
+        "Sliding sync connections that clients may resume"
     ))
     .query(counted!(
         "sliding_sync_connection_positions",
         "sliding_sync_connection_positions",
-        "Positions that are kept of these connections; a client that makes progress has one or two of each"
+        "Stored positions of sliding sync connections; an active client has one or two for each"
     ))
     .query(counted!(
         "sliding_sync_joined_rooms_to_recalculate",
         "sliding_sync_rooms_to_recalculate",
-        "Rooms whose state Synapse has still to compute for sliding sync"
+        "Rooms whose sliding sync data is to be recalculated"
     ))
 }

@@ -11,7 +11,7 @@ use crate::query::{ALL, Collector, Query, Role};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_streams",
-        "Positions of Synapse's streams, and whether a sequence is behind its stream",
+        "Positions of Synapse's streams, and sequences that are behind their stream",
     )
     .query(positions())
     .query(writers())
@@ -96,7 +96,7 @@ fn writers() -> Query {
         .label("instance_name")
         .gauge(
             "stream_writer_position",
-            "Position up to which the writer has written the stream",
+            "Last position that the writer has published for the stream",
         )
 }
 
@@ -107,9 +107,10 @@ macro_rules! sequences {
     ($($stream:literal => $sequence:literal),+ $(,)?) => {
         behind(concat!(
             "SELECT s.stream_name, s.sequence_name,
-                    greatest(max(p.stream_id) - s.last, 0) AS sequence_behind,
+                    greatest(max(p.stream_id) - s.last, 0) AS sequence_behind_positions,
                     CASE WHEN count(p.stream_id) > 0
-                         THEN greatest(s.last - max(p.stream_id), 0) END AS stream_unpublished
+                         THEN greatest(s.last - max(p.stream_id), 0) END
+                            AS stream_unpublished_positions
                FROM (SELECT NULL AS stream_name, NULL AS sequence_name, 0 AS last
                       WHERE false",
             $(
@@ -124,9 +125,9 @@ macro_rules! sequences {
         .reads("stream_positions", &["stream_name", "stream_id"])
         $(.reads($sequence, &["last_value", "is_called"]))+
         .gauge(
-            "stream_unpublished",
-            "Positions that the sequence has given out and that no writer has published as \
-             written; many that stay are writes of which other workers never hear",
+            "stream_unpublished_positions",
+            "Positions that the sequence has given out and that no writer has published; if the \
+             number stays high, other workers are not told of these writes",
         )
     };
 }
@@ -141,7 +142,7 @@ macro_rules! numbered {
             "' AS stream_name, '",
             $sequence,
             "' AS sequence_name,
-                    greatest(t.newest - s.last, 0) AS sequence_behind
+                    greatest(t.newest - s.last, 0) AS sequence_behind_positions
                FROM (SELECT last_value - (NOT is_called)::int AS last FROM {schema}.",
             $sequence,
             ") AS s
@@ -175,9 +176,9 @@ fn behind(sql: &'static str) -> Query {
         .label("stream_name")
         .label("sequence_name")
         .gauge(
-            "sequence_behind",
-            "Numbers by which a sequence is behind its stream, or behind its table where it has \
-             none. Above 0 Synapse cannot write, and will refuse to start; from 1.110 on it repairs \
-             at its start those that are behind a table, and refuses for those behind a stream",
+            "sequence_behind_positions",
+            "Positions by which a sequence is behind its stream, or behind its table where it has \
+             no stream. Above 0 Synapse cannot write, and refuses to start; from Synapse 1.110 \
+             on, a start corrects a sequence that is behind a table",
         )
 }

@@ -7,7 +7,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_tables",
-        "Estimated sizes of the families of Synapse's tables",
+        "Estimated sizes of groups of Synapse's tables",
     )
     .ttl(300)
     .query(unknown())
@@ -16,9 +16,10 @@ pub fn collector() -> Collector {
             // Before 14, a table that was never looked at is like an empty one.
             .sql(
                 ALL,
-                "SELECT t.family,
-                        sum(t.pages * current_setting('block_size')::bigint) AS table_estimated_bytes,
-                        sum(t.reltuples::numeric) AS table_estimated_rows
+                "SELECT t.table_group,
+                        sum(t.pages * current_setting('block_size')::bigint) 
+                            AS table_group_estimated_bytes,
+                        sum(t.reltuples::numeric) AS table_group_estimated_rows
                    FROM (SELECT c.reltuples,
                                 c.relpages + coalesce(o.relpages, 0) + (
                                     SELECT coalesce(sum(i.relpages), 0)
@@ -42,7 +43,7 @@ pub fn collector() -> Collector {
                                      WHEN c.relname ~ '^(received_transactions$|destination|federation_)' THEN 'federation'
                                      WHEN c.relname ~ '^(local|remote|quarantined)_media_' THEN 'media'
                                      WHEN c.relname ~ '^(user|access_tokens$|refresh_tokens$|account|devices$|presence_|profile)' THEN 'users'
-                                     ELSE 'other' END AS family
+                                     ELSE 'other' END AS table_group
                            FROM pg_catalog.pg_class AS c
                            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                            LEFT JOIN pg_catalog.pg_class AS o ON o.oid = c.reltoastrelid
@@ -52,16 +53,17 @@ pub fn collector() -> Collector {
                                  current_setting('server_version_num')::int >= 140000)) AS t
                   GROUP BY 1",
             )
-            .label("family")
+            .label("table_group")
             .gauge(
-                "table_estimated_bytes",
-                "Disk space of a family of tables with indexes and TOAST tables, as it was when \
-                 each was last vacuumed or analysed; those that never were do not count",
+                "table_group_estimated_bytes",
+                "Size of a group of tables with indexes and TOAST tables, as of the last VACUUM \
+                 or ANALYZE of each table, in bytes; tables never vacuumed or analyzed are not \
+                 included",
             )
             .gauge(
-                "table_estimated_rows",
-                "Rows of a family of tables, as it was when each was last vacuumed or analysed; \
-                 those that never were do not count",
+                "table_group_estimated_rows",
+                "Rows of a group of tables, as of the last VACUUM or ANALYZE of each table; \
+                 tables never vacuumed or analyzed are not included",
             ),
     )
 }
@@ -90,11 +92,12 @@ fn unknown() -> Query {
         )
         .gauge(
             "tables_without_statistics",
-            "Tables with rows that were never vacuumed nor analysed, so that the planner and the \
-             estimates of sizes take them for empty",
+            "Tables with rows that were never vacuumed or analyzed: the planner and the estimated \
+             sizes treat them as empty",
         )
         .gauge(
             "tables_without_statistics_bytes",
-            "Disk space of these tables, without indexes and TOAST tables",
+            "Size of tables with rows that were never vacuumed or analyzed, without indexes and \
+             TOAST tables, in bytes",
         )
 }

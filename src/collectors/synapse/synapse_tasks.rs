@@ -7,7 +7,7 @@ use crate::query::{ALL, Collector, Query};
 pub fn collector() -> Collector {
     Collector::synapse(
         "synapse_tasks",
-        "Scheduled tasks of Synapse, such as purges: waiting, running, failed",
+        "Scheduled tasks of Synapse, such as purges, by status",
     )
     .query(begun_and_waiting())
     .query(failed())
@@ -49,13 +49,14 @@ fn begun_and_waiting() -> Query {
     ))
     .gauge(
         "scheduled_tasks_active_oldest_age_seconds",
-        "Time since the last sign of life of a task that runs, of the one silent longest",
+        "Time since the last update of the active task that was not updated for longest, in \
+         seconds",
     )
     .with_labels(&["action"])
     .gauge(
         "scheduled_tasks_due_oldest_age_seconds",
-        "Time since a task should have begun that has not, of the one that waits longest; no \
-         sample while none is due",
+        "Time since the most overdue scheduled task should have started, in seconds; no sample if \
+         none is overdue",
     )
     .with_labels(&["action"])
 }
@@ -80,7 +81,7 @@ fn failed() -> Query {
     ))
     .gauge(
         "scheduled_tasks_failed_newest_age_seconds",
-        "Time since a task failed, of the last one that did; no sample while none is kept",
+        "Time since the last task failed, in seconds; no sample if none is stored",
     )
     .with_labels(&["action"])
 }
@@ -93,7 +94,7 @@ fn tasks(sql: &'static str) -> Query {
         .label("status")
         .gauge(
             "scheduled_tasks",
-            "Tasks by what they do and how it goes: scheduled, active, failed; of each status \
-             counted up to 10000. Failed ones are kept for a week",
+            "Scheduled tasks by action and status (scheduled, active or failed), counted up to \
+             10000 for each status; Synapse keeps failed ones for a week",
         )
 }

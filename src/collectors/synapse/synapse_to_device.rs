@@ -6,13 +6,10 @@ use crate::query::{ALL, Collector, Query};
 /// From `device_inbox` and `device_federation_outbox`, where a message stays until its device or
 /// server has fetched it. How many these are, `synapse_queues` says.
 pub fn collector() -> Collector {
-    Collector::synapse(
-        "synapse_to_device",
-        "How long messages between devices have waited",
-    )
-    .ttl(60)
-    .query(inbox())
-    .query(outbox())
+    Collector::synapse("synapse_to_device", "Age of queued to-device messages")
+        .ttl(60)
+        .query(inbox())
+        .query(outbox())
 }
 
 /// The table knows no times.
@@ -23,15 +20,15 @@ fn inbox() -> Query {
         .sql(
             ALL,
             "SELECT CASE WHEN i.oldest IS NULL THEN 0
-                         ELSE p.newest - i.oldest + 1 END AS device_inbox_oldest_behind
+                         ELSE p.newest - i.oldest + 1 END AS device_inbox_oldest_behind_positions
                FROM (SELECT min(stream_id) AS oldest FROM {schema}.device_inbox) AS i
               CROSS JOIN (SELECT max(stream_id) AS newest FROM {schema}.stream_positions
                            WHERE stream_name = 'to_device') AS p",
         )
         .gauge(
-            "device_inbox_oldest_behind",
-            "Positions of the stream to_device from the oldest message that waits for a device of \
-             this server to the newest; 0 while none waits",
+            "device_inbox_oldest_behind_positions",
+            "Stream positions (to_device) from the oldest to-device message queued for a local \
+             device to the newest position; 0 if none is queued",
         )
 }
 
@@ -50,7 +47,7 @@ fn outbox() -> Query {
         )
         .gauge(
             "device_outbox_oldest_age_seconds",
-            "How long the oldest message to devices of another server has waited; that server may \
-             be gone for good; 0 while none waits",
+            "Age of the oldest to-device message queued for a remote homeserver, in seconds; it \
+             stays high while that homeserver is gone; 0 if none is queued",
         )
 }

@@ -5,15 +5,12 @@ use crate::query::{ALL, Collector, Query};
 /// From `access_tokens`, `refresh_tokens`, `login_tokens` and `open_id_tokens`. Of the last two,
 /// Synapse removes the old ones late or never, so only those are counted that are still good.
 pub fn collector() -> Collector {
-    Collector::synapse(
-        "synapse_tokens",
-        "Tokens that Synapse has given to its users",
-    )
-    .ttl(3600)
-    .query(access())
-    .query(refresh())
-    .query(login())
-    .query(openid())
+    Collector::synapse("synapse_tokens", "Access, refresh, login and OpenID tokens")
+        .ttl(3600)
+        .query(access())
+        .query(refresh())
+        .query(login())
+        .query(openid())
 }
 
 /// The inner SELECT runs once; without it, the time would be computed for each row.
@@ -31,14 +28,15 @@ fn access() -> Query {
                FROM {schema}.access_tokens
               WHERE {pages}",
         )
-        .gauge("access_tokens", "Access tokens, expired ones too")
+        .gauge("access_tokens", "Access tokens, expired ones included")
         .gauge(
             "access_tokens_expired",
-            "Access tokens whose time is over; they stay until they are refreshed or logged out",
+            "Access tokens that have expired; Synapse keeps them until they are refreshed or \
+             logged out",
         )
         .gauge(
             "access_tokens_puppeting",
-            "Access tokens by which an administrator acts as somebody else",
+            "Access tokens with which an administrator acts as another user (puppets_user_id)",
         )
 }
 
@@ -55,11 +53,11 @@ fn refresh() -> Query {
         )
         .gauge(
             "refresh_tokens",
-            "Refresh tokens, the last but one of each session too",
+            "Refresh tokens, the previous one of each session included",
         )
         .gauge(
             "refresh_tokens_unused",
-            "Refresh tokens that were not exchanged yet: one for each session that has some",
+            "Refresh tokens that were not used yet: one for each session that has refresh tokens",
         )
 }
 
@@ -74,7 +72,7 @@ fn login() -> Query {
         )
         .gauge(
             "login_tokens_valid",
-            "Login tokens that can still be used, of people about to log in by another service",
+            "Valid login tokens, of single sign-on logins that are not completed",
         )
 }
 
@@ -89,6 +87,6 @@ fn openid() -> Query {
         )
         .gauge(
             "openid_tokens_valid",
-            "OpenID tokens that are valid, by which users show others, such as widgets, who they are",
+            "Valid OpenID tokens, with which widgets and other services verify a user",
         )
 }

@@ -6,16 +6,16 @@ use crate::query::Collector;
 /// From `user_directory` and `user_directory_stale_remote_users`. How far it is behind, the
 /// consumer `user_directory` says.
 pub fn collector() -> Collector {
-    Collector::synapse("synapse_user_directory", "The user directory of Synapse")
+    Collector::synapse("synapse_user_directory", "User directory")
         .ttl(3600)
         .query(counted!(
             "user_directory",
             "user_directory_users",
-            "Users who can be found, of this server and of others"
+            "Users in the user directory, local and remote"
         ))
         .query(counted!(
             "user_directory_stale_remote_users",
             "user_directory_stale_users",
-            "Users of other servers whose profile is to be asked for again"
+            "Remote users whose profile is to be fetched again"
         ))
 }

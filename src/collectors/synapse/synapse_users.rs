@@ -5,14 +5,14 @@ use crate::query::{ALL, Collector, Query};
 
 /// Users by kind, and those with a flag, from `users`, and what other tables add.
 pub fn collector() -> Collector {
-    Collector::synapse("synapse_users", "Users of Synapse by kind and flags")
+    Collector::synapse("synapse_users", "Users of Synapse by kind and flag")
         .ttl(300)
         .query(accounts())
         .query(expiring())
         .query(counted!(
             "erased_users",
             "users_erased",
-            "Users who asked that what they wrote be hidden from newcomers"
+            "Users who were erased (GDPR): their messages are hidden from users who join later"
         ))
         .query(leaving())
 }
@@ -68,12 +68,13 @@ fn accounts() -> Query {
         .label("as_id")
         .gauge(
             "users",
-            "Accounts: native, guest, bridged (of an application service), or of a special type",
+            "Local accounts by kind: native, guest, bridged (of an application service), or a \
+             special user type",
         )
         .with_labels(&["kind", "deactivated"])
         .gauge(
             "appservice_users",
-            "Accounts that an application service has made, deactivated ones not counted",
+            "Accounts of the application service, without deactivated ones",
         )
         .with_labels(&["as_id"])
         .flag("admin")
@@ -89,13 +90,10 @@ fn accounts() -> Query {
 impl Query {
     /// How many users have a flag.
     fn flag(self, flag: &'static str) -> Self {
-        self.gauge(
-            flag,
-            "Accounts with this flag, deactivated ones not counted",
-        )
-        .named("synapse_db_users_flagged")
-        .without_labels()
-        .with_label("flag", flag)
+        self.gauge(flag, "Accounts with this flag, without deactivated ones")
+            .named("synapse_db_users_flagged")
+            .without_labels()
+            .with_label("flag", flag)
     }
 }
 
@@ -115,7 +113,7 @@ fn expiring() -> Query {
         )
         .gauge(
             "users_expiring",
-            "Accounts that expire one day, or have expired",
+            "Accounts with an expiry time (account_validity), expired ones included",
         )
         .gauge("users_expired", "Accounts that have expired")
 }
@@ -131,6 +129,6 @@ fn leaving() -> Query {
         )
         .gauge(
             "users_pending_deactivation",
-            "Users who are deactivated and have yet to leave their rooms, counted up to 100000",
+            "Users who are deactivated and still in rooms, counted up to 100000",
         )
 }

@@ -5,13 +5,10 @@ use crate::query::{ALL, Collector, Query};
 /// From `user_daily_visits`, which holds the start of each day (UTC) on which a device was used,
 /// guests and bridged users left out, and from `monthly_active_users`.
 pub fn collector() -> Collector {
-    Collector::synapse(
-        "synapse_visits",
-        "Users of Synapse who came yesterday, who come back, and who are active by the month",
-    )
-    .ttl(3600)
-    .query(visitors())
-    .query(monthly())
+    Collector::synapse("synapse_visits", "Daily, retained and monthly active users")
+        .ttl(3600)
+        .query(visitors())
+        .query(monthly())
 }
 
 /// Who came back, as Synapse counts it for its own report. The inner SELECTs of the time run once.
@@ -36,12 +33,13 @@ fn visitors() -> Query {
         )
         .gauge(
             "users_active_yesterday",
-            "Users who were there on the last whole day (UTC), without guests and bridged ones",
+            "Daily active users of the last whole day (UTC), without guests and users of \
+             application services",
         )
         .gauge(
             "users_retained_30d",
-            "Users who were there twice within 60 days, and more than 30 days apart (r30v2), \
-             without guests and bridged ones",
+            "Retained users (R30v2): active twice within 60 days, more than 30 days apart, \
+             without guests and users of application services",
         )
 }
 
@@ -64,7 +62,7 @@ fn monthly() -> Query {
         .label("kind")
         .gauge(
             "users_monthly_active",
-            "Users who are active by the month; max_mau_value limits native ones. No sample unless \
+            "Monthly active users (MAU); max_mau_value limits native ones. No sample unless \
              Synapse has limit_usage_by_mau or mau_stats_only",
         )
 }

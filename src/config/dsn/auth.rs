@@ -74,7 +74,7 @@ pub struct RequireAuth {
 /// Why a list is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// A word that is no method, a word twice, or words with and without `!`.
+    /// A word that is not a method, a word twice, or words with and without `!`.
     List,
     /// Nothing of it can be done here.
     Unspoken,

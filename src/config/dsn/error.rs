@@ -42,12 +42,12 @@ pub enum DsnError {
     #[error("a connection URI holds no spaces; write a space as %20")]
     Space,
     /// An escape that makes no text.
-    #[error("an escaped character is no text: escapes are of UTF-8, and %00 is not allowed")]
+    #[error("escaped characters must be UTF-8, and %00 is not allowed")]
     NotText,
     /// An address in brackets that is none.
     #[error("a host in brackets is an IPv6 address, as in postgres://[::1]:5432/")]
     Brackets,
-    /// What comes after `?` in a URI is no list of keys and values.
+    /// What comes after `?` in a URI is not a list of keys and values.
     #[error(
         "after the \"?\" of a URI come key=value pairs with \"&\" between them; write \"=\" in a \
          value as %3D and \"&\" as %26"
@@ -75,15 +75,15 @@ pub enum DsnError {
         nearest: &'static str,
     },
     /// A key that is like none of libpq's, and may be anything.
-    #[error("a connection string holds libpq's keys, and one of these is none{}", strange_after(.after))]
+    #[error("a connection string takes libpq's keys, and one of its keys is unknown{}", strange_after(.after))]
     StrangeKey {
         /// The key before it.
         after: Option<&'static str>,
     },
     /// A key that libpq does not have, which may be a part of a password.
     #[error(
-        "what follows the value of password is no known key; in key=value form quote a password \
-         with spaces, in a URI write \"&\" as %26"
+        "what follows the value of password is not a known key; in key=value form quote a \
+         password with spaces, in a URI write \"&\" as %26"
     )]
     UnknownKeyAfterPassword,
     /// A value that a key cannot have.

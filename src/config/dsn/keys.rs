@@ -70,7 +70,7 @@ pub(super) const KEYS: &[Key] = &[
             "read-write" | "read-only" | "primary" | "standby" | "prefer-standby" => {
                 dsn.passed_over(
                     "target_session_attrs",
-                    "the server is watched, primary or standby",
+                    "the server is monitored, primary or standby",
                 );
                 Ok(())
             }
@@ -85,7 +85,7 @@ pub(super) const KEYS: &[Key] = &[
         |dsn, value| match value {
             "disable" => Ok(()),
             "random" => {
-                dsn.passed_over("load_balance_hosts", "one server is watched");
+                dsn.passed_over("load_balance_hosts", "one server is monitored");
                 Ok(())
             }
             _ => Err(Refusal::Expected("disable or random")),
@@ -130,7 +130,7 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("requirepeer", "PGREQUIREPEER", |_, _| {
         Err(Refusal::Unsupported(
-            "the owner of a socket is not checked yet; take it out",
+            "the owner of a socket is not checked yet; remove the key",
         ))
     }),
     only_here("scram_client_key", |_, _| {
@@ -223,7 +223,7 @@ pub(super) const KEYS: &[Key] = &[
         one_of(
             value,
             &["allow"],
-            "only allow is supported yet; take it out",
+            "only allow is supported yet; remove the key",
         )
     }),
     key("sslcrl", "PGSSLCRL", |_, _| {
@@ -255,21 +255,21 @@ pub(super) const KEYS: &[Key] = &[
         "PGSSLMAXPROTOCOLVERSION",
         |dsn, value| {
             dsn.tls.newest = tls_version(value)?.ok_or(Refusal::Unsupported(
-                "nothing older than TLSv1.2 is spoken; write TLSv1.2 or TLSv1.3",
+                "TLS versions older than TLSv1.2 are not supported; write TLSv1.2 or TLSv1.3",
             ))?;
             Ok(())
         },
     ),
     only_here("sslkeylogfile", |_, _| {
         Err(Refusal::Unsupported(
-            "the secrets of encrypted connections are written nowhere; take it out",
+            "TLS secrets are never written to a file; remove the key",
         ))
     }),
     key("gssencmode", "PGGSSENCMODE", |_, value| {
         one_of(
             value,
             &["disable", "prefer"],
-            "GSSAPI is not spoken; write disable or prefer",
+            "GSSAPI is not supported; write disable or prefer",
         )
     }),
     // The connection.
@@ -309,7 +309,7 @@ pub(super) const KEYS: &[Key] = &[
         |dsn, value| match value {
             "3.0" => Ok(()),
             "3.2" | "latest" => {
-                dsn.passed_over("min_protocol_version", "protocol 3.0 is spoken");
+                dsn.passed_over("min_protocol_version", "protocol 3.0 is used");
                 Ok(())
             }
             _ => Err(Refusal::Expected("3.0, 3.2 or latest")),
@@ -350,18 +350,18 @@ pub(super) const KEYS: &[Key] = &[
     only_here("replication", |_, value| match value {
         "false" | "off" | "no" | "0" => Ok(()),
         _ => Err(Refusal::Unsupported(
-            "queries do not run in a replication session; take it out",
+            "queries do not run in a replication session; remove the key",
         )),
     }),
 ];
 
 const SEVERAL_HOSTS: &str =
-    "several hosts are not supported yet; name one server, or a name that leads to one";
+    "several hosts are not supported yet; name one server, or a host name that resolves to one";
 const NO_REVOCATION: &str = "revocation lists are not read, so a revoked certificate would pass; \
                              remove the key where that is acceptable";
-const NO_OTHER_LOGIN: &str = "the login is by password or client certificate; take it out";
-const NO_SERVICE: &str = "service files are not read yet; take it out, and give host, port, dbname \
-                          and user (PGHOST, PGPORT, PGDATABASE and PGUSER)";
+const NO_OTHER_LOGIN: &str = "the login is by password or client certificate; remove the key";
+const NO_SERVICE: &str = "service files are not supported yet; remove it, and set host, port, \
+                          dbname and user (PGHOST, PGPORT, PGDATABASE and PGUSER)";
 
 /// The key of this name. lib/pq knows `dbname` by the name that the protocol has for it, too.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
@@ -445,7 +445,7 @@ fn tls_version(value: &str) -> Result<Option<TlsVersion>, Refusal> {
 fn file(path: &str) -> Result<File, Refusal> {
     if path.contains("-----BEGIN") {
         return Err(Refusal::Expected(
-            "the path of a file; write the certificate or key into one, and take sslinline out",
+            "the path of a file; write the certificate or key into one, and remove sslinline",
         ));
     }
     Ok(File {

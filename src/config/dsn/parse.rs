@@ -78,7 +78,7 @@ fn read_uri(uri: &str) -> Result<Vec<(Word, String)>, DsnError> {
         let value = decode(value)?;
         found.extend(keys::find(name).map(|key| (Word::Key(key), value)));
     }
-    // An `@` after what is no list of keys: the `?` was a part of the password.
+    // An `@` after what is not a list of keys: the `?` was a part of the password.
     let query = query.strip_prefix('?').unwrap_or_default();
     found.extend(
         read_query(query).map_err(|error| match query.contains('@') {

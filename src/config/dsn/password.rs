@@ -75,7 +75,7 @@ impl Dsn {
     }
 }
 
-/// The file of a password in a message. What is no absolute path may be the password itself.
+/// The file of a password in a message. What is not an absolute path may be the password itself.
 pub(crate) fn named(path: &Path) -> String {
     match path.is_absolute() {
         true => format!("the password file {}", path.display()),
@@ -104,8 +104,8 @@ fn read_passfile(path: &Path) -> Option<SecretString> {
         static SAID: Once = Once::new();
         SAID.call_once(|| {
             tracing::warn!(
-                "the passfile {} is ignored: it must be a plain file that only its owner can read \
-                 (chmod 0600)",
+                "the passfile {} is ignored: it must be a regular file that only its owner can \
+                 read (chmod 0600)",
                 path.display()
             );
         });

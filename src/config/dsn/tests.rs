@@ -296,7 +296,7 @@ fn the_environment_stands_in_for_what_the_string_leaves_open() {
         complete("", &[("PGSERVICE", "main")])
             .unwrap_err()
             .to_string(),
-        "PGSERVICE: service files are not read yet; take it out, and give host, port, dbname and \
+        "PGSERVICE: service files are not supported yet; remove it, and set host, port, dbname and \
          user (PGHOST, PGPORT, PGDATABASE and PGUSER)"
     );
 }
@@ -375,7 +375,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
         ("postgres://u:12?password=hun@ter2", "write it as %3F"),
         ("postgres://u:hun ter2@h/d", "write a space as %20"),
         ("postgres://u:hunter2%00@h/d", "%00 is not allowed"),
-        ("postgres://u:hunter2%ff@h/d", "escapes are of UTF-8"),
+        ("postgres://u:hunter2%ff@h/d", "must be UTF-8"),
         ("postgres://u:hun#ter2", "an unescaped \"#\""),
         (
             "postgres://u:hunter2",
@@ -423,7 +423,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
         ),
         (
             "host=h password='hunter2' xyz=1",
-            "one of these is none, what follows the value of password",
+            "one of its keys is unknown, what follows the value of password",
         ),
         (
             "postgres://u:hunter2@h/d?sslmod=require",
@@ -439,7 +439,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
         ),
         (
             "host=h password=hunter2 service=x",
-            "service files are not read yet",
+            "service files are not supported yet",
         ),
         (
             "host=h password=hunter2 target_session_attrs=master",
@@ -455,7 +455,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
         ),
         (
             "host=h password=hunter2 gssencmode=require",
-            "GSSAPI is not spoken",
+            "GSSAPI is not supported",
         ),
         (
             "host=h password=hunter2 replication=database",
@@ -465,7 +465,7 @@ fn says_what_is_wrong_and_keeps_the_secret() {
             "host=h password=hunter2 sslpassword=hunter2",
             "encrypted keys cannot be read",
         ),
-        ("=x password=hunter2", "one of these is none"),
+        ("=x password=hunter2", "one of its keys is unknown"),
     ] {
         let error = refusal(text);
         assert!(error.contains(says), "{text}\n says {error}\n  not {says}");
@@ -613,11 +613,11 @@ fn what_other_drivers_take_is_taken_and_what_has_no_effect_is_said() {
     for (word, expected) in [
         (
             "target_session_attrs=primary",
-            "target_session_attrs has no effect: the server is watched, primary or standby",
+            "target_session_attrs has no effect: the server is monitored, primary or standby",
         ),
         (
             "load_balance_hosts=random",
-            "load_balance_hosts has no effect: one server is watched",
+            "load_balance_hosts has no effect: one server is monitored",
         ),
         (
             "sslnegotiation=direct",
@@ -625,7 +625,7 @@ fn what_other_drivers_take_is_taken_and_what_has_no_effect_is_said() {
         ),
         (
             "min_protocol_version=3.2",
-            "min_protocol_version has no effect: protocol 3.0 is spoken",
+            "min_protocol_version has no effect: protocol 3.0 is used",
         ),
         (
             "client_encoding=latin1",
@@ -655,4 +655,17 @@ fn every_fault_is_told() {
     let said = refusal("sslkey='-----BEGIN PRIVATE KEY----- hunter2' sslinline=true");
     assert_eq!(said.lines().count(), 2, "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn every_variable_is_documented() {
+    let page = include_str!("../../../docs/configuration.md");
+    let documented: BTreeSet<_> = page
+        .split('`')
+        .filter(|word| word.starts_with("PG") && !word.starts_with("PG_EXPORTER_"))
+        .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    let keys = super::keys::KEYS.iter();
+    let known: BTreeSet<_> = keys.filter_map(|key| key.variable).collect();
+    assert_eq!(documented, known);
 }

@@ -310,7 +310,7 @@ fn a_clock_that_was_ahead_delays_nothing() {
     assert_eq!(next(&mut world), Some(What::Recount));
 }
 
-/// Ids that were given and never used are no sign of another history.
+/// Ids that were given and never used are not sign of another history.
 #[test]
 fn a_stream_ends_where_its_sequence_does() {
     let mut world = World::new();

@@ -31,7 +31,7 @@ pub enum AuthError {
     #[error(
         "the server asks for the password in clear text, and the connection is not encrypted; set \
          sslmode=verify-full (or require), or let pg_hba.conf on the server ask for scram-sha-256; \
-         require_auth=password allows it all the same"
+         require_auth=password allows it anyway"
     )]
     Clear,
     /// Somebody may have broken the encryption to listen.

@@ -34,7 +34,7 @@ pub enum ConnectError {
     /// It takes too long.
     #[error(
         "the server at {address} did not answer within {} s (connect_timeout); it hangs or is \
-         overloaded, or a firewall swallows the packets",
+         overloaded, or a firewall drops the packets",
         .limit.as_secs()
     )]
     Timeout {
@@ -50,7 +50,7 @@ pub enum ConnectError {
     #[error(transparent)]
     TlsFiles(#[from] TlsError),
     /// The two ends do not agree on encryption.
-    #[error("no TLS with the server at {address}: {reason}{}", tls_advice(.reason))]
+    #[error("cannot set up TLS with the server at {address}: {reason}{}", tls_advice(.reason))]
     Tls {
         /// The server.
         address: String,
@@ -59,9 +59,9 @@ pub enum ConnectError {
     },
     /// The server asks for a password.
     #[error(
-        "the server at {} asks for the password of role {:?}, and there is none; give password_file \
-         (DATA_SOURCE_PASS_FILE), password, or a line in the passfile, which only its owner may \
-         be able to read",
+        "the server at {} asks for the password of role {:?}, and none is configured; set \
+         password_file (DATA_SOURCE_PASS_FILE) or password, or add a line to the passfile (mode \
+         0600)",
         .0.address, .0.user
     )]
     NoPassword(Login),
@@ -85,8 +85,8 @@ pub enum ConnectError {
     },
     /// The connection breaks before there is a session.
     #[error(
-        "the server at {address} broke the connection off before a session began: {reason}; its \
-         log may say why, and whether it is a PostgreSQL server at all"
+        "the server at {address} closed the connection before a session began: {reason}; its log \
+         may say why; check that it is a PostgreSQL server"
     )]
     Closed {
         /// The server.
@@ -106,7 +106,7 @@ pub enum ConnectError {
         violation: Violation,
     },
     /// The program ends.
-    #[error("the program ended before there was a connection")]
+    #[error("the exporter stopped before it was connected")]
     Interrupted,
 }
 
@@ -267,10 +267,10 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
              the limit (of the server, the database or the role), or find who holds them all"
         ),
         Reason::StartingUp | Reason::ShuttingDown => {
-            format!("the server at {address} takes no connections at this moment: {message}")
+            format!("the server at {address} does not accept connections now: {message}")
         }
         _ if message.contains("startup parameter: options") => format!(
-            "PgBouncer at {address} takes no settings for a session; leave options out of the \
+            "PgBouncer at {address} accepts no session settings; leave options out of the \
              connection string, or list it in PgBouncer's ignore_startup_parameters"
         ),
         _ => format!(
@@ -284,9 +284,9 @@ fn refusal(login: &Login, code: &SqlState, message: &str) -> String {
 /// What to do where `pg_hba.conf`, or the role itself, bars the login.
 fn login_advice(user: &str, message: &str) -> String {
     if message.starts_with("Peer authentication failed") {
-        "by a socket only the operating system's user of the same name may come in (peer in \
-         pg_hba.conf): run the exporter as that user, or connect by TCP with a password, as in \
-         host=127.0.0.1"
+        "over the local socket only the operating system's user of the same name may log in (peer \
+         in pg_hba.conf): run the exporter as that user, or connect over TCP with a password, as \
+         with host=127.0.0.1"
             .to_owned()
     } else if message.ends_with("does not exist") {
         format!(
@@ -302,12 +302,12 @@ fn login_advice(user: &str, message: &str) -> String {
 
 fn tls_advice(reason: &str) -> &'static str {
     if reason.contains("does not support TLS") {
-        "; switch ssl on there, or ask for less with sslmode"
+        "; set ssl = on on the server, or use sslmode=prefer"
     } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "; name the certificate of the server's own authority in sslrootcert"
     } else if reason.contains("not valid for name") {
-        "; connect by a name in the certificate (hostaddr can hold the address), or ask for less \
-         with sslmode=verify-ca"
+        "; connect by a name in the certificate (hostaddr can hold the address), or use \
+         sslmode=verify-ca, which does not check the name"
     } else {
         ""
     }

@@ -80,7 +80,7 @@ impl<S> Guard<S> {
         }
     }
 
-    /// Looks at the messages that have arrived whole. Says how many bytes the next one lacks.
+    /// Looks at the messages that have arrived whole. Says how many bytes are missing from the next one.
     fn look(&mut self) -> Result<usize, io::Error> {
         loop {
             let rest = &self.buffer[self.good..];
@@ -225,7 +225,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
         target: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let lacks = if self.ended { 0 } else { self.look()? };
+            let missing = if self.ended { 0 } else { self.look()? };
             let good = &self.buffer[self.given..self.good];
             if !good.is_empty() {
                 let fits = good.len().min(target.remaining());
@@ -236,7 +236,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             if self.ended {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            let read = ready!(self.poll_more(context, lacks.clamp(CHUNK, 4 * CHUNK)))?;
+            let read = ready!(self.poll_more(context, missing.clamp(CHUNK, 4 * CHUNK)))?;
             if read == 0 {
                 return Poll::Ready(Ok(()));
             }

@@ -8,10 +8,10 @@ use crate::bounds;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Something else than PostgreSQL.
-    #[error("it sent what is no message of PostgreSQL's protocol")]
+    #[error("it sent data that is not PostgreSQL's protocol")]
     NotPostgres,
     /// A message that is too large.
-    #[error("it announced a message of {0} bytes, and {most} are taken at most", most = bounds::MESSAGE)]
+    #[error("it announced a message of {0} bytes; the limit is {most}", most = bounds::MESSAGE)]
     Message(usize),
     /// Too much before there is a session.
     #[error(
@@ -30,7 +30,7 @@ pub enum Violation {
     #[error("its answer to one message has more than {} results", bounds::RESULTS)]
     Results,
     /// A result that is too wide.
-    #[error("it sent a result of {0} columns, and {most} are taken at most", most = bounds::COLUMNS)]
+    #[error("it sent a result of {0} columns; the limit is {most}", most = bounds::COLUMNS)]
     Columns(usize),
     /// Too much beside it.
     #[error(
@@ -44,7 +44,7 @@ pub enum Violation {
     Endless,
     /// Work that the server would have us do.
     #[error(
-        "it asks for {0} iterations of SCRAM, and {most} are made at most",
+        "it asks for {0} iterations of SCRAM; the limit is {most}",
         most = bounds::SCRAM_ITERATIONS
     )]
     Iterations(u64),

@@ -25,7 +25,7 @@ impl Inner {
         let mut permit = pin!(self.permits.clone().acquire_owned());
         loop {
             let in_login = self.logins.load(Ordering::Relaxed) > 0;
-            // Anew now and then, since what was closed for one caller may have served another.
+            // Again now and then, since what was closed for one caller may have served another.
             room = room.filter(|(asked, _): &(Instant, _)| asked.elapsed() < PATIENCE);
             if !in_login && room.is_none() {
                 let unserved = !self.close_one_idle();

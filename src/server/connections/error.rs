@@ -1,4 +1,4 @@
-//! Why there is no connection to be had.
+//! Why no connection is available.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub enum LeaseError {
     /// It reached another server than the rest.
     #[error(
         "a new connection to {address} reached another server (system identifier {found}) than \
-         those that are open; let the name lead to one server only"
+         those that are open; use a host name that resolves to one server only"
     )]
     OtherServer {
         /// Where it went.
@@ -24,8 +24,8 @@ pub enum LeaseError {
     },
     /// It reached another database than it was to.
     #[error(
-        "a connection to database {database:?} at {address} reached another one; let a pooler in \
-         between give each database its own name"
+        "a connection to database {database:?} at {address} reached another one; check the \
+         database names in the pooler's configuration"
     )]
     OtherDatabase {
         /// Where it went.
@@ -35,9 +35,9 @@ pub enum LeaseError {
     },
     /// A login to a database of the same owner was given up, and its backend is still there.
     #[error(
-        "a login to database {database:?} hangs, and until the server has ended it no database of \
-         the same owner is looked at. Most often something there holds or awaits a lock on the \
-         catalogue, such as VACUUM FULL pg_class: look for it in pg_locks and pg_stat_activity"
+        "a login to database {database:?} hangs; until the server ends it, no database of the \
+         same owner is read. Most often a session holds or waits for a lock on a system catalog \
+         there, as VACUUM FULL pg_class does: see pg_locks and pg_stat_activity"
     )]
     LoginHangs {
         /// Where it hangs.
@@ -45,14 +45,14 @@ pub enum LeaseError {
     },
     /// Logins to databases of several owners were given up, and their backends are still there.
     #[error(
-        "logins to databases of several owners hang, and until the server has ended one only \
-         databases of superusers are looked at: see pg_locks for locks on catalogues such as pg_class"
+        "logins to databases of several owners hang; until the server ends one, only databases of \
+         superusers are read: see pg_locks for locks on system catalogs such as pg_class"
     )]
     LoginsHang,
     /// There is no room for another, and those that were given up are still there.
     #[error(
         "no connection to {address} is free: of {budget}, some hang, and the server neither \
-         answers nor ends them"
+         answers on them nor closes them"
     )]
     Hanging {
         /// Where they go.
@@ -69,7 +69,7 @@ pub enum LeaseError {
         reason: String,
     },
     /// The new connection leads to something else than a PostgreSQL server.
-    #[error("a new connection to {address} is of no use: {reason}")]
+    #[error("a new connection to {address} cannot be used: {reason}")]
     Protocol {
         /// Where it went.
         address: String,

@@ -15,7 +15,7 @@ use super::{Counted, Inner, LeaseError};
 use crate::server::connect::ConnectError;
 use crate::server::facts::Owner;
 
-/// Once so many logins hang, no database of a role that is no superuser is logged in to; with two
+/// Once so many logins hang, no database of a role that is not a superuser is logged in to; with two
 /// more, none at all. With three connections that is as many as `grants` lets the role have.
 const MOST: usize = 3;
 

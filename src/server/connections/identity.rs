@@ -20,7 +20,7 @@ pub(super) struct Identity {
     pub known: Option<(String, f64)>,
     /// Its version, or zero as long as it is not known.
     pub version: Version,
-    /// Rises whenever the connections that there are shall not be used again.
+    /// Rises whenever the connections that there are must not be used again.
     pub generation: u64,
 }
 

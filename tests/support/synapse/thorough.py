@@ -158,7 +158,7 @@ class Thorough(Traffic):
             ("room_state_events", {}, sum(states)),
             ("room_state_events_max", {}, max(states)),
             ("rooms_empty", {}, sum(room["joined_members"] == 0 for room in rooms)),
-            ("rooms_spaces", {}, sum(room["room_type"] == "m.space" for room in rooms)),
+            ("spaces", {}, sum(room["room_type"] == "m.space" for room in rooms)),
             ("rooms_with_local_users", {}, sum(room["joined_local_members"] > 0 for room in rooms)),
             ("users_flagged", {"flag": "locked"}, sum(bool(user["locked"]) for user in users)),
             ("users_flagged", {"flag": "shadow_banned"}, sum(bool(user["shadow_banned"]) for user in users)),
