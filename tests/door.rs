@@ -5,15 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use rustix::process::Pid;
 
-use super::support::crowd::{
-    Crowd, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
-};
+use super::support::crowd::{Crowd, Scraper, drip, open_many_files, read_slowly, send_and_wait};
 use super::support::exporter::Exporter;
 use super::support::http::Client;
 use super::support::postgres::Postgres;
@@ -152,11 +151,37 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     assert!(tally.contains_key(&200), "{tally:?}");
 }
 
+/// Each address asks for something else, and again as soon as it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(250, move |client| {
+        let own = Ipv4Addr::new(127, 1, 0, client as u8 + 1);
+        let path = choice(client);
+        async move {
+            let _ = Client::from(own, address).get(&path, &[]).await;
+        }
+    });
+    door.withstands(crowd).await;
+}
+
+/// The path of two collectors, another for each client.
+fn choice(client: usize) -> String {
+    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
+    let (one, other) = (
+        names[client % names.len()],
+        names[(client / names.len() + client + 1) % names.len()],
+    );
+    format!("/metrics?collect[]={one}&collect[]={other}")
+}
+
 /// An exporter with a page, and what it costs at rest.
 struct Door {
     _server: Postgres,
     exporter: Exporter,
     page: usize,
+    chosen: usize,
     patience: Duration,
     rest: Cost,
 }
@@ -216,25 +241,41 @@ impl Door {
             page = answer.body.len();
             alone = start.elapsed();
         }
+        let chosen = exporter.get(CHOSEN).await.body.len();
         let rest = Cost::of(exporter.pid());
         Self {
             _server: server,
             exporter,
             page,
+            chosen,
             patience: PATIENCE.max(alone * TIMES_ALONE),
             rest,
         }
     }
 
-    /// A scraper is served all the time, memory stays within its bound, and when the crowd has
-    /// left, all is as it was.
+    /// Scrapers are served all the time, one of the crowd's address and one of another that chooses
+    /// collectors, memory stays within its bound, and when the crowd has left, all is as it was.
     async fn withstands(&self, crowd: Crowd) {
         let duration = Duration::from_secs(from_environment("DOOR_SECONDS").unwrap_or(10));
         let pid = self.exporter.pid();
         forget_peak(pid);
         let address = self.exporter.address();
-        let scrapes =
-            scrape_each_second(address, "/metrics", self.patience, self.page, duration).await;
+        let all = Scraper {
+            own: Ipv4Addr::LOCALHOST,
+            path: "/metrics",
+            bytes: self.page,
+            patience: self.patience,
+        };
+        let chosen = Scraper {
+            own: ANOTHER,
+            path: CHOSEN,
+            bytes: self.chosen,
+            ..all
+        };
+        let scrapes = tokio::join!(
+            all.scrape_each_second(address, duration),
+            chosen.scrape_each_second(address, duration)
+        );
         let peak = Cost::of(pid);
         crowd.leave().await;
         let page = self.page as u64;
@@ -259,6 +300,10 @@ impl Door {
         println!("afterwards {:?}", Cost::of(pid));
     }
 }
+
+/// What a scraper asks for that chooses collectors, and whence.
+const CHOSEN: &str = "/metrics?collect[]=stat_database&collect[]=locks";
+const ANOTHER: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
 
 /// How much of what it has freed the allocator may keep.
 const KEPT: u64 = 48 * MIB;

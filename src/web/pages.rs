@@ -17,12 +17,12 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::coding::Coding;
 use super::door::Seat;
-use super::share::{Place, Share};
 use super::shelf::{Page, Reading, Shelf};
+use super::turns::{Turn, Turns};
 use crate::config::WebLimits;
 use crate::exposition::{Format, mapped, render};
 use crate::scrape::{Gathering, Missing, Request, Scraper};
@@ -46,11 +46,11 @@ struct Inner {
     scraper: Scraper,
     moments: Mutex<BTreeMap<BTreeSet<String>, Weak<Moment>>>,
     /// For scrapes of chosen collectors: those of all are shared, and need no bound.
-    scrapes: Arc<Share>,
+    scrapes: Arc<Turns>,
     /// One page is made at a time.
     maker: Arc<Semaphore>,
     /// Pages of chosen collectors wait here for each other, so that one of all waits for one.
-    chosen: Semaphore,
+    chosen: Arc<Turns>,
     shelf: Arc<Shelf>,
     /// How long it took to make the last page of all collectors, and to compress it.
     took: Mutex<[Duration; 2]>,
@@ -61,9 +61,10 @@ impl Pages {
         Self(Arc::new(Inner {
             scraper,
             moments: Mutex::default(),
-            scrapes: Share::new(limits.scrapes),
+            // Those who wait leave connections to others.
+            scrapes: Turns::new(limits.scrapes, limits.connections / 2),
             maker: Arc::new(Semaphore::new(1)),
-            chosen: Semaphore::new(1),
+            chosen: Turns::new(1, limits.scrapes),
             shelf: Shelf::new(limits.unread),
             took: Mutex::default(),
         }))
@@ -84,11 +85,11 @@ impl Pages {
 
     async fn shared(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Taken, Refused> {
         let peer = seat.map_or(Ipv4Addr::UNSPECIFIED.into(), |seat| seat.peer());
-        let moment = self.0.join(&wanted.collect, peer)?;
+        let moment = self.0.join(&wanted, peer).await?;
         // By the deadline the page has to be made, too.
         let left = wanted.deadline.saturating_duration_since(Instant::now());
         let making = (2 * self.0.time_to_make()).max(left / 20).min(left / 2);
-        let all = wanted.collect.is_empty();
+        let chosen_by = (!wanted.collect.is_empty()).then_some(peer);
         let request = Request {
             since: moment.began,
             deadline: wanted.deadline - making,
@@ -100,7 +101,7 @@ impl Pages {
             missing: gathering.missing(),
             coding: wanted.coding,
         };
-        let making = moment.making(key, gathering, all, &self.0);
+        let making = moment.making(key, gathering, chosen_by, &self.0);
         let page = making.clone().await?;
         Ok(Taken {
             reading: page.read_by(seat),
@@ -120,6 +121,9 @@ const WAY_BACK: Duration = Duration::from_millis(400);
 /// The longest that a moment lasts.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// The longest that a scrape waits for its turn.
+const WAIT: Duration = Duration::from_secs(5);
+
 /// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -132,31 +136,45 @@ pub(super) enum Refused {
 }
 
 impl Inner {
-    /// The moment to share with others who want the same.
-    fn join(&self, collect: &BTreeSet<String>, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
+    /// The moment to share with others who want the same; with chosen collectors, when it is the
+    /// address's turn.
+    async fn join(&self, wanted: &Wanted, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
+        let collect = &wanted.collect;
+        if let Some(moment) = self.present(collect) {
+            return Ok(moment);
+        }
+        let turn = match collect.is_empty() {
+            true => None,
+            false => {
+                let left = wanted.deadline.saturating_duration_since(Instant::now());
+                let turn = timeout(WAIT.min(left / 2), self.scrapes.take(peer)).await;
+                Some(turn.ok().flatten().ok_or(Refused::Scrapes)?)
+            }
+        };
+        // Another may have begun one meanwhile.
+        if let Some(moment) = self.present(collect) {
+            return Ok(moment);
+        }
+        let moment = Arc::new(Moment {
+            began: Instant::now(),
+            made: Mutex::default(),
+            _turn: turn,
+        });
+        let mut moments = self.moments();
+        moments.retain(|_, moment| moment.strong_count() > 0);
+        moments.insert(collect.clone(), Arc::downgrade(&moment));
+        Ok(moment)
+    }
+
+    /// A moment that lasts.
+    fn present(&self, collect: &BTreeSet<String>) -> Option<Arc<Moment>> {
         // While there is time to make each a page, nobody has to share what is older than he asked.
         let lasts = match self.maker.available_permits() {
             0 => MOMENT,
             _ => MOMENT.min(2 * self.time_to_make()),
         };
-        let mut moments = self.moments();
-        if let Some(moment) = moments.get(collect).and_then(Weak::upgrade)
-            && moment.began.elapsed() < lasts
-        {
-            return Ok(moment);
-        }
-        let place = match collect.is_empty() {
-            true => None,
-            false => Some(self.scrapes.take(peer).ok_or(Refused::Scrapes)?),
-        };
-        let moment = Arc::new(Moment {
-            began: Instant::now(),
-            made: Mutex::default(),
-            _place: place,
-        });
-        moments.retain(|_, moment| moment.strong_count() > 0);
-        moments.insert(collect.clone(), Arc::downgrade(&moment));
-        Ok(moment)
+        let moment = self.moments().get(collect).and_then(Weak::upgrade)?;
+        (moment.began.elapsed() < lasts).then_some(moment)
     }
 
     fn moments(&self) -> MutexGuard<'_, BTreeMap<BTreeSet<String>, Weak<Moment>>> {
@@ -172,18 +190,21 @@ impl Inner {
         self: Arc<Self>,
         gathering: Gathering,
         format: Format,
-        all: bool,
+        chosen_by: Option<IpAddr>,
     ) -> Result<Arc<Page>, Refused> {
-        let chosen = match all {
-            true => None,
-            false => self.chosen.acquire().await.ok(),
+        let turn = match chosen_by {
+            None => None,
+            Some(peer) => {
+                let turn = self.chosen.take(peer).await.ok_or(Refused::Deadline)?;
+                if !self.shelf.has_room().await {
+                    return Err(Refused::Deadline);
+                }
+                Some(turn)
+            }
         };
-        if !all && !self.shelf.has_room(all).await {
-            return Err(Refused::Deadline);
-        }
         let permit = self.maker.clone().acquire_owned().await;
-        if all {
-            self.shelf.has_room(all).await;
+        if turn.is_none() {
+            self.shelf.has_room().await;
         }
         let begun = Instant::now();
         let page = work(permit.ok(), move |is_wanted| {
@@ -198,11 +219,10 @@ impl Inner {
             }
         });
         let page = page.await?;
-        drop(chosen);
-        if all {
+        if turn.is_none() {
             self.took.lock()[0] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(page, all)))
+        Ok(Arc::new(self.shelf.put(page)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -222,7 +242,7 @@ impl Inner {
         if all {
             self.took.lock()[1] = begun.elapsed();
         }
-        Ok(Arc::new(self.shelf.put(compressed, all)))
+        Ok(Arc::new(self.shelf.put(compressed)))
     }
 }
 
@@ -252,7 +272,7 @@ async fn work<T: Send + 'static>(
 struct Moment {
     began: Instant,
     made: Mutex<Vec<(Key, WeakMaking)>>,
-    _place: Option<Place>,
+    _turn: Option<Turn>,
 }
 
 /// What is the same for all who share a page of a moment.
@@ -269,7 +289,13 @@ type WeakMaking = WeakShared<BoxFuture<'static, Result<Arc<Page>, Refused>>>;
 
 impl Moment {
     /// The making of a page: one that goes on or has ended, or another.
-    fn making(&self, key: Key, gathering: Gathering, all: bool, inner: &Arc<Inner>) -> Making {
+    fn making(
+        &self,
+        key: Key,
+        gathering: Gathering,
+        chosen_by: Option<IpAddr>,
+        inner: &Arc<Inner>,
+    ) -> Making {
         let mut made = self.made.lock();
         made.retain(|(_, making)| making.upgrade().is_some());
         let plain = Key {
@@ -280,13 +306,13 @@ impl Moment {
             return making;
         }
         let text = find(&made, &plain).unwrap_or_else(|| {
-            let making = inner.clone().make(gathering, key.format, all);
+            let making = inner.clone().make(gathering, key.format, chosen_by);
             begin(&mut made, plain, making.boxed())
         });
         match key.coding {
             Coding::Identity => text,
             Coding::Gzip => {
-                let making = inner.clone().compress(text, all);
+                let making = inner.clone().compress(text, chosen_by.is_none());
                 begin(&mut made, key, making.boxed())
             }
         }

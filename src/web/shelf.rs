@@ -23,11 +23,16 @@ pub(super) struct Shelf {
 }
 
 struct Entry {
-    /// Whether it is of all collectors, and not of chosen ones.
-    all: bool,
     bytes: usize,
     made: Instant,
-    readers: BTreeMap<u64, Weak<Seat>>,
+    readers: BTreeMap<u64, Reader>,
+}
+
+/// Somebody who reads a page.
+struct Reader {
+    seat: Weak<Seat>,
+    since: Instant,
+    taken_before: u64,
 }
 
 impl Shelf {
@@ -41,49 +46,42 @@ impl Shelf {
         })
     }
 
-    /// Waits a while for room for another page; says whether there is some. For a page of all
-    /// collectors readers are cut off in the end, first those of pages of chosen ones, then those
-    /// of the oldest. For a page of chosen collectors only others of its kind are.
-    pub(super) async fn has_room(&self, all: bool) -> bool {
+    /// Waits a while for room for another page; says whether there is some. Those who take the least
+    /// of their page in a second are cut off for it.
+    pub(super) async fn has_room(&self) -> bool {
         let end = Instant::now() + 2 * GRACE;
         loop {
             let gone = self.gone.notified();
-            if self.make_room(all, Instant::now() >= end) {
+            if self.make_room() {
                 return true;
             }
-            if Instant::now() >= end + GRACE {
+            if Instant::now() >= end {
                 return false;
             }
             let _ = timeout(LOOK, gone).await;
         }
     }
 
-    /// Whether there is room; cuts off readers who have had their time, in the end of every page
-    /// but the newest.
-    fn make_room(&self, all: bool, in_the_end: bool) -> bool {
+    /// Whether there is room; cuts off readers who have had their time, of every page but the newest.
+    fn make_room(&self) -> bool {
         let mut pages = self.lock();
-        let newest = pages.keys().next_back().copied();
-        let bound = self
-            .bound
-            .max(newest.map_or(0, |newest| pages[&newest].bytes));
+        let newest = pages.last_entry().map_or(0, |newest| newest.get().bytes);
+        let bound = self.bound.max(newest);
         let mut kept: usize = pages.values().map(|entry| entry.bytes).sum();
         if kept <= bound {
             return true;
         }
-        for of_all in [false, true] {
-            let others = pages.iter_mut().filter(|(id, entry)| {
-                let had_time = entry.made.elapsed() >= GRACE && (in_the_end || !of_all);
-                entry.all == of_all && (all || !of_all) && Some(**id) != newest && had_time
-            });
-            for (_, entry) in others {
-                if kept <= bound {
-                    break;
-                }
-                kept -= entry.bytes;
-                let readers = std::mem::take(&mut entry.readers).into_values();
-                for seat in readers.filter_map(|seat| seat.upgrade()) {
-                    seat.cut(Refusal::UnreadPage);
-                }
+        let mut old: Vec<_> = pages.values_mut().rev().skip(1).collect();
+        old.retain(|entry| entry.made.elapsed() >= GRACE);
+        old.sort_by(|one, other| one.rate().total_cmp(&other.rate()));
+        for entry in old {
+            if kept <= bound {
+                break;
+            }
+            kept -= entry.bytes;
+            let readers = std::mem::take(&mut entry.readers).into_values();
+            for seat in readers.filter_map(|reader| reader.seat.upgrade()) {
+                seat.cut(Refusal::UnreadPage);
             }
         }
         // Those who are cut off are gone in a moment.
@@ -91,10 +89,9 @@ impl Shelf {
     }
 
     /// Another page.
-    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, all: bool) -> Page {
+    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>) -> Page {
         let id = self.next();
         let entry = Entry {
-            all,
             bytes: bytes.len(),
             made: Instant::now(),
             readers: BTreeMap::new(),
@@ -116,8 +113,23 @@ impl Shelf {
     }
 }
 
+impl Entry {
+    /// Bytes that its fastest reader takes in a second.
+    fn rate(&self) -> f64 {
+        let rates = self.readers.values().map(Reader::rate);
+        rates.max_by(f64::total_cmp).unwrap_or_default()
+    }
+}
+
+impl Reader {
+    fn rate(&self) -> f64 {
+        let taken = self.seat.upgrade().map_or(0, |seat| seat.taken());
+        (taken - self.taken_before.min(taken)) as f64 / self.since.elapsed().as_secs_f64()
+    }
+}
+
 /// How long a page is left to its readers in any case.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether there is room.
 const LOOK: Duration = Duration::from_millis(100);
@@ -140,7 +152,12 @@ impl Page {
         if let Some(seat) = seat
             && let Some(entry) = self.shelf.lock().get_mut(&self.id)
         {
-            entry.readers.insert(reader, Arc::downgrade(seat));
+            let seat_now = Reader {
+                seat: Arc::downgrade(seat),
+                since: Instant::now(),
+                taken_before: seat.taken(),
+            };
+            entry.readers.insert(reader, seat_now);
         }
         Reading {
             reader,
