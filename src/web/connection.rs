@@ -63,6 +63,8 @@ pub(super) struct Connection {
     limits: Limits,
     reading: Pin<Box<Sleep>>,
     writing: Option<Window>,
+    /// The phase, by its beginning, in which there was nothing left to read.
+    ended: Option<Instant>,
 }
 
 /// The time in which a client has to take the bytes of as much time at the least rate.
@@ -80,6 +82,7 @@ impl Connection {
             limits,
             reading: Box::pin(sleep(limits.headers)),
             writing: None,
+            ended: None,
         }
     }
 
@@ -111,6 +114,11 @@ impl Connection {
             }
             // When it is sent, this is asked again.
             (Phase::Sending, _) => Poll::Pending,
+            // What was read last may be a request whose answer begins now.
+            _ if self.ended.replace(state.since) != Some(state.since) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             _ => Poll::Ready(()),
         }
     }

@@ -139,24 +139,24 @@ impl Inner {
     /// The moment to share with others who want the same; with chosen collectors, when it is the
     /// address's turn.
     async fn join(&self, wanted: &Wanted, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
-        let collect = &wanted.collect;
-        if let Some(moment) = self.present(collect) {
+        let (asked, collect) = (Instant::now(), &wanted.collect);
+        if let Some(moment) = self.present(collect, asked) {
             return Ok(moment);
         }
         let turn = match collect.is_empty() {
             true => None,
             false => {
-                let left = wanted.deadline.saturating_duration_since(Instant::now());
+                let left = wanted.deadline.saturating_duration_since(asked);
                 let turn = timeout(WAIT.min(left / 2), self.scrapes.take(peer)).await;
                 Some(turn.ok().flatten().ok_or(Refused::Scrapes)?)
             }
         };
         // Another may have begun one meanwhile.
-        if let Some(moment) = self.present(collect) {
+        if let Some(moment) = self.present(collect, asked) {
             return Ok(moment);
         }
         let moment = Arc::new(Moment {
-            began: Instant::now(),
+            began: asked,
             made: Mutex::default(),
             _turn: turn,
         });
@@ -166,15 +166,15 @@ impl Inner {
         Ok(moment)
     }
 
-    /// A moment that lasts.
-    fn present(&self, collect: &BTreeSet<String>) -> Option<Arc<Moment>> {
-        // While there is time to make each a page, nobody has to share what is older than he asked.
+    /// The moment for one who has asked at this time, if it has not passed by then.
+    fn present(&self, collect: &BTreeSet<String>, asked: Instant) -> Option<Arc<Moment>> {
+        // While there is time to make each a page, nobody has to share what is older than that.
         let lasts = match self.maker.available_permits() {
             0 => MOMENT,
             _ => MOMENT.min(2 * self.time_to_make()),
         };
         let moment = self.moments().get(collect).and_then(Weak::upgrade)?;
-        (moment.began.elapsed() < lasts).then_some(moment)
+        (asked.saturating_duration_since(moment.began) < lasts).then_some(moment)
     }
 
     fn moments(&self) -> MutexGuard<'_, BTreeMap<BTreeSet<String>, Weak<Moment>>> {
@@ -270,6 +270,7 @@ async fn work<T: Send + 'static>(
 
 /// A moment in which all who ask for the same get the same.
 struct Moment {
+    /// When the first of them asked. What was read since is new to all.
     began: Instant,
     made: Mutex<Vec<(Key, WeakMaking)>>,
     _turn: Option<Turn>,

@@ -1,6 +1,7 @@
 //! The pages that somebody reads, and the memory that they take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,6 +32,7 @@ struct Entry {
 /// Somebody who reads a page.
 struct Reader {
     seat: Weak<Seat>,
+    peer: IpAddr,
     since: Instant,
     taken_before: u64,
 }
@@ -46,8 +48,8 @@ impl Shelf {
         })
     }
 
-    /// Waits a while for room for another page; says whether there is some. Those who take the least
-    /// of their page in a second are cut off for it.
+    /// Waits a while for room for another page; says whether there is some. For it are cut off
+    /// those who take the least in a second, of an address that reads many all the sooner.
     pub(super) async fn has_room(&self) -> bool {
         let end = Instant::now() + 2 * GRACE;
         loop {
@@ -71,9 +73,13 @@ impl Shelf {
         if kept <= bound {
             return true;
         }
+        let mut readings = HashMap::<IpAddr, f64>::new();
+        for reader in pages.values().flat_map(|entry| entry.readers.values()) {
+            *readings.entry(reader.peer).or_default() += 1.0;
+        }
         let mut old: Vec<_> = pages.values_mut().rev().skip(1).collect();
         old.retain(|entry| entry.made.elapsed() >= GRACE);
-        old.sort_by(|one, other| one.rate().total_cmp(&other.rate()));
+        old.sort_by_cached_key(|entry| entry.merit(&readings));
         for entry in old {
             if kept <= bound {
                 break;
@@ -114,17 +120,15 @@ impl Shelf {
 }
 
 impl Entry {
-    /// Bytes that its fastest reader takes in a second.
-    fn rate(&self) -> f64 {
-        let rates = self.readers.values().map(Reader::rate);
-        rates.max_by(f64::total_cmp).unwrap_or_default()
-    }
-}
-
-impl Reader {
-    fn rate(&self) -> f64 {
-        let taken = self.seat.upgrade().map_or(0, |seat| seat.taken());
-        (taken - self.taken_before.min(taken)) as f64 / self.since.elapsed().as_secs_f64()
+    /// Bytes that its best reader takes in a second, shared by all that its address reads.
+    fn merit(&self, readings: &HashMap<IpAddr, f64>) -> u64 {
+        let merits = self.readers.values().map(|reader| {
+            let taken = reader.seat.upgrade().map_or(0, |seat| seat.taken());
+            let taken = taken.saturating_sub(reader.taken_before) as f64;
+            let rate = taken / reader.since.elapsed().as_secs_f64();
+            (rate / readings[&reader.peer]) as u64
+        });
+        merits.max().unwrap_or_default()
     }
 }
 
@@ -154,6 +158,7 @@ impl Page {
         {
             let seat_now = Reader {
                 seat: Arc::downgrade(seat),
+                peer: seat.peer(),
                 since: Instant::now(),
                 taken_before: seat.taken(),
             };
