@@ -22,6 +22,7 @@ use super::support::process::wait_for;
 /// the exporter alone would need a good part of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TIMES_ALONE: u32 = 20;
+const TIMES_CHOSEN: u32 = 500;
 
 /// What clients may cost beyond the page.
 const ALLOWED: u64 = 64 << 20;
@@ -90,6 +91,21 @@ async fn a_hundred_readers_of_the_landing_page_keep_nobody_out() {
     door.withstands(crowd).await;
 }
 
+/// Each sends a thousand requests at once that are answered in a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_clients_with_a_thousand_requests_each_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(100, move |client| {
+        let path = ["/-/ready", "/none"][client % 2];
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let last = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let requests = request.repeat(1_000) + &last;
+        async move { send_and_wait(address, requests.as_bytes()).await }
+    });
+    door.withstands(crowd).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_a_large_page_cost_little() {
     let door = Door::large().await;
@@ -106,25 +122,22 @@ async fn clients_that_read_a_large_page_slowly_cost_little() {
     door.withstands(crowd).await;
 }
 
-/// Each asks for something else. Who cannot be served is told so at once, and nobody is told that
+/// Each asks for something else. Who cannot be served is told so in time, and nobody is told that
 /// the server is down.
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     let door = Door::large().await;
     let address = door.exporter.address();
-    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
     let tally = Arc::new(Mutex::new(BTreeMap::<u16, (usize, Duration)>::new()));
     let counts = tally.clone();
+    let patience = door.patience.as_secs().to_string();
     let crowd = Crowd::new(500, move |client| {
-        let (one, other) = (
-            names[client % names.len()],
-            names[client / names.len() % names.len()],
-        );
-        let path = format!("/metrics?collect[]=stat_user_tables&collect[]={one}&collect[]={other}");
-        let counts = counts.clone();
+        let path = choice(client) + "&collect[]=stat_user_tables";
+        let (counts, patience) = (counts.clone(), patience.clone());
         async move {
             let start = Instant::now();
-            let answer = Client::new(address).get(&path, &[]).await;
+            let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", patience.as_str());
+            let answer = Client::new(address).get(&path, &[timeout]).await;
             let took = start.elapsed();
             // Who reads too slowly may be cut off.
             let status = answer.as_ref().map_or(0, |answer| answer.status);
@@ -160,7 +173,8 @@ async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out(
         let own = Ipv4Addr::new(127, 1, 0, client as u8 + 1);
         let path = choice(client);
         async move {
-            let _ = Client::from(own, address).get(&path, &[]).await;
+            let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", "10");
+            let _ = Client::from(own, address).get(&path, &[timeout]).await;
         }
     });
     door.withstands(crowd).await;
@@ -241,14 +255,18 @@ impl Door {
             page = answer.body.len();
             alone = start.elapsed();
         }
+        let start = Instant::now();
         let chosen = exporter.get(CHOSEN).await.body.len();
+        let chosen_alone = start.elapsed();
         let rest = Cost::of(exporter.pid());
         Self {
             _server: server,
             exporter,
             page,
             chosen,
-            patience: PATIENCE.max(alone * TIMES_ALONE),
+            patience: PATIENCE
+                .max(alone * TIMES_ALONE)
+                .max(chosen_alone * TIMES_CHOSEN),
             rest,
         }
     }

@@ -19,7 +19,9 @@ use crate::telemetry::Refusal;
 /// The connections that there are.
 pub(super) struct Door {
     most: usize,
-    seats: BTreeMap<Id, Arc<Seat>>,
+    /// By the address that they count for.
+    seats: BTreeMap<IpAddr, BTreeMap<Id, Arc<Seat>>>,
+    peers: HashMap<Id, IpAddr>,
 }
 
 impl Door {
@@ -28,18 +30,19 @@ impl Door {
         Self {
             most,
             seats: BTreeMap::new(),
+            peers: HashMap::new(),
         }
     }
 
     /// Whether a client of this address may come in; another one may have had to leave for it.
     pub(super) fn admits(&mut self, peer: IpAddr) -> bool {
-        if self.seats.len() < self.most {
+        if self.peers.len() < self.most {
             return true;
         }
         let Some((id, reason)) = self.next_to_leave(peer) else {
             return false;
         };
-        if let Some(seat) = self.seats.remove(&id) {
+        if let Some(seat) = self.left(id) {
             seat.cut(reason);
         }
         true
@@ -50,28 +53,28 @@ impl Door {
         let id = task.id();
         // It is set once, here.
         let _ = seat.task.set(task);
-        self.seats.insert(id, seat);
+        self.peers.insert(id, seat.peer);
+        self.seats.entry(seat.peer).or_default().insert(id, seat);
     }
 
     /// A connection has ended.
-    pub(super) fn left(&mut self, id: Id) {
-        self.seats.remove(&id);
+    pub(super) fn left(&mut self, id: Id) -> Option<Arc<Seat>> {
+        let peer = self.peers.remove(&id)?;
+        let seats = self.seats.get_mut(&peer)?;
+        let seat = seats.remove(&id);
+        if seats.is_empty() {
+            self.seats.remove(&peer);
+        }
+        seat
     }
 
     fn next_to_leave(&self, peer: IpAddr) -> Option<(Id, Refusal)> {
-        let mut held = HashMap::<IpAddr, usize>::new();
-        for seat in self.seats.values() {
-            *held.entry(seat.peer).or_default() += 1;
-        }
-        let most = held.values().copied().max()?;
+        let most = self.seats.values().map(BTreeMap::len).max()?;
         // Who already has as many as anybody disturbs nobody who may be about to speak.
-        let has_few = held.get(&peer).copied().unwrap_or_default() < most;
-        let candidates = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| held[&seat.peer] == most);
+        let has_few = self.seats.get(&peer).map_or(0, BTreeMap::len) < most;
+        let with_most = self.seats.values().filter(|seats| seats.len() == most);
         let (mut closed, mut waiting, mut reading, mut busy) = (None, None, None, None);
-        for (id, seat) in candidates {
+        for (id, seat) in with_most.flatten() {
             let state = seat.state();
             let since = state.since.elapsed();
             match state.phase {
@@ -367,7 +370,7 @@ mod tests {
     async fn nobody_leaves_while_there_is_room() {
         let mut tasks = JoinSet::new();
         let (mut door, seats) = door(&[(1, IDLE), (1, IDLE)], &mut tasks);
-        let id = *door.seats.keys().next().unwrap();
+        let id = *door.peers.keys().next().unwrap();
         door.left(id);
         assert!(door.admits(address(1)));
         assert_eq!(cut(&seats), Vec::<usize>::new());

@@ -121,9 +121,6 @@ const WAY_BACK: Duration = Duration::from_millis(400);
 /// The longest that a moment lasts.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// The longest that a scrape waits for its turn.
-const WAIT: Duration = Duration::from_secs(5);
-
 /// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -147,7 +144,7 @@ impl Inner {
             true => None,
             false => {
                 let left = wanted.deadline.saturating_duration_since(asked);
-                let turn = timeout(WAIT.min(left / 2), self.scrapes.take(peer)).await;
+                let turn = timeout(left / 4 * 3, self.scrapes.take(peer)).await;
                 Some(turn.ok().flatten().ok_or(Refused::Scrapes)?)
             }
         };
@@ -219,10 +216,11 @@ impl Inner {
             }
         });
         let page = page.await?;
+        let took = begun.elapsed();
         if turn.is_none() {
-            self.took.lock()[0] = begun.elapsed();
+            self.took.lock()[0] = took;
         }
-        Ok(Arc::new(self.shelf.put(page)))
+        Ok(Arc::new(self.shelf.put(page, took)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -239,10 +237,11 @@ impl Inner {
                 .and_then(|()| encoder.finish())
         });
         let compressed = compressed.await?.map_err(|_| Refused::Failed)?;
+        let took = begun.elapsed();
         if all {
-            self.took.lock()[1] = begun.elapsed();
+            self.took.lock()[1] = took;
         }
-        Ok(Arc::new(self.shelf.put(compressed)))
+        Ok(Arc::new(self.shelf.put(compressed, took)))
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Shelf {
 struct Entry {
     bytes: usize,
     made: Instant,
+    /// How long it is left to its readers in any case.
+    grace: Duration,
     readers: BTreeMap<u64, Reader>,
 }
 
@@ -54,18 +56,19 @@ impl Shelf {
         let end = Instant::now() + 2 * GRACE;
         loop {
             let gone = self.gone.notified();
-            if self.make_room() {
+            if self.make_room(Instant::now() >= end) {
                 return true;
             }
-            if Instant::now() >= end {
+            if Instant::now() >= end + GRACE {
                 return false;
             }
             let _ = timeout(LOOK, gone).await;
         }
     }
 
-    /// Whether there is room; cuts off readers who have had their time, of every page but the newest.
-    fn make_room(&self) -> bool {
+    /// Whether there is room; cuts off readers who have had their time, of every page but the newest:
+    /// at first those who are slow.
+    fn make_room(&self, in_the_end: bool) -> bool {
         let mut pages = self.lock();
         let newest = pages.last_entry().map_or(0, |newest| newest.get().bytes);
         let bound = self.bound.max(newest);
@@ -77,10 +80,16 @@ impl Shelf {
         for reader in pages.values().flat_map(|entry| entry.readers.values()) {
             *readings.entry(reader.peer).or_default() += 1.0;
         }
-        let mut old: Vec<_> = pages.values_mut().rev().skip(1).collect();
-        old.retain(|entry| entry.made.elapsed() >= GRACE);
-        old.sort_by_cached_key(|entry| entry.merit(&readings));
-        for entry in old {
+        let mut old: Vec<_> = pages
+            .values_mut()
+            .rev()
+            .skip(1)
+            .filter(|entry| entry.made.elapsed() >= entry.grace)
+            .map(|entry| (entry.rate(&readings), entry))
+            .filter(|(rate, _)| in_the_end || *rate < SLOW)
+            .collect();
+        old.sort_by_key(|(rate, _)| *rate);
+        for (_, entry) in old {
             if kept <= bound {
                 break;
             }
@@ -94,12 +103,13 @@ impl Shelf {
         false
     }
 
-    /// Another page.
-    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>) -> Page {
+    /// Another page. On a machine that takes long to make one, its readers may take long, too.
+    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, took: Duration) -> Page {
         let id = self.next();
         let entry = Entry {
             bytes: bytes.len(),
             made: Instant::now(),
+            grace: GRACE.max(2 * took),
             readers: BTreeMap::new(),
         };
         self.lock().insert(id, entry);
@@ -121,19 +131,22 @@ impl Shelf {
 
 impl Entry {
     /// Bytes that its best reader takes in a second, shared by all that its address reads.
-    fn merit(&self, readings: &HashMap<IpAddr, f64>) -> u64 {
-        let merits = self.readers.values().map(|reader| {
+    fn rate(&self, readings: &HashMap<IpAddr, f64>) -> u64 {
+        let rates = self.readers.values().map(|reader| {
             let taken = reader.seat.upgrade().map_or(0, |seat| seat.taken());
             let taken = taken.saturating_sub(reader.taken_before) as f64;
             let rate = taken / reader.since.elapsed().as_secs_f64();
             (rate / readings[&reader.peer]) as u64
         });
-        merits.max().unwrap_or_default()
+        rates.max().unwrap_or_default()
     }
 }
 
-/// How long a page is left to its readers in any case.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a page is left to its readers at least.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Who takes fewer bytes in a second is slow.
+const SLOW: u64 = 1 << 20;
 
 /// How often it is looked whether there is room.
 const LOOK: Duration = Duration::from_millis(100);
