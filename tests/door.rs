@@ -22,7 +22,6 @@ use super::support::process::wait_for;
 /// the exporter alone would need a good part of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TIMES_ALONE: u32 = 20;
-const TIMES_CHOSEN: u32 = 500;
 
 /// What clients may cost beyond the page.
 const ALLOWED: u64 = 64 << 20;
@@ -255,18 +254,14 @@ impl Door {
             page = answer.body.len();
             alone = start.elapsed();
         }
-        let start = Instant::now();
         let chosen = exporter.get(CHOSEN).await.body.len();
-        let chosen_alone = start.elapsed();
         let rest = Cost::of(exporter.pid());
         Self {
             _server: server,
             exporter,
             page,
             chosen,
-            patience: PATIENCE
-                .max(alone * TIMES_ALONE)
-                .max(chosen_alone * TIMES_CHOSEN),
+            patience: PATIENCE.max(alone * TIMES_ALONE),
             rest,
         }
     }

@@ -64,7 +64,7 @@ impl Pages {
             // Those who wait leave connections to others.
             scrapes: Turns::new(limits.scrapes, limits.connections / 2),
             maker: Arc::new(Semaphore::new(1)),
-            chosen: Turns::new(1, limits.scrapes),
+            chosen: Turns::new(1, limits.connections),
             shelf: Shelf::new(limits.unread),
             took: Mutex::default(),
         }))

@@ -85,10 +85,10 @@ impl Shelf {
             .rev()
             .skip(1)
             .filter(|entry| entry.made.elapsed() >= entry.grace)
-            .map(|entry| (entry.rate(&readings), entry))
-            .filter(|(rate, _)| in_the_end || *rate < SLOW)
+            .map(|entry| (entry.rates(&readings), entry))
+            .filter(|((rate, _), _)| in_the_end || *rate < SLOW)
             .collect();
-        old.sort_by_key(|(rate, _)| *rate);
+        old.sort_by(|((_, one), _), ((_, other), _)| one.total_cmp(other));
         for (_, entry) in old {
             if kept <= bound {
                 break;
@@ -130,15 +130,23 @@ impl Shelf {
 }
 
 impl Entry {
-    /// Bytes that its best reader takes in a second, shared by all that its address reads.
-    fn rate(&self, readings: &HashMap<IpAddr, f64>) -> u64 {
+    /// Bytes that its best reader takes in a second, and that divided by how many its address reads.
+    fn rates(&self, readings: &HashMap<IpAddr, f64>) -> (f64, f64) {
         let rates = self.readers.values().map(|reader| {
-            let taken = reader.seat.upgrade().map_or(0, |seat| seat.taken());
-            let taken = taken.saturating_sub(reader.taken_before) as f64;
-            let rate = taken / reader.since.elapsed().as_secs_f64();
-            (rate / readings[&reader.peer]) as u64
+            let rate = reader.rate();
+            (rate, rate / readings[&reader.peer])
         });
-        rates.max().unwrap_or_default()
+        rates.fold((0.0, 0.0), |best, one| {
+            (best.0.max(one.0), best.1.max(one.1))
+        })
+    }
+}
+
+impl Reader {
+    fn rate(&self) -> f64 {
+        let taken = self.seat.upgrade().map_or(0, |seat| seat.taken());
+        let taken = taken.saturating_sub(self.taken_before) as f64;
+        taken / self.since.elapsed().as_secs_f64()
     }
 }
 
@@ -146,7 +154,7 @@ impl Entry {
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Who takes fewer bytes in a second is slow.
-const SLOW: u64 = 1 << 20;
+const SLOW: f64 = (1 << 20) as f64;
 
 /// How often it is looked whether there is room.
 const LOOK: Duration = Duration::from_millis(100);
