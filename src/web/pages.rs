@@ -124,7 +124,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There are as many different scrapes as there may be.
+    /// There are too many different scrapes, and it was not its turn in time.
     Scrapes,
     /// It was not made in time.
     Deadline,

@@ -205,15 +205,7 @@ const PLANTS: &[Plant] = &[
          ALTER DATABASE encodings SET search_path = public, app;
          ALTER DATABASE encodings SET client_encoding = 'LATIN1'",
     ),
-    // What a session there tells its client, and who it is.
-    plant(
-        "chatty",
-        "",
-        "ALTER DATABASE chatty SET client_min_messages = 'debug5';
-         ALTER DATABASE chatty SET debug_print_parse = on;
-         ALTER DATABASE chatty SET debug_print_rewritten = on;
-         ALTER DATABASE chatty SET debug_print_plan = on",
-    ),
+    // Who a session there is.
     plant(
         "another_role",
         "",
