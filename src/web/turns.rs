@@ -256,7 +256,7 @@ mod tests {
         drop(place);
         assert_eq!(
             served(many.into_iter().chain(stranger).collect()),
-            [1, 2, 1]
+            [1, 1, 2]
         );
     }
 
