@@ -16,8 +16,9 @@ pub const ROWS: usize = ANSWER_MESSAGES;
 /// Bytes that a server may send before a session begins.
 pub const START_UP: usize = 256 * KIB;
 
-/// Iterations of SCRAM that a server may ask for. PostgreSQL's default is 4096.
-pub const SCRAM_ITERATIONS: u32 = 1_000_000;
+/// Iterations of SCRAM that a server may ask for, as many as the driver makes. PostgreSQL's default
+/// is 4096.
+pub const SCRAM_ITERATIONS: u32 = 100_000;
 
 /// Bytes of one message of a server: a row, an error, a description of columns.
 pub const MESSAGE: usize = MIB;

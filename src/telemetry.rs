@@ -150,7 +150,7 @@ pub enum Refusal {
     SlowReader,
     /// The client had an old page, and a new one needed the memory.
     UnreadPage,
-    /// There were as many different scrapes at once as there may be.
+    /// It was not the scrape's turn in time, as there were too many different ones.
     Scrapes,
     /// The page could not be made in time.
     Deadline,

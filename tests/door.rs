@@ -5,15 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors;
 use rustix::process::Pid;
 
-use super::support::crowd::{
-    Crowd, drip, open_many_files, read_slowly, scrape_each_second, send_and_wait,
-};
+use super::support::crowd::{Crowd, Scraper, drip, open_many_files, read_slowly, send_and_wait};
 use super::support::exporter::Exporter;
 use super::support::http::Client;
 use super::support::postgres::Postgres;
@@ -91,6 +90,21 @@ async fn a_hundred_readers_of_the_landing_page_keep_nobody_out() {
     door.withstands(crowd).await;
 }
 
+/// Each sends a thousand requests at once that are answered in a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_clients_with_a_thousand_requests_each_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(100, move |client| {
+        let path = ["/-/ready", "/none"][client % 2];
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let last = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let requests = request.repeat(1_000) + &last;
+        async move { send_and_wait(address, requests.as_bytes()).await }
+    });
+    door.withstands(crowd).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_a_large_page_cost_little() {
     let door = Door::large().await;
@@ -107,25 +121,22 @@ async fn clients_that_read_a_large_page_slowly_cost_little() {
     door.withstands(crowd).await;
 }
 
-/// Each asks for something else. Who cannot be served is told so at once, and nobody is told that
+/// Each asks for something else. Who cannot be served is told so in time, and nobody is told that
 /// the server is down.
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     let door = Door::large().await;
     let address = door.exporter.address();
-    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
     let tally = Arc::new(Mutex::new(BTreeMap::<u16, (usize, Duration)>::new()));
     let counts = tally.clone();
+    let patience = door.patience.as_secs().to_string();
     let crowd = Crowd::new(500, move |client| {
-        let (one, other) = (
-            names[client % names.len()],
-            names[client / names.len() % names.len()],
-        );
-        let path = format!("/metrics?collect[]=stat_user_tables&collect[]={one}&collect[]={other}");
-        let counts = counts.clone();
+        let path = choice(client) + "&collect[]=stat_user_tables";
+        let (counts, patience) = (counts.clone(), patience.clone());
         async move {
             let start = Instant::now();
-            let answer = Client::new(address).get(&path, &[]).await;
+            let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", patience.as_str());
+            let answer = Client::new(address).get(&path, &[timeout]).await;
             let took = start.elapsed();
             // Who reads too slowly may be cut off.
             let status = answer.as_ref().map_or(0, |answer| answer.status);
@@ -152,11 +163,38 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     assert!(tally.contains_key(&200), "{tally:?}");
 }
 
+/// Each address asks for something else, and again as soon as it is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out() {
+    let door = Door::small().await;
+    let address = door.exporter.address();
+    let crowd = Crowd::new(250, move |client| {
+        let own = Ipv4Addr::new(127, 1, 0, client as u8 + 1);
+        let path = choice(client);
+        async move {
+            let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", "10");
+            let _ = Client::from(own, address).get(&path, &[timeout]).await;
+        }
+    });
+    door.withstands(crowd).await;
+}
+
+/// The path of two collectors, another for each client.
+fn choice(client: usize) -> String {
+    let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
+    let (one, other) = (
+        names[client % names.len()],
+        names[(client / names.len() + client + 1) % names.len()],
+    );
+    format!("/metrics?collect[]={one}&collect[]={other}")
+}
+
 /// An exporter with a page, and what it costs at rest.
 struct Door {
     _server: Postgres,
     exporter: Exporter,
     page: usize,
+    chosen: usize,
     patience: Duration,
     rest: Cost,
 }
@@ -216,25 +254,41 @@ impl Door {
             page = answer.body.len();
             alone = start.elapsed();
         }
+        let chosen = exporter.get(CHOSEN).await.body.len();
         let rest = Cost::of(exporter.pid());
         Self {
             _server: server,
             exporter,
             page,
+            chosen,
             patience: PATIENCE.max(alone * TIMES_ALONE),
             rest,
         }
     }
 
-    /// A scraper is served all the time, memory stays within its bound, and when the crowd has
-    /// left, all is as it was.
+    /// Scrapers are served all the time, one of the crowd's address and one of another that chooses
+    /// collectors, memory stays within its bound, and when the crowd has left, all is as it was.
     async fn withstands(&self, crowd: Crowd) {
         let duration = Duration::from_secs(from_environment("DOOR_SECONDS").unwrap_or(10));
         let pid = self.exporter.pid();
         forget_peak(pid);
         let address = self.exporter.address();
-        let scrapes =
-            scrape_each_second(address, "/metrics", self.patience, self.page, duration).await;
+        let all = Scraper {
+            own: Ipv4Addr::LOCALHOST,
+            path: "/metrics",
+            bytes: self.page,
+            patience: self.patience,
+        };
+        let chosen = Scraper {
+            own: ANOTHER,
+            path: CHOSEN,
+            bytes: self.chosen,
+            ..all
+        };
+        let scrapes = tokio::join!(
+            all.scrape_each_second(address, duration),
+            chosen.scrape_each_second(address, duration)
+        );
         let peak = Cost::of(pid);
         crowd.leave().await;
         let page = self.page as u64;
@@ -259,6 +313,10 @@ impl Door {
         println!("afterwards {:?}", Cost::of(pid));
     }
 }
+
+/// What a scraper asks for that chooses collectors, and whence.
+const CHOSEN: &str = "/metrics?collect[]=stat_database&collect[]=locks";
+const ANOTHER: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
 
 /// How much of what it has freed the allocator may keep.
 const KEPT: u64 = 48 * MIB;

@@ -412,6 +412,40 @@ async fn a_client_that_leaves_takes_its_request_with_it() {
     within_reason(dropped.notified()).await;
 }
 
+/// One that says nothing more may still listen.
+#[tokio::test]
+async fn a_client_that_closes_its_side_is_answered() {
+    let slow = async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        vec![b'x'; 32 << 20]
+    };
+    let server = Server::start(Router::new().route("/", get(slow)), Limits::default()).await;
+    for (request, answers) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        ("GET / HTTP/1.0\r\n\r\n", 1),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", 1),
+        (&"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3), 3),
+    ] {
+        let mut client = server.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut said = Vec::new();
+        within_reason(client.read_to_end(&mut said)).await.unwrap();
+        assert!(
+            said.len() > answers * (32 << 20),
+            "{request}: {}",
+            said.len()
+        );
+    }
+    // One that has said nothing has nothing to hear.
+    for request in ["", "GET / HTTP/1.1\r\nHo"] {
+        let mut client = server.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        expect_end(&mut client).await;
+    }
+}
+
 // How many, and how it ends.
 
 #[tokio::test]

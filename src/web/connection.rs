@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::door::{Phase, Seat};
 use crate::config::WebLimits;
@@ -30,6 +30,8 @@ pub struct Limits {
     pub least_rate: u64,
     /// Between two requests on one connection.
     pub idle: Duration,
+    /// For the answer to a client whose side is closed: it may listen, or have left.
+    pub closed: Duration,
     /// For requests that are under way when the server is told to stop.
     pub drain: Duration,
 }
@@ -48,6 +50,7 @@ impl From<WebLimits> for Limits {
             stall: Duration::from_secs(10),
             least_rate: limits.least_rate,
             idle: Duration::from_secs(120),
+            closed: Duration::from_secs(2),
             drain: Duration::from_secs(5),
         }
     }
@@ -60,8 +63,8 @@ pub(super) struct Connection {
     limits: Limits,
     reading: Pin<Box<Sleep>>,
     writing: Option<Window>,
-    /// Bytes that the client, or the system for it, has taken.
-    taken: u64,
+    /// The phase, by its beginning, in which there was nothing left to read.
+    ended: Option<Instant>,
 }
 
 /// The time in which a client has to take the bytes of as much time at the least rate.
@@ -79,7 +82,7 @@ impl Connection {
             limits,
             reading: Box::pin(sleep(limits.headers)),
             writing: None,
-            taken: 0,
+            ended: None,
         }
     }
 
@@ -94,15 +97,37 @@ impl Connection {
             true => self.limits.headers,
             false => self.limits.idle,
         };
-        let deadline = state.since + limit;
-        if self.reading.deadline() != deadline {
-            self.reading.as_mut().reset(deadline);
-        }
-        ready!(self.reading.as_mut().poll(cx));
+        ready!(self.poll_until(state.since + limit, cx));
         if begun {
             Refusal::SlowHeaders.count();
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Ready when a client whose side is closed has had its answers, or has waited for one too long.
+    fn poll_closed(&mut self, cx: &mut Context) -> Poll<()> {
+        self.seat.has_closed();
+        let state = self.seat.state();
+        match (state.phase, state.closed) {
+            (Phase::Answering, Some(closed)) => {
+                self.poll_until(closed.max(state.since) + self.limits.closed, cx)
+            }
+            // When it is sent, this is asked again.
+            (Phase::Sending, _) => Poll::Pending,
+            // What was read last may be a request whose answer begins now.
+            _ if self.ended.replace(state.since) != Some(state.since) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn poll_until(&mut self, deadline: Instant, cx: &mut Context) -> Poll<()> {
+        if self.reading.deadline() != deadline {
+            self.reading.as_mut().reset(deadline);
+        }
+        self.reading.as_mut().poll(cx)
     }
 
     /// Passes on what a write came to, unless the client takes too little.
@@ -113,10 +138,10 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             self.seat.enter(Phase::Sending);
-            self.taken += *written.as_ref().unwrap_or(&0) as u64;
+            self.seat.has_taken(*written.as_ref().unwrap_or(&0));
             return Poll::Ready(written);
         }
-        let (limit, taken) = (self.limits.stall, self.taken);
+        let (limit, taken) = (self.limits.stall, self.seat.taken());
         let least = (self.limits.least_rate as f64 * limit.as_secs_f64()) as u64;
         loop {
             let window = self.writing.get_or_insert_with(|| Window {
@@ -144,8 +169,12 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
             let idle = self.seat.state().phase == Phase::Waiting { begun: false };
-            if idle && buffer.filled().len() > before {
+            let nothing = buffer.filled().len() == before;
+            if idle && !nothing {
                 self.seat.enter(Phase::Waiting { begun: true });
+            }
+            if nothing && read.is_ok() {
+                ready!(self.poll_closed(cx));
             }
             return Poll::Ready(read);
         }
@@ -180,8 +209,7 @@ impl AsyncWrite for Connection {
     /// hyper calls this when everything is written that it has.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        if self.seat.state().phase == Phase::Sending {
-            self.seat.enter(Phase::Waiting { begun: false });
+        if self.seat.has_sent() {
             self.writing = None;
             // From now on it is the client who is expected to speak.
             cx.waker().wake_by_ref();

@@ -1,11 +1,12 @@
 //! Who gets a connection when there are none left, and who has to leave for it.
 //!
 //! Room is made among the addresses that hold the most connections, so that one without any always
-//! gets in. There, who waits leaves first, then who is slow to read; who is being answered stays.
+//! gets in. There, who has closed its side leaves first, since it may be gone, then who waits, then
+//! who is slow to read; who is being answered stays.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use crate::telemetry::Refusal;
 /// The connections that there are.
 pub(super) struct Door {
     most: usize,
-    seats: BTreeMap<Id, Arc<Seat>>,
+    /// By the address that they count for.
+    seats: BTreeMap<IpAddr, BTreeMap<Id, Arc<Seat>>>,
+    peers: HashMap<Id, IpAddr>,
 }
 
 impl Door {
@@ -27,18 +30,19 @@ impl Door {
         Self {
             most,
             seats: BTreeMap::new(),
+            peers: HashMap::new(),
         }
     }
 
     /// Whether a client of this address may come in; another one may have had to leave for it.
     pub(super) fn admits(&mut self, peer: IpAddr) -> bool {
-        if self.seats.len() < self.most {
+        if self.peers.len() < self.most {
             return true;
         }
         let Some((id, reason)) = self.next_to_leave(peer) else {
             return false;
         };
-        if let Some(seat) = self.seats.remove(&id) {
+        if let Some(seat) = self.left(id) {
             seat.cut(reason);
         }
         true
@@ -49,31 +53,34 @@ impl Door {
         let id = task.id();
         // It is set once, here.
         let _ = seat.task.set(task);
-        self.seats.insert(id, seat);
+        self.peers.insert(id, seat.peer);
+        self.seats.entry(seat.peer).or_default().insert(id, seat);
     }
 
     /// A connection has ended.
-    pub(super) fn left(&mut self, id: Id) {
-        self.seats.remove(&id);
+    pub(super) fn left(&mut self, id: Id) -> Option<Arc<Seat>> {
+        let peer = self.peers.remove(&id)?;
+        let seats = self.seats.get_mut(&peer)?;
+        let seat = seats.remove(&id);
+        if seats.is_empty() {
+            self.seats.remove(&peer);
+        }
+        seat
     }
 
     fn next_to_leave(&self, peer: IpAddr) -> Option<(Id, Refusal)> {
-        let mut held = HashMap::<IpAddr, usize>::new();
-        for seat in self.seats.values() {
-            *held.entry(seat.peer).or_default() += 1;
-        }
-        let most = held.values().copied().max()?;
+        let most = self.seats.values().map(BTreeMap::len).max()?;
         // Who already has as many as anybody disturbs nobody who may be about to speak.
-        let has_few = held.get(&peer).copied().unwrap_or_default() < most;
-        let candidates = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| held[&seat.peer] == most);
-        let (mut waiting, mut reading, mut busy) = (None, None, None);
-        for (id, seat) in candidates {
+        let has_few = self.seats.get(&peer).map_or(0, BTreeMap::len) < most;
+        let with_most = self.seats.values().filter(|seats| seats.len() == most);
+        let (mut closed, mut waiting, mut reading, mut busy) = (None, None, None, None);
+        for (id, seat) in with_most.flatten() {
             let state = seat.state();
             let since = state.since.elapsed();
             match state.phase {
+                _ if state.closed.is_some() => {
+                    closed = closed.max(Some((state.idleness(), *id)));
+                }
                 Phase::Waiting { .. } if has_few || (state.looked && since >= MOMENT) => {
                     waiting = waiting.max(Some((state.idleness(), *id)));
                 }
@@ -82,7 +89,7 @@ impl Door {
             }
         }
         let busy = busy.filter(|_| has_few);
-        let waiting = waiting.map(|(_, id)| (id, Refusal::MadeRoom));
+        let waiting = closed.or(waiting).map(|(_, id)| (id, Refusal::MadeRoom));
         let reading = reading.map(|(_, id)| (id, Refusal::SlowReader));
         let busy = busy.map(|(_, id)| (id, Refusal::Connections));
         waiting.or(reading).or(busy)
@@ -102,6 +109,8 @@ pub(super) struct Seat {
     state: Mutex<State>,
     task: OnceLock<AbortHandle>,
     cut: AtomicBool,
+    /// Bytes that the client, or the system for it, has taken.
+    taken: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +120,12 @@ pub(super) struct State {
     pub(super) since: Instant,
     /// Whether it was looked since then what the client has to say, and there was nothing.
     looked: bool,
+    /// Whether an answer is being prepared, perhaps while another is sent.
+    answering: bool,
     /// Requests that were answered.
     answered: u32,
+    /// Since when the client's side is closed.
+    pub(super) closed: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,10 +147,13 @@ impl Seat {
                 phase: Phase::Waiting { begun: true },
                 since: Instant::now(),
                 looked: false,
+                answering: false,
                 answered: 0,
+                closed: None,
             }),
             task: OnceLock::new(),
             cut: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
         })
     }
 
@@ -164,6 +180,20 @@ impl Seat {
         state.looked = false;
     }
 
+    /// The client has closed its side, and may still listen.
+    pub(super) fn has_closed(&self) {
+        self.lock().closed.get_or_insert_with(Instant::now);
+    }
+
+    /// The client has taken some more bytes.
+    pub(super) fn has_taken(&self, bytes: usize) {
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// The client has nothing to say at present.
     pub(super) fn has_nothing(&self) {
         self.lock().looked = true;
@@ -171,8 +201,22 @@ impl Seat {
 
     /// A request is complete; its answer is, when the guard is dropped.
     pub(super) fn answer(self: &Arc<Self>) -> Answering {
+        self.lock().answering = true;
         self.enter(Phase::Answering);
         Answering(self.clone())
+    }
+
+    /// What there was to send is sent; says whether it was anything.
+    pub(super) fn has_sent(&self) -> bool {
+        let state = self.state();
+        if state.phase != Phase::Sending {
+            return false;
+        }
+        self.enter(match state.answering {
+            true => Phase::Answering,
+            false => Phase::Waiting { begun: false },
+        });
+        true
     }
 
     /// Ends the connection.
@@ -214,6 +258,7 @@ pub(super) struct Answering(Arc<Seat>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
+        self.0.lock().answering = false;
         self.0.enter(Phase::Sending);
     }
 }
@@ -287,6 +332,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_may_be_gone_leaves_first() {
+        let mut tasks = JoinSet::new();
+        let clients = [(1, SILENT), (1, ANSWERING), (1, ANSWERING)];
+        let (mut door, seats) = door(&clients, &mut tasks);
+        seats[2].has_closed();
+        assert!(door.admits(address(1)));
+        assert_eq!(cut(&seats), [2]);
+    }
+
+    #[tokio::test]
     async fn who_was_not_listened_to_stays() {
         let mut tasks = JoinSet::new();
         let (mut door, seats) = door(&[(1, SILENT), (1, SILENT)], &mut tasks);
@@ -315,7 +370,7 @@ mod tests {
     async fn nobody_leaves_while_there_is_room() {
         let mut tasks = JoinSet::new();
         let (mut door, seats) = door(&[(1, IDLE), (1, IDLE)], &mut tasks);
-        let id = *door.seats.keys().next().unwrap();
+        let id = *door.peers.keys().next().unwrap();
         door.left(id);
         assert!(door.admits(address(1)));
         assert_eq!(cut(&seats), Vec::<usize>::new());

@@ -69,7 +69,7 @@ impl IntoResponse for Refused {
         let (refusal, sentence) = match self {
             Self::Scrapes => (
                 Refusal::Scrapes,
-                "Refused: as many different scrapes (collect[]) are in progress as there may be \
+                "Refused: too many different scrapes (collect[]) wait for their turn \
                  (web.scrapes); one without collect[] is always answered.\n",
             ),
             Self::Deadline => (

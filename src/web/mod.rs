@@ -5,7 +5,7 @@
 //! - `switch`: collectors off and on, for the incident
 //! - `coding`: whether an answer is compressed
 //! - `pages`: pages, each made once for all who want the same
-//! - `share`: how many may do something at once
+//! - `turns`: who is next where not all can be served at once
 //! - `shelf`: the memory of the pages that somebody reads
 //! - `server`: connections, and how it all ends
 //! - `door`: who gets a connection when there are none left
@@ -20,9 +20,9 @@ mod landing;
 mod metrics;
 mod pages;
 mod server;
-mod share;
 mod shelf;
 mod switch;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;

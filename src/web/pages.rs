@@ -17,12 +17,12 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::coding::Coding;
 use super::door::Seat;
-use super::share::{Place, Share};
 use super::shelf::{Page, Reading, Shelf};
+use super::turns::{Turn, Turns};
 use crate::config::WebLimits;
 use crate::exposition::{Format, mapped, render};
 use crate::scrape::{Gathering, Missing, Request, Scraper};
@@ -46,11 +46,11 @@ struct Inner {
     scraper: Scraper,
     moments: Mutex<BTreeMap<BTreeSet<String>, Weak<Moment>>>,
     /// For scrapes of chosen collectors: those of all are shared, and need no bound.
-    scrapes: Arc<Share>,
+    scrapes: Arc<Turns>,
     /// One page is made at a time.
     maker: Arc<Semaphore>,
     /// Pages of chosen collectors wait here for each other, so that one of all waits for one.
-    chosen: Semaphore,
+    chosen: Arc<Turns>,
     shelf: Arc<Shelf>,
     /// How long it took to make the last page of all collectors, and to compress it.
     took: Mutex<[Duration; 2]>,
@@ -61,9 +61,10 @@ impl Pages {
         Self(Arc::new(Inner {
             scraper,
             moments: Mutex::default(),
-            scrapes: Share::new(limits.scrapes),
+            // Those who wait leave connections to others.
+            scrapes: Turns::new(limits.scrapes, limits.connections / 2),
             maker: Arc::new(Semaphore::new(1)),
-            chosen: Semaphore::new(1),
+            chosen: Turns::new(1, limits.connections),
             shelf: Shelf::new(limits.unread),
             took: Mutex::default(),
         }))
@@ -84,11 +85,11 @@ impl Pages {
 
     async fn shared(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Taken, Refused> {
         let peer = seat.map_or(Ipv4Addr::UNSPECIFIED.into(), |seat| seat.peer());
-        let moment = self.0.join(&wanted.collect, peer)?;
+        let moment = self.0.join(&wanted, peer).await?;
         // By the deadline the page has to be made, too.
         let left = wanted.deadline.saturating_duration_since(Instant::now());
         let making = (2 * self.0.time_to_make()).max(left / 20).min(left / 2);
-        let all = wanted.collect.is_empty();
+        let chosen_by = (!wanted.collect.is_empty()).then_some(peer);
         let request = Request {
             since: moment.began,
             deadline: wanted.deadline - making,
@@ -100,7 +101,7 @@ impl Pages {
             missing: gathering.missing(),
             coding: wanted.coding,
         };
-        let making = moment.making(key, gathering, all, &self.0);
+        let making = moment.making(key, gathering, chosen_by, &self.0);
         let page = making.clone().await?;
         Ok(Taken {
             reading: page.read_by(seat),
@@ -123,7 +124,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There are as many different scrapes as there may be.
+    /// There are too many different scrapes, and it was not its turn in time.
     Scrapes,
     /// It was not made in time.
     Deadline,
@@ -132,31 +133,45 @@ pub(super) enum Refused {
 }
 
 impl Inner {
-    /// The moment to share with others who want the same.
-    fn join(&self, collect: &BTreeSet<String>, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
-        // While there is time to make each a page, nobody has to share what is older than he asked.
+    /// The moment to share with others who want the same; with chosen collectors, when it is the
+    /// address's turn.
+    async fn join(&self, wanted: &Wanted, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
+        let (asked, collect) = (Instant::now(), &wanted.collect);
+        if let Some(moment) = self.present(collect, asked) {
+            return Ok(moment);
+        }
+        let turn = match collect.is_empty() {
+            true => None,
+            false => {
+                let left = wanted.deadline.saturating_duration_since(asked);
+                let turn = timeout(left / 4 * 3, self.scrapes.take(peer)).await;
+                Some(turn.ok().flatten().ok_or(Refused::Scrapes)?)
+            }
+        };
+        // Another may have begun one meanwhile.
+        if let Some(moment) = self.present(collect, asked) {
+            return Ok(moment);
+        }
+        let moment = Arc::new(Moment {
+            began: asked,
+            made: Mutex::default(),
+            _turn: turn,
+        });
+        let mut moments = self.moments();
+        moments.retain(|_, moment| moment.strong_count() > 0);
+        moments.insert(collect.clone(), Arc::downgrade(&moment));
+        Ok(moment)
+    }
+
+    /// The moment for one who has asked at this time, if it has not passed by then.
+    fn present(&self, collect: &BTreeSet<String>, asked: Instant) -> Option<Arc<Moment>> {
+        // While there is time to make each a page, nobody has to share what is older than that.
         let lasts = match self.maker.available_permits() {
             0 => MOMENT,
             _ => MOMENT.min(2 * self.time_to_make()),
         };
-        let mut moments = self.moments();
-        if let Some(moment) = moments.get(collect).and_then(Weak::upgrade)
-            && moment.began.elapsed() < lasts
-        {
-            return Ok(moment);
-        }
-        let place = match collect.is_empty() {
-            true => None,
-            false => Some(self.scrapes.take(peer).ok_or(Refused::Scrapes)?),
-        };
-        let moment = Arc::new(Moment {
-            began: Instant::now(),
-            made: Mutex::default(),
-            _place: place,
-        });
-        moments.retain(|_, moment| moment.strong_count() > 0);
-        moments.insert(collect.clone(), Arc::downgrade(&moment));
-        Ok(moment)
+        let moment = self.moments().get(collect).and_then(Weak::upgrade)?;
+        (asked.saturating_duration_since(moment.began) < lasts).then_some(moment)
     }
 
     fn moments(&self) -> MutexGuard<'_, BTreeMap<BTreeSet<String>, Weak<Moment>>> {
@@ -172,18 +187,21 @@ impl Inner {
         self: Arc<Self>,
         gathering: Gathering,
         format: Format,
-        all: bool,
+        chosen_by: Option<IpAddr>,
     ) -> Result<Arc<Page>, Refused> {
-        let chosen = match all {
-            true => None,
-            false => self.chosen.acquire().await.ok(),
+        let turn = match chosen_by {
+            None => None,
+            Some(peer) => {
+                let turn = self.chosen.take(peer).await.ok_or(Refused::Deadline)?;
+                if !self.shelf.has_room().await {
+                    return Err(Refused::Deadline);
+                }
+                Some(turn)
+            }
         };
-        if !all && !self.shelf.has_room(all).await {
-            return Err(Refused::Deadline);
-        }
         let permit = self.maker.clone().acquire_owned().await;
-        if all {
-            self.shelf.has_room(all).await;
+        if turn.is_none() {
+            self.shelf.has_room().await;
         }
         let begun = Instant::now();
         let page = work(permit.ok(), move |is_wanted| {
@@ -198,11 +216,11 @@ impl Inner {
             }
         });
         let page = page.await?;
-        drop(chosen);
-        if all {
-            self.took.lock()[0] = begun.elapsed();
+        let took = begun.elapsed();
+        if turn.is_none() {
+            self.took.lock()[0] = took;
         }
-        Ok(Arc::new(self.shelf.put(page, all)))
+        Ok(Arc::new(self.shelf.put(page, took)))
     }
 
     /// Compresses a page that others may wait for as it is.
@@ -219,10 +237,11 @@ impl Inner {
                 .and_then(|()| encoder.finish())
         });
         let compressed = compressed.await?.map_err(|_| Refused::Failed)?;
+        let took = begun.elapsed();
         if all {
-            self.took.lock()[1] = begun.elapsed();
+            self.took.lock()[1] = took;
         }
-        Ok(Arc::new(self.shelf.put(compressed, all)))
+        Ok(Arc::new(self.shelf.put(compressed, took)))
     }
 }
 
@@ -250,9 +269,10 @@ async fn work<T: Send + 'static>(
 
 /// A moment in which all who ask for the same get the same.
 struct Moment {
+    /// When the first of them asked. What was read since is new to all.
     began: Instant,
     made: Mutex<Vec<(Key, WeakMaking)>>,
-    _place: Option<Place>,
+    _turn: Option<Turn>,
 }
 
 /// What is the same for all who share a page of a moment.
@@ -269,7 +289,13 @@ type WeakMaking = WeakShared<BoxFuture<'static, Result<Arc<Page>, Refused>>>;
 
 impl Moment {
     /// The making of a page: one that goes on or has ended, or another.
-    fn making(&self, key: Key, gathering: Gathering, all: bool, inner: &Arc<Inner>) -> Making {
+    fn making(
+        &self,
+        key: Key,
+        gathering: Gathering,
+        chosen_by: Option<IpAddr>,
+        inner: &Arc<Inner>,
+    ) -> Making {
         let mut made = self.made.lock();
         made.retain(|(_, making)| making.upgrade().is_some());
         let plain = Key {
@@ -280,13 +306,13 @@ impl Moment {
             return making;
         }
         let text = find(&made, &plain).unwrap_or_else(|| {
-            let making = inner.clone().make(gathering, key.format, all);
+            let making = inner.clone().make(gathering, key.format, chosen_by);
             begin(&mut made, plain, making.boxed())
         });
         match key.coding {
             Coding::Identity => text,
             Coding::Gzip => {
-                let making = inner.clone().compress(text, all);
+                let making = inner.clone().compress(text, chosen_by.is_none());
                 begin(&mut made, key, making.boxed())
             }
         }

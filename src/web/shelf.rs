@@ -1,6 +1,7 @@
 //! The pages that somebody reads, and the memory that they take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,11 +24,19 @@ pub(super) struct Shelf {
 }
 
 struct Entry {
-    /// Whether it is of all collectors, and not of chosen ones.
-    all: bool,
     bytes: usize,
     made: Instant,
-    readers: BTreeMap<u64, Weak<Seat>>,
+    /// How long it is left to its readers in any case.
+    grace: Duration,
+    readers: BTreeMap<u64, Reader>,
+}
+
+/// Somebody who reads a page.
+struct Reader {
+    seat: Weak<Seat>,
+    peer: IpAddr,
+    since: Instant,
+    taken_before: u64,
 }
 
 impl Shelf {
@@ -41,14 +50,13 @@ impl Shelf {
         })
     }
 
-    /// Waits a while for room for another page; says whether there is some. For a page of all
-    /// collectors readers are cut off in the end, first those of pages of chosen ones, then those
-    /// of the oldest. For a page of chosen collectors only others of its kind are.
-    pub(super) async fn has_room(&self, all: bool) -> bool {
+    /// Waits a while for room for another page; says whether there is some. For it are cut off
+    /// those who take the least in a second, of an address that reads many all the sooner.
+    pub(super) async fn has_room(&self) -> bool {
         let end = Instant::now() + 2 * GRACE;
         loop {
             let gone = self.gone.notified();
-            if self.make_room(all, Instant::now() >= end) {
+            if self.make_room(Instant::now() >= end) {
                 return true;
             }
             if Instant::now() >= end + GRACE {
@@ -58,45 +66,50 @@ impl Shelf {
         }
     }
 
-    /// Whether there is room; cuts off readers who have had their time, in the end of every page
-    /// but the newest.
-    fn make_room(&self, all: bool, in_the_end: bool) -> bool {
+    /// Whether there is room; cuts off readers who have had their time, of every page but the newest:
+    /// at first those who are slow.
+    fn make_room(&self, in_the_end: bool) -> bool {
         let mut pages = self.lock();
-        let newest = pages.keys().next_back().copied();
-        let bound = self
-            .bound
-            .max(newest.map_or(0, |newest| pages[&newest].bytes));
+        let newest = pages.last_entry().map_or(0, |newest| newest.get().bytes);
+        let bound = self.bound.max(newest);
         let mut kept: usize = pages.values().map(|entry| entry.bytes).sum();
         if kept <= bound {
             return true;
         }
-        for of_all in [false, true] {
-            let others = pages.iter_mut().filter(|(id, entry)| {
-                let had_time = entry.made.elapsed() >= GRACE && (in_the_end || !of_all);
-                entry.all == of_all && (all || !of_all) && Some(**id) != newest && had_time
-            });
-            for (_, entry) in others {
-                if kept <= bound {
-                    break;
-                }
-                kept -= entry.bytes;
-                let readers = std::mem::take(&mut entry.readers).into_values();
-                for seat in readers.filter_map(|seat| seat.upgrade()) {
-                    seat.cut(Refusal::UnreadPage);
-                }
+        let mut readings = HashMap::<IpAddr, f64>::new();
+        for reader in pages.values().flat_map(|entry| entry.readers.values()) {
+            *readings.entry(reader.peer).or_default() += 1.0;
+        }
+        let mut old: Vec<_> = pages
+            .values_mut()
+            .rev()
+            .skip(1)
+            .filter(|entry| entry.made.elapsed() >= entry.grace)
+            .map(|entry| (entry.rates(&readings), entry))
+            .filter(|((rate, _), _)| in_the_end || *rate < SLOW)
+            .collect();
+        old.sort_by(|((_, one), _), ((_, other), _)| one.total_cmp(other));
+        for (_, entry) in old {
+            if kept <= bound {
+                break;
+            }
+            kept -= entry.bytes;
+            let readers = std::mem::take(&mut entry.readers).into_values();
+            for seat in readers.filter_map(|reader| reader.seat.upgrade()) {
+                seat.cut(Refusal::UnreadPage);
             }
         }
         // Those who are cut off are gone in a moment.
         false
     }
 
-    /// Another page.
-    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, all: bool) -> Page {
+    /// Another page. On a machine that takes long to make one, its readers may take long, too.
+    pub(super) fn put(self: &Arc<Self>, bytes: Vec<u8>, took: Duration) -> Page {
         let id = self.next();
         let entry = Entry {
-            all,
             bytes: bytes.len(),
             made: Instant::now(),
+            grace: GRACE.max(2 * took),
             readers: BTreeMap::new(),
         };
         self.lock().insert(id, entry);
@@ -116,8 +129,32 @@ impl Shelf {
     }
 }
 
-/// How long a page is left to its readers in any case.
+impl Entry {
+    /// Bytes that its best reader takes in a second, and that divided by how many its address reads.
+    fn rates(&self, readings: &HashMap<IpAddr, f64>) -> (f64, f64) {
+        let rates = self.readers.values().map(|reader| {
+            let rate = reader.rate();
+            (rate, rate / readings[&reader.peer])
+        });
+        rates.fold((0.0, 0.0), |best, one| {
+            (best.0.max(one.0), best.1.max(one.1))
+        })
+    }
+}
+
+impl Reader {
+    fn rate(&self) -> f64 {
+        let taken = self.seat.upgrade().map_or(0, |seat| seat.taken());
+        let taken = taken.saturating_sub(self.taken_before) as f64;
+        taken / self.since.elapsed().as_secs_f64()
+    }
+}
+
+/// How long a page is left to its readers at least.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Who takes fewer bytes in a second is slow.
+const SLOW: f64 = (1 << 20) as f64;
 
 /// How often it is looked whether there is room.
 const LOOK: Duration = Duration::from_millis(100);
@@ -140,7 +177,13 @@ impl Page {
         if let Some(seat) = seat
             && let Some(entry) = self.shelf.lock().get_mut(&self.id)
         {
-            entry.readers.insert(reader, Arc::downgrade(seat));
+            let seat_now = Reader {
+                seat: Arc::downgrade(seat),
+                peer: seat.peer(),
+                since: Instant::now(),
+                taken_before: seat.taken(),
+            };
+            entry.readers.insert(reader, seat_now);
         }
         Reading {
             reader,

@@ -1,7 +1,7 @@
 //! Clients that mean no good, each one task and one socket, and a scraper among them.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
@@ -117,64 +117,75 @@ pub struct Scrapes {
     pub longest: Duration,
 }
 
-/// Scrapes every second as Prometheus does that gives up after `patience`: plain and compressed,
-/// on a connection of its own that is kept and on a new one each time. Panics unless each answer
-/// is in time, a page, and as large as `bytes` nearly.
-pub async fn scrape_each_second(
-    address: SocketAddr,
-    path: &'static str,
-    patience: Duration,
-    bytes: usize,
-    duration: Duration,
-) -> Scrapes {
-    let mut scrapers = JoinSet::new();
-    for kept in [true, false] {
-        for coding in ["identity", "gzip"] {
-            scrapers.spawn(scrape_on(
-                address, path, patience, bytes, duration, kept, coding,
-            ));
-        }
-    }
-    let all = scrapers.join_all().await.into_iter();
-    all.fold(Scrapes::default(), |all, one| Scrapes {
-        answers: all.answers + one.answers,
-        longest: all.longest.max(one.longest),
-    })
+/// Who scrapes what.
+#[derive(Clone, Copy, Debug)]
+pub struct Scraper {
+    /// Where it comes from.
+    pub own: Ipv4Addr,
+    /// What it asks for.
+    pub path: &'static str,
+    /// How large the page is.
+    pub bytes: usize,
+    /// How long it waits.
+    pub patience: Duration,
 }
 
-async fn scrape_on(
-    address: SocketAddr,
-    path: &str,
-    patience: Duration,
-    bytes: usize,
-    duration: Duration,
-    kept: bool,
-    coding: &str,
-) -> Scrapes {
-    let seconds = patience.as_secs().to_string();
-    let headers = [
-        ("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str()),
-        ("Accept-Encoding", coding),
-    ];
-    let mut client = Client::new(address);
-    let mut scrapes = Scrapes::default();
-    let end = Clock::now() + duration;
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while seconds.tick().await < end {
-        if !kept {
-            client = Client::new(address);
+impl Scraper {
+    /// Scrapes every second as Prometheus does that gives up after `patience`: plain and compressed,
+    /// on a connection of its own that is kept and on a new one each time. Panics unless each answer
+    /// is in time, a page, and as large as it should be nearly.
+    pub async fn scrape_each_second(self, address: SocketAddr, duration: Duration) -> Scrapes {
+        let mut scrapers = JoinSet::new();
+        for kept in [true, false] {
+            for coding in ["identity", "gzip"] {
+                scrapers.spawn(self.scrape_on(address, duration, kept, coding));
+            }
         }
-        let start = Instant::now();
-        let which = format!("{coding}, kept: {kept}, after {scrapes:?}");
-        let answer = timeout(patience, client.get(path, &headers)).await;
-        let answer = answer.unwrap_or_else(|_| panic!("no answer in {patience:?}: {which}"));
-        scrapes.longest = scrapes.longest.max(start.elapsed());
-        scrapes.answers += 1;
-        let answer = answer.unwrap_or_else(|error| panic!("{error}: {which}"));
-        assert_whole(answer, bytes, &which).await;
+        let all = scrapers.join_all().await.into_iter();
+        all.fold(Scrapes::default(), |all, one| Scrapes {
+            answers: all.answers + one.answers,
+            longest: all.longest.max(one.longest),
+        })
     }
-    scrapes
+
+    async fn scrape_on(
+        self,
+        address: SocketAddr,
+        duration: Duration,
+        kept: bool,
+        coding: &'static str,
+    ) -> Scrapes {
+        let Self {
+            own,
+            path,
+            bytes,
+            patience,
+        } = self;
+        let seconds = patience.as_secs().to_string();
+        let headers = [
+            ("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str()),
+            ("Accept-Encoding", coding),
+        ];
+        let mut client = Client::from(own, address);
+        let mut scrapes = Scrapes::default();
+        let end = Clock::now() + duration;
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while seconds.tick().await < end {
+            if !kept {
+                client = Client::from(own, address);
+            }
+            let start = Instant::now();
+            let which = format!("{path} by {own}, {coding}, kept: {kept}, after {scrapes:?}");
+            let answer = timeout(patience, client.get(path, &headers)).await;
+            let answer = answer.unwrap_or_else(|_| panic!("no answer in {patience:?}: {which}"));
+            scrapes.longest = scrapes.longest.max(start.elapsed());
+            scrapes.answers += 1;
+            let answer = answer.unwrap_or_else(|error| panic!("{error}: {which}"));
+            assert_whole(answer, bytes, &which).await;
+        }
+        scrapes
+    }
 }
 
 /// Reading 20 MB line by line would be the larger load.

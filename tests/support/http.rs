@@ -1,10 +1,10 @@
 //! HTTP requests, one to a connection or many.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::exposition::{Format, Page};
 
@@ -81,16 +81,29 @@ pub async fn send(
 /// as Prometheus does.
 pub struct Client {
     address: SocketAddr,
+    own: IpAddr,
     stream: Option<TcpStream>,
 }
 
 impl Client {
     /// A client without a connection yet.
     pub fn new(address: SocketAddr) -> Self {
+        Self::from(Ipv4Addr::LOCALHOST, address)
+    }
+
+    /// The same, with an address of its own.
+    pub fn from(own: Ipv4Addr, address: SocketAddr) -> Self {
         Self {
             address,
+            own: own.into(),
             stream: None,
         }
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.own, 0).into())?;
+        socket.connect(self.address).await
     }
 
     /// GETs a path.
@@ -106,7 +119,7 @@ impl Client {
             self.stream = Some(stream);
             return Ok(response);
         }
-        let mut stream = TcpStream::connect(self.address).await?;
+        let mut stream = self.connect().await?;
         let response = ask(&mut stream, &request).await?;
         self.stream = Some(stream);
         Ok(response)
