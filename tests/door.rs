@@ -118,8 +118,8 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     let counts = tally.clone();
     let crowd = Crowd::new(500, move |client| {
         let (one, other) = (
-            names[client % names.len()],
-            names[client / names.len() % names.len()],
+            &names[client % names.len()],
+            &names[client / names.len() % names.len()],
         );
         let path = format!("/metrics?collect[]=stat_user_tables&collect[]={one}&collect[]={other}");
         let counts = counts.clone();

@@ -5,23 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Command;
 
 use super::{Error, flags, scrape};
-use crate::collectors;
+use crate::collectors::Registry;
 use crate::config::Config;
-use crate::query::Scope;
 use crate::scrape::{CollectorStatus, DatabaseStatus, Scraper, ServerStatus, State};
 
 /// The command.
-pub fn command() -> Command {
-    flags::add(Command::new("check")).about(
+pub fn command(registry: &Registry) -> Command {
+    flags::add(Command::new("check"), registry).about(
         "Say what is wrong with configuration, server and role, and what each collector misses",
     )
 }
 
 /// Runs it: one scrape, and what it has learnt.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config, registry: &Registry) -> Result<(), Error> {
     super::print("Configuration: OK.\n")?;
     let status = super::runtime()?.block_on(async {
-        let scraper = Scraper::new(config);
+        let scraper = Scraper::new(config, registry);
         scrape::once(&scraper, config).await?;
         let status = scraper.status();
         scraper.close().await;
@@ -99,12 +98,18 @@ impl Findings {
 
 fn database(database: &DatabaseStatus) -> String {
     let name = &database.name;
-    match (database.application, &database.skipped) {
-        (_, Some(reason)) => format!("Database {name} is not watched: {reason}."),
-        (Some(application), None) => {
-            format!("Database {name} is watched; {application} lives there.")
-        }
-        (None, None) => format!("Database {name} is watched."),
+    if let Some(reason) = &database.skipped {
+        return format!("Database {name} is not watched: {reason}.");
+    }
+    let applications = database.applications.iter();
+    let applications: Vec<_> = applications.map(|found| found.name.as_str()).collect();
+    match applications.as_slice() {
+        [] => format!("Database {name} is watched."),
+        [one] => format!("Database {name} is watched; {one} lives there."),
+        all => format!(
+            "Database {name} is watched; {} live there.",
+            all.join(" and ")
+        ),
     }
 }
 
@@ -123,19 +128,22 @@ impl Skips {
         for collector in collectors.iter().filter(|one| one.enabled) {
             for (reason, database) in &collector.skipped {
                 let names = by_place.entry((*reason, database.as_str())).or_default();
-                names.push(collector.name);
+                names.push(&*collector.name);
                 if explain(reason).0 {
-                    by_reason.entry(*reason).or_default().insert(collector.name);
+                    by_reason
+                        .entry(*reason)
+                        .or_default()
+                        .insert(&*collector.name);
                 }
             }
             let told = by_reason
                 .values()
-                .any(|names| names.contains(collector.name));
+                .any(|names| names.contains(&*collector.name));
             if collector.success == Some(false) && !told {
                 by_reason
                     .entry("failed")
                     .or_default()
-                    .insert(collector.name);
+                    .insert(&*collector.name);
             }
         }
         for ((reason, database), names) in by_place {
@@ -158,18 +166,15 @@ impl Skips {
 
 /// Where an application is found that most of its collectors do not know, by name of the database.
 fn strangers(server: &ServerStatus) -> Vec<String> {
-    let of_application: BTreeSet<_> = collectors::all()
-        .into_iter()
-        .filter(|one| one.scope == Scope::Synapse)
-        .map(|one| one.name)
-        .collect();
-    let enabled: Vec<_> = server
-        .collectors
-        .iter()
-        .filter(|one| one.enabled && of_application.contains(one.name))
-        .collect();
-    let found = server.databases.iter().filter_map(|database| {
-        let application = database.application?;
+    let found = server.databases.iter().flat_map(|database| {
+        let applications = database.applications.iter();
+        applications.map(move |found| (database, found))
+    });
+    let found = found.filter_map(|(database, found)| {
+        let collectors = server.collectors.iter();
+        let enabled: Vec<_> = collectors
+            .filter(|one| one.enabled && one.application == Some(found.application))
+            .collect();
         let place = ("unsupported_version", database.name.clone());
         let lacking = enabled
             .iter()
@@ -177,10 +182,11 @@ fn strangers(server: &ServerStatus) -> Vec<String> {
             .count();
         (2 * lacking > enabled.len()).then(|| {
             format!(
-                "in database {}, {lacking} of {} collectors for {application} find no table or \
-                 column that they need",
+                "in database {}, {lacking} of {} collectors for {} find no table or column that \
+                 they need",
                 database.name,
-                enabled.len()
+                enabled.len(),
+                found.name
             )
         })
     });
@@ -206,12 +212,15 @@ fn verdict(server: &ServerStatus) -> String {
     if idle > 0 {
         parts.push(format!("{idle} with nothing to read"));
     }
-    let found = server
-        .databases
-        .iter()
-        .any(|database| database.application.is_some());
-    if !found {
-        parts.push("no Synapse in the watched databases".to_owned());
+    let mut databases = server.databases.iter();
+    if databases.all(|database| database.applications.is_empty()) {
+        let known = server.collectors.iter().filter_map(|one| one.application);
+        let known: BTreeSet<_> = known.map(|application| application.name).collect();
+        let known: Vec<_> = known.into_iter().collect();
+        parts.push(format!(
+            "no {} in the watched databases",
+            known.join(" or ")
+        ));
     }
     parts.join(", ")
 }
@@ -229,7 +238,7 @@ fn explain(reason: &str) -> (bool, &'static str) {
         "no_extension" => (false, "the extension is not installed there"),
         "unsupported_version" => (
             false,
-            "this version of PostgreSQL or Synapse has no such table or column",
+            "this version of PostgreSQL, or of the application, has no such table or column",
         ),
         "wrong_role" => (
             false,
@@ -286,6 +295,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::collectors::synapse::SYNAPSE;
+    use crate::scrape::ApplicationStatus;
 
     #[test]
     fn what_cannot_be_had_is_told_by_reason() {
@@ -298,7 +309,7 @@ mod tests {
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),
-                application: Some("Synapse"),
+                applications: vec![synapse()],
                 skipped: None,
             }],
             warnings: vec!["the role could do too much".to_owned()],
@@ -319,7 +330,7 @@ mod tests {
                 "Database matrix is watched; Synapse lives there.",
                 "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
                 "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
-                "Skipped, unsupported_version (this version of PostgreSQL or Synapse has no such table or column): old.",
+                "Skipped, unsupported_version (this version of PostgreSQL, or of the application, has no such table or column): old.",
             ]
         );
 
@@ -336,10 +347,9 @@ mod tests {
 
     #[test]
     fn no_database_and_a_strange_schema_are_no_success() {
-        let names = collectors::all()
-            .into_iter()
-            .map(|collector| collector.name);
-        let synapse = names.filter(|name| name.starts_with("synapse_"));
+        let registry = Registry::built_in();
+        let readers = registry.iter();
+        let readers = readers.filter(|one| one.scope.application() == Some(&SYNAPSE));
         let strange = [("unsupported_version", "matrix")];
         let mut server = ServerStatus {
             name: "main".to_owned(),
@@ -350,11 +360,11 @@ mod tests {
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),
-                application: Some("Synapse"),
+                applications: vec![synapse()],
                 skipped: None,
             }],
             warnings: Vec::new(),
-            collectors: synapse.map(|name| collector(name, &strange)).collect(),
+            collectors: readers.map(|one| collector(&one.name, &strange)).collect(),
         };
         let problems = Findings::of(&server).problems;
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -368,10 +378,18 @@ mod tests {
         assert_eq!(Findings::of(&server).problems, ["no database is watched"]);
     }
 
-    fn collector(name: &'static str, skipped: &[(&'static str, &str)]) -> CollectorStatus {
+    fn synapse() -> ApplicationStatus {
+        ApplicationStatus {
+            application: &SYNAPSE,
+            name: "Synapse".to_owned(),
+        }
+    }
+
+    fn collector(name: &str, skipped: &[(&'static str, &str)]) -> CollectorStatus {
         CollectorStatus {
-            name,
-            about: "",
+            name: name.to_owned().into(),
+            about: "".into(),
+            application: Some(&SYNAPSE),
             enabled: true,
             success: Some(true),
             skipped: skipped

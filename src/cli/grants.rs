@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::Error;
+use crate::collectors::Registry;
 use crate::grants::{self, Options};
 
 /// The command.
@@ -62,7 +63,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 }
 
 /// Runs it.
-pub fn run(matches: &ArgMatches) -> Result<(), Error> {
+pub fn run(matches: &ArgMatches, registry: &Registry) -> Result<(), Error> {
     let text = |id| matches.get_one::<String>(id).cloned().unwrap_or_default();
     let options = Options {
         role: text("role"),
@@ -79,5 +80,5 @@ pub fn run(matches: &ArgMatches) -> Result<(), Error> {
             .copied()
             .map_or(3, usize::from),
     };
-    super::print(&grants::render(&options))
+    super::print(&grants::render(&options, registry))
 }

@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub struct Plan {
     /// The definition.
-    pub collector: Collector,
+    pub collector: Arc<Collector>,
     queries: Vec<QueryPlan>,
 }
 
@@ -58,7 +58,8 @@ enum Ended {
 
 impl Plan {
     /// Makes a definition ready.
-    pub fn new(collector: Collector) -> Self {
+    pub fn new(collector: impl Into<Arc<Collector>>) -> Self {
+        let collector = collector.into();
         let queries = collector.queries.iter();
         let queries = queries
             .map(|query| QueryPlan::new(&collector, query))
@@ -248,7 +249,7 @@ impl Reader<'_> {
             context,
             ..
         } = *self;
-        let name = collector.name;
+        let name = &*collector.name;
         if let Some(reason) = context.lacks(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(

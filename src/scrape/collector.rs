@@ -11,7 +11,7 @@ use super::cell::Cell;
 use super::memory::{Known, Outdated};
 use crate::config;
 use crate::events::Count;
-use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope};
+use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope, Text};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -80,15 +80,13 @@ impl CollectorState {
         interval: Duration,
         on: Arc<AtomicBool>,
     ) -> Self {
-        let (name, ttl, limit) = (
-            plan.collector.name,
-            plan.collector.ttl,
-            plan.collector.limit,
-        );
+        let collector = &plan.collector;
+        let ttl = settings.ttls.get(&*collector.name);
+        let limit = settings.limits.get(&*collector.name);
         Self {
+            ttl: ttl.copied().unwrap_or(collector.ttl),
+            limit: limit.copied().unwrap_or(collector.limit),
             plan,
-            ttl: settings.ttls.get(name).copied().unwrap_or(ttl),
-            limit: settings.limits.get(name).copied().unwrap_or(limit),
             interval,
             on,
             units: Mutex::default(),
@@ -96,8 +94,8 @@ impl CollectorState {
         }
     }
 
-    pub fn name(&self) -> &'static str {
-        self.plan.collector.name
+    pub fn name(&self) -> &Text {
+        &self.plan.collector.name
     }
 
     pub fn scope(&self) -> Scope {
@@ -114,7 +112,7 @@ impl CollectorState {
         match self.scope() {
             Scope::Server => (**database == *home).then_some(Place::Server),
             Scope::Database => Some(there()),
-            Scope::Synapse => known.concerns(&self.plan).then(there),
+            Scope::Application(_) => known.concerns(&self.plan).then(there),
         }
     }
 

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
 
-use crate::collectors;
+use crate::collectors::Registry;
 use crate::config::Config;
-use crate::query::Plan;
+use crate::query::{Application, Plan, Text};
 use crate::snapshot::Snapshot;
 
 mod cell;
@@ -52,7 +52,7 @@ pub struct Scraper(Arc<Inner>);
 struct Inner {
     targets: Vec<Arc<Target>>,
     /// Whether a collector runs, by its name.
-    switches: BTreeMap<&'static str, Arc<AtomicBool>>,
+    switches: BTreeMap<Text, Arc<AtomicBool>>,
 }
 
 /// What one caller wants, and by when.
@@ -73,13 +73,13 @@ pub struct UnknownCollector(pub String);
 
 impl Scraper {
     /// A scraper of the configured servers; connects to none of them yet.
-    pub fn new(config: &Config) -> Self {
-        let plans = collectors::all().into_iter();
-        let plans: Vec<_> = plans
+    pub fn new(config: &Config, registry: &Registry) -> Self {
+        let plans: Vec<_> = registry
+            .iter()
             .map(|collector| {
-                let on = config.collectors.enabled.contains(collector.name);
+                let on = config.collectors.enabled.contains(&*collector.name);
                 (
-                    Arc::new(Plan::new(collector)),
+                    Arc::new(Plan::new(collector.clone())),
                     Arc::new(AtomicBool::new(on)),
                 )
             })
@@ -90,12 +90,12 @@ impl Scraper {
                 let state = CollectorState::new(plan.clone(), settings, interval, on.clone());
                 Arc::new(state)
             });
-            Arc::new(Target::new(config, server, states.collect()))
+            Arc::new(Target::new(config, server, registry, states.collect()))
         });
         let targets = targets.collect();
         let switches = plans
             .into_iter()
-            .map(|(plan, on)| (plan.collector.name, on));
+            .map(|(plan, on)| (plan.collector.name.clone(), on));
         Self(Arc::new(Inner {
             targets,
             switches: switches.collect(),
@@ -203,7 +203,7 @@ impl Gathering {
 }
 
 /// What was not there in time: server, collector (or why there is none) and place.
-pub type Missing = BTreeSet<(usize, &'static str, Place)>;
+pub type Missing = BTreeSet<(usize, Text, Place)>;
 
 /// What is known of every server, for a person.
 #[derive(Clone, Debug)]
@@ -254,19 +254,30 @@ pub enum State {
 pub struct DatabaseStatus {
     /// Its name.
     pub name: String,
-    /// `Synapse`, or nothing.
-    pub application: Option<&'static str>,
+    /// The applications that live there.
+    pub applications: Vec<ApplicationStatus>,
     /// Why it is not watched, or could not be visited.
     pub skipped: Option<String>,
+}
+
+/// An application in a database.
+#[derive(Clone, Debug)]
+pub struct ApplicationStatus {
+    /// Which it is.
+    pub application: &'static Application,
+    /// What it is called, with its parts where not all are there.
+    pub name: String,
 }
 
 /// One collector on one server.
 #[derive(Clone, Debug)]
 pub struct CollectorStatus {
     /// Its name.
-    pub name: &'static str,
+    pub name: Text,
     /// What it tells.
-    pub about: &'static str,
+    pub about: Text,
+    /// The application whose tables it reads, if it does.
+    pub application: Option<&'static Application>,
     /// Whether it runs at present.
     pub enabled: bool,
     /// Whether its last run succeeded everywhere; `None` before the first.

@@ -64,10 +64,10 @@ own! {
     ROLE_CAN_CALL = Gauge "pg_exporter_role_can_call" ["datname", "schema", "function"]
         "Always 1: the role, and often everybody, may call this function, which runs with the rights of its owner (SECURITY DEFINER); at most 10 of a database; look whether that is meant";
     GRANTS_MISSING = Gauge "pg_exporter_grants_missing" ["datname"]
-        "Privileges that the role lacks: columns of Synapse's tables in this database, or, with \
+        "Privileges that the role lacks: columns of an application's tables in this database, or, with \
          an empty datname, functions for server statistics; if above 0, run what `grants` prints";
     NOT_PLAIN = Gauge "pg_exporter_tables_not_plain" ["datname"]
-        "Synapse's tables in this database that are not read because they are not ordinary tables \
+        "Tables of an application in this database that are not read because they are not ordinary tables \
          and could run code of their owner; `check` names them";
     SCRAPES = Counter "pg_exporter_scrapes_total" []
         "Scrapes of the server";
@@ -113,7 +113,7 @@ own! {
     DATABASES = Gauge "pg_exporter_databases" []
         "Databases that the exporter collects from";
     WITHOUT_CONNECTION = Gauge "pg_exporter_databases_without_connection" []
-        "Synapse's databases without a connection of their own because the setting connections is \
+        "Databases of an application without a connection of their own because the setting connections is \
          too low: they are visited every databases.interval, and their values are as old";
     CONNECTIONS = Gauge "pg_exporter_connections" []
         "Connections to the server that the exporter holds, with those that were given up and that the server has not closed yet";

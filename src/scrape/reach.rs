@@ -215,14 +215,18 @@ impl Target {
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
         let known = memory.databases.iter();
-        let mut applications: Vec<_> = known
-            .filter_map(|(name, known)| Some((name, known.oid, known.application.as_ref()?)))
+        let mut known: Vec<_> = known
+            .filter(|(_, known)| !known.applications.is_empty())
             .collect();
-        // Where only the state of rooms lives comes last. Of the others, the one that was made first
-        // comes first: somebody who makes another takes no connection from it, whatever is in there.
-        applications.sort_by_key(|(_, oid, application)| (!application.is_main(), *oid));
-        let applications = applications.into_iter().map(|(name, ..)| name.clone());
-        let mut others: Vec<_> = applications.filter(|name| !warm.contains(name)).collect();
+        // Where only a smaller part of an application lives comes last. Of the others, the one that was
+        // made first comes first: somebody who makes another takes no connection from it, whatever is in
+        // there.
+        known.sort_by_key(|(_, known)| {
+            let is_main = known.applications.iter().any(|found| found.is_main());
+            (!is_main, known.oid)
+        });
+        let known = known.into_iter().map(|(name, _)| name.clone());
+        let mut others: Vec<_> = known.filter(|name| !warm.contains(name)).collect();
         memory.without_connection = others.split_off(room.min(others.len()));
         warm.extend(others);
         drop(memory);

@@ -10,7 +10,7 @@ use super::own;
 use super::target::Target;
 use crate::bounds;
 use crate::config;
-use crate::query::{Reason, Version};
+use crate::query::{Reason, Tables, Version};
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
 
@@ -54,7 +54,7 @@ impl Target {
             let Some(cost) = collector.total() else {
                 continue;
             };
-            let name = [collector.name()];
+            let name = [&**collector.name()];
             own::STATEMENTS.push(&mut page, name, cost.statements as f64);
             own::ROWS.push(&mut page, name, cost.rows as f64);
             own::SERIES_CUT.push(&mut page, name, cost.cut as f64);
@@ -145,10 +145,13 @@ impl Memory {
             }
             let functions = facts.views.missing().count();
             own::GRANTS_MISSING.push(page, [""], functions as f64);
-            for (name, tables) in self.applications() {
-                let columns = tables.unreadable_count();
+            let databases = self.databases.iter();
+            for (name, known) in databases.filter(|(_, known)| !known.applications.is_empty()) {
+                let tables = || known.applications.iter().map(|found| &found.tables);
+                let columns: usize = tables().map(Tables::unreadable_count).sum();
                 own::GRANTS_MISSING.push(page, [name], columns as f64);
-                own::NOT_PLAIN.push(page, [name], tables.not_plain.len() as f64);
+                let not_plain: usize = tables().map(|tables| tables.not_plain.len()).sum();
+                own::NOT_PLAIN.push(page, [name], not_plain as f64);
             }
             own::DATABASES.push(page, [], self.databases.len() as f64);
             let beyond = self.without_connection.len();

@@ -11,11 +11,12 @@ use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
+use crate::collectors::Registry;
 use crate::config;
 use crate::events::{self, Count};
-use crate::query::{CacheShare, Reason};
+use crate::query::{CacheShare, Reason, Text};
 use crate::server::connect::Dialer;
-use crate::server::{Connections, Facts};
+use crate::server::{Connections, Facts, RightsQuery, Search};
 use crate::snapshot::Snapshot;
 
 /// One server, and what is remembered of it. Who takes several locks takes that of `memory` first, then
@@ -32,6 +33,10 @@ pub struct Target {
     pub own_database: Arc<str>,
     pub facts: Arc<Cell<Result<Arc<Facts>, Down>>>,
     pub memory: Mutex<Memory>,
+    /// What is looked for in its databases.
+    pub search: Search,
+    /// What is asked of the role there.
+    pub rights: RightsQuery,
     /// How much of what it says is kept.
     pub room: Mutex<Room>,
     /// The deadlines of the scrapes that go on.
@@ -46,6 +51,7 @@ impl Target {
     pub fn new(
         config: &config::Config,
         server: &config::Server,
+        registry: &Registry,
         collectors: Vec<Arc<CollectorState>>,
     ) -> Self {
         let connections = Connections::new(Dialer::new(server.dsn.clone()), server.connections);
@@ -57,6 +63,8 @@ impl Target {
             collectors,
             connections,
             facts: Arc::default(),
+            search: Search::new(registry),
+            rights: RightsQuery::new(registry),
             memory: Mutex::new(Memory::new(own_database.clone())),
             room: Mutex::new(Room::new(server.page)),
             active: Mutex::default(),
@@ -92,8 +100,8 @@ impl Target {
         }
         let facts = self.facts(started, request.deadline).await;
         let wanted = self.collectors.iter().cloned();
-        let wanted =
-            wanted.filter(|one| request.collect.is_empty() || request.collect.contains(one.name()));
+        let wanted = wanted
+            .filter(|one| request.collect.is_empty() || request.collect.contains(&**one.name()));
         let (running, off): (Vec<_>, Vec<_>) = wanted.partition(|one| one.is_on());
         let gathered = match &facts {
             Ok(facts) => {
@@ -154,12 +162,12 @@ pub struct Scraped {
 
 impl Scraped {
     /// What was not there in time: collector and database, or why the server is down.
-    pub fn missing(&self) -> impl Iterator<Item = (&'static str, Place)> {
+    pub fn missing(&self) -> impl Iterator<Item = (Text, Place)> {
         let late = |one: &&Gathered| matches!(one.outcome, Outcome::Missing(Reason::Deadline));
         let late = self.gathered.iter().filter(late);
-        let late = late.map(|one| (one.collector.name(), one.place.clone()));
+        let late = late.map(|one| (one.collector.name().clone(), one.place.clone()));
         let down = self.facts.as_ref().err();
-        late.chain(down.map(|down| (down.reason, Place::Server)))
+        late.chain(down.map(|down| (down.reason.into(), Place::Server)))
     }
 
     /// Puts it together.
