@@ -7,7 +7,9 @@ use crate::collectors::Registry;
 use crate::grants::{self, Options};
 
 /// The command.
-pub fn command() -> Command {
+pub fn command(registry: &Registry) -> Command {
+    let applications = registry.applications().into_iter();
+    let names: Vec<_> = applications.map(|one| one.name).collect();
     let role = Arg::new("role")
         .long("role")
         .value_name("NAME")
@@ -20,7 +22,10 @@ pub fn command() -> Command {
         .action(ArgAction::Append)
         .required(true)
         .value_parser(name)
-        .help("The database in which Synapse lives, repeatable");
+        .help(format!(
+            "The database in which {} lives, repeatable",
+            names.join(" or ")
+        ));
     let pg_monitor = Arg::new("pg-monitor")
         .long("pg-monitor")
         .action(ArgAction::SetTrue)

@@ -149,7 +149,7 @@ fn command(registry: &Registry) -> Command {
             serve::command(registry),
             scrape::command(registry),
             check::command(registry),
-            grants::command(),
+            grants::command(registry),
             metrics::command(),
             healthcheck::command(registry),
         ])

@@ -66,7 +66,9 @@ impl Registry {
         let applications = self.applications().into_iter();
         let schemas = applications.map(|application| {
             let schemas = application.schemas();
-            Sql::from("SELECT s.oid FROM (").with(schemas).with(") AS s")
+            Sql::from("SELECT s.oid FROM (")
+                .with(schemas)
+                .with(") AS s")
         });
         let schemas: Vec<_> = schemas.collect();
         match schemas.is_empty() {

@@ -209,7 +209,7 @@ impl Default for WebLimits {
 }
 
 /// One PostgreSQL server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// Its name in the configuration; `main` where it has none.
     pub name: String,
@@ -228,13 +228,13 @@ pub struct Server {
 }
 
 /// Which databases are visited, and how often.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Databases {
     /// Globs; empty means every one.
     pub include: Vec<String>,
     /// Globs; these win over `include`.
     pub exclude: Vec<String>,
-    /// How long the values of a database without Synapse are served before it is visited again.
+    /// How long the values of a database without an application are served before it is visited again.
     pub interval: Duration,
 }
 

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::cell::Cell;
 use super::memory::{Known, Outdated};
-use crate::config;
+use super::settings::Settings;
 use crate::events::Count;
 use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope, Text};
 
@@ -74,12 +74,7 @@ pub struct Unit {
 }
 
 impl CollectorState {
-    pub fn new(
-        plan: Arc<Plan>,
-        settings: &config::Collectors,
-        interval: Duration,
-        on: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(plan: Arc<Plan>, settings: &Settings, on: Arc<AtomicBool>) -> Self {
         let collector = &plan.collector;
         let ttl = settings.ttls.get(&*collector.name);
         let limit = settings.limits.get(&*collector.name);
@@ -87,7 +82,7 @@ impl CollectorState {
             ttl: ttl.copied().unwrap_or(collector.ttl),
             limit: limit.copied().unwrap_or(collector.limit),
             plan,
-            interval,
+            interval: settings.server.databases.interval,
             on,
             units: Mutex::default(),
             total: Mutex::default(),

@@ -67,7 +67,7 @@ impl Target {
             return BTreeSet::new();
         }
         let memory = self.memory.lock();
-        let interval = self.config.databases.interval;
+        let interval = self.settings.server.databases.interval;
         let mut due: Vec<(bool, Arc<str>)> = Vec::new();
         for (name, known) in &memory.databases {
             let unvisited = known.visited.is_none_or(|at| at.elapsed() >= interval);
@@ -179,7 +179,7 @@ impl Target {
             deadline: until.deadline,
             pause: until.pause,
             keep: collector.keeps(previous.as_deref()),
-            statement_cap: self.statement_cap,
+            statement_cap: self.settings.statement_cap,
             limit: collector.limit,
             cache: &self.cache,
         };
@@ -205,8 +205,8 @@ impl Target {
                 "there is no room for its {} series: a server has {} MiB of the page, and the \
                  databases of one owner half of what the others leave; servers.{}.page_mib raises it",
                 harvest.snapshot.series(),
-                self.config.page >> 20,
-                self.config.name
+                self.settings.server.page >> 20,
+                self.name()
             );
             let (cost, spent) = (harvest.cost, harvest.spent);
             harvest = Harvest::skipped(Reason::SeriesLimit, sentence);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
-use super::memory::Down;
+use super::memory::{Down, Known};
 use super::target::Target;
 use crate::query::{QueryError, Reason};
 use crate::server::connect::Reason::ShuttingDown;
@@ -73,10 +73,10 @@ impl Target {
         match &facts {
             Ok(facts) => {
                 if memory.down.take().is_some() {
-                    tracing::info!(server = self.config.name, "the server answers again");
+                    tracing::info!(server = self.name(), "the server answers again");
                 }
                 self.connections.owned(&facts.databases);
-                let outdated = memory.remember(facts, &self.config.databases);
+                let outdated = memory.remember(facts, &self.settings.server.databases);
                 self.forget(&outdated);
             }
             Err(down) => {
@@ -86,7 +86,7 @@ impl Target {
                     .is_some_and(|(_, known)| known.reason == down.reason);
                 if !known {
                     tracing::warn!(
-                        server = self.config.name,
+                        server = self.name(),
                         reason = down.reason,
                         "{}",
                         down.message
@@ -127,7 +127,7 @@ impl Target {
                 let known = self.memory.lock().refusal.replace(said.clone());
                 if known.as_ref() != Some(&said) {
                     tracing::warn!(
-                        server = self.config.name,
+                        server = self.name(),
                         error = said,
                         "could not read the server's facts"
                     );
@@ -215,8 +215,11 @@ impl Target {
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
         let known = memory.databases.iter();
+        // What was kept for another configuration stays until it has been looked at.
+        let stays =
+            |name: &str, known: &Known| known.visited.is_none() && self.connections.is_warm(name);
         let mut known: Vec<_> = known
-            .filter(|(_, known)| !known.applications.is_empty())
+            .filter(|(name, known)| !known.applications.is_empty() || stays(name, known))
             .collect();
         // Where only a smaller part of an application lives comes last. Of the others, the one that was
         // made first comes first: somebody who makes another takes no connection from it, whatever is in

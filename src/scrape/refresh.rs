@@ -103,7 +103,7 @@ impl Target {
         let asked = Instant::now();
         let found = self
             .rights
-            .run(client, facts.version, self.statement_cap)
+            .run(client, facts.version, self.settings.statement_cap)
             .await;
         if let Err(error) = &found {
             tracing::debug!(%database, "could not ask what the role may do: {error}");
@@ -111,7 +111,7 @@ impl Target {
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
             found => {
-                let interval = self.config.databases.interval;
+                let interval = self.settings.server.databases.interval;
                 let rest = interval.max(rest_after(asked.elapsed()));
                 if let Some(known) = self.memory.lock().databases.get_mut(database) {
                     known.rights.take(found, rest);
@@ -133,7 +133,7 @@ impl Target {
             deadline,
         };
         let warm = self.connections.is_warm(database);
-        let cap = self.statement_cap;
+        let cap = self.settings.statement_cap;
         let found = self.search.run(client, facts.version, cap).await?;
         let applications: Vec<_> = found.into_iter().map(Arc::new).collect();
         self.find_rights(client, facts, database).await?;
@@ -222,7 +222,7 @@ impl Target {
                 continue;
             };
             let schema = Some(application.tables.schema.as_str());
-            let cap = self.statement_cap;
+            let cap = self.settings.statement_cap;
             let version = self.connections.version();
             let others_wait = || self.queue.others_wait();
             let worked = count.work_on(client, version, schema, cap, others_wait);

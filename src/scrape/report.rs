@@ -61,7 +61,7 @@ impl Target {
             own::QUERY_SECONDS.push(&mut page, name, cost.duration.as_secs_f64());
         }
         let mut memory = self.memory.lock();
-        memory.own_metrics(&self.config, &self.connections, facts, &mut page);
+        memory.own_metrics(&self.settings.server, &self.connections, facts, &mut page);
         for (metric, dropped) in page.dedupe() {
             let known = memory.duplicates.contains_key(&metric);
             if !known && memory.duplicates.len() >= bounds::DUPLICATES {
@@ -74,7 +74,7 @@ impl Target {
             *total += dropped as u64;
         }
         // What a constant label has made the same was said of at the start.
-        if page.set_labels(&self.config.labels) {
+        if page.set_labels(&self.settings.server.labels) {
             for (metric, dropped) in page.dedupe() {
                 *memory.duplicates.entry(metric).or_default() += dropped as u64;
             }
@@ -85,7 +85,7 @@ impl Target {
         }
         own::LAST_SCRAPE_ERROR.push(&mut last, [], f64::from(failed || facts.is_err()));
         own::LAST_SCRAPE_DURATION.push(&mut last, [], started.elapsed().as_secs_f64());
-        if last.set_labels(&self.config.labels) {
+        if last.set_labels(&self.settings.server.labels) {
             last.dedupe();
         }
         page.append(last);

@@ -58,7 +58,7 @@ impl Target {
         let asked = memory.asked;
         drop(memory);
         ServerStatus {
-            name: self.config.name.clone(),
+            name: self.name().to_owned(),
             address: self.connections.address(),
             state,
             asked,

@@ -1,7 +1,7 @@
 //! The scrape of one server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -11,22 +11,16 @@ use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
-use crate::collectors::Registry;
-use crate::config;
-use crate::events::{self, Count};
+use super::settings::Settings;
+use crate::events::Count;
 use crate::query::{CacheShare, Reason, Text};
-use crate::server::connect::Dialer;
 use crate::server::{Connections, Facts, RightsQuery, Search};
 use crate::snapshot::Snapshot;
 
 /// One server, and what is remembered of it. Who takes several locks takes that of `memory` first, then
 /// those in a collector.
 pub struct Target {
-    pub config: config::Server,
-    /// The longest that a statement on the application's tables may take.
-    pub statement_cap: Duration,
-    /// How events are counted.
-    pub events: events::Settings,
+    pub settings: Settings,
     pub collectors: Vec<Arc<CollectorState>>,
     pub connections: Connections,
     /// The DSN's database.
@@ -49,17 +43,16 @@ pub struct Target {
 
 impl Target {
     pub fn new(
-        config: &config::Config,
-        server: &config::Server,
-        registry: &Registry,
+        settings: Settings,
+        connections: Connections,
         collectors: Vec<Arc<CollectorState>>,
     ) -> Self {
-        let connections = Connections::new(Dialer::new(server.dsn.clone()), server.connections);
+        let (server, registry) = (&settings.server, &settings.registry);
         let own_database: Arc<str> = server.dsn.database().into();
-        connections.keep_warm(&[&own_database]);
+        if !connections.is_warm(&own_database) {
+            connections.keep_warm(&[&own_database]);
+        }
         Self {
-            statement_cap: config.scrape.statement_cap,
-            events: config.events.clone(),
             collectors,
             connections,
             facts: Arc::default(),
@@ -71,8 +64,12 @@ impl Target {
             queue: Queue::new(),
             cache: CacheShare::default(),
             own_database,
-            config: server.clone(),
+            settings,
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.settings.server.name
     }
 
     /// Writes every count to its file.
@@ -134,7 +131,7 @@ impl Target {
     /// What scrapes share of a collector in a place.
     pub fn unit(&self, collector: &CollectorState, place: &Place) -> Arc<Unit> {
         collector.unit(place, |database| {
-            Count::new(&self.events, &self.config.name, database)
+            Count::new(&self.settings.events, self.name(), database)
         })
     }
 
@@ -168,6 +165,11 @@ impl Scraped {
         let late = late.map(|one| (one.collector.name().clone(), one.place.clone()));
         let down = self.facts.as_ref().err();
         late.chain(down.map(|down| (down.reason.into(), Place::Server)))
+    }
+
+    /// The name of the server.
+    pub fn server(&self) -> &str {
+        self.target.name()
     }
 
     /// Puts it together.
