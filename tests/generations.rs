@@ -218,7 +218,7 @@ async fn counts_are_kept_with_the_server() {
         .change(&configuration(&labels, &registry), &registry)
         .await;
     let page = scrape_until(&scraper, "the events are counted", is_exact).await;
-    assert_eq!(scrapes(&page) > scrapes(&after), false, "it has begun");
+    assert!(scrapes(&page) <= scrapes(&after), "it has begun");
     assert!(page.skipped().contains(&("locks", "disabled", "")));
     assert_eq!(
         page.value("synapse_db_events_counted_ratio", &synapse),

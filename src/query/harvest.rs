@@ -58,7 +58,7 @@ impl Context<'_> {
                 let there = self.lacks_column(table, column).is_none();
                 return Ok(Some(Sql::from(if there { column } else { "NULL" })));
             }
-            self.views.value(name)
+            self.views.value(name, statement)
         })
     }
 
