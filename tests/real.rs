@@ -49,6 +49,7 @@ mod routes;
 mod runbooks;
 mod schema;
 mod settings;
+mod shared;
 mod split;
 mod started;
 mod stopping;

@@ -491,7 +491,7 @@ BEGIN
        (E'e2e_device_keys_json', E'device_id'), (E'e2e_device_keys_json', E'user_id'),
        (E'e2e_fallback_keys_json', E'algorithm'), (E'e2e_fallback_keys_json', E'device_id'), (E'e2e_fallback_keys_json', E'user_id'),
        (E'e2e_one_time_keys_json', E'algorithm'), (E'e2e_one_time_keys_json', E'device_id'), (E'e2e_one_time_keys_json', E'user_id'),
-       (E'e2e_room_keys_versions', E'deleted'), (E'e2e_room_keys_versions', E'user_id'),
+       (E'e2e_room_keys_versions', E'ctid'), (E'e2e_room_keys_versions', E'deleted'), (E'e2e_room_keys_versions', E'user_id'), (E'e2e_room_keys_versions', E'version'),
        (E'erased_users', E'ctid'),
        (E'event_auth_chain_id', E'is_called'), (E'event_auth_chain_id', E'last_value'),
        (E'event_auth_chain_to_calculate', E'ctid'),

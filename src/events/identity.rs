@@ -126,3 +126,57 @@ impl Identity {
             == (system, header.database, header.relation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted() -> (Identity, Header) {
+        let header = Header {
+            database: 5,
+            relation: 16_400,
+            timeline: 1,
+            lsn: 100,
+            counters: Counters {
+                inserted: 50,
+                deleted: 10,
+                ..Counters::default()
+            },
+            ..Header::default()
+        };
+        (Identity::new("system", &header), header)
+    }
+
+    /// What the counters of the server say, now and when they were last seen.
+    #[test]
+    fn counters_that_grow_fall_back_or_begin_again_leave_a_doubt() {
+        let verdict = |change: fn(&mut Counters)| {
+            let (mut identity, mut header) = counted();
+            change(&mut header.counters);
+            identity.judge("system", &header, 0)
+        };
+        assert_eq!(verdict(|_| {}), Verdict::Same);
+        assert_eq!(verdict(|now| now.inserted = 51), Verdict::Same);
+        assert_eq!(verdict(|now| now.deleted = 11), Verdict::Dirty);
+        // After a crash, counters are those of an earlier moment, or of none.
+        assert_eq!(verdict(|now| now.deleted = 9), Verdict::Dirty);
+        assert_eq!(verdict(|now| now.inserted = 49), Verdict::Dirty);
+        assert_eq!(verdict(|now| now.reset = "another".into()), Verdict::Dirty);
+        assert_eq!(verdict(|now| now.filenode = 1), Verdict::Dirty);
+    }
+
+    #[test]
+    fn another_history_is_told_from_the_same() {
+        let verdict = |change: fn(&mut Header)| {
+            let (mut identity, mut header) = counted();
+            change(&mut header);
+            identity.judge("system", &header, 0)
+        };
+        assert_eq!(verdict(|now| now.database = 6), Verdict::Other);
+        assert_eq!(verdict(|now| now.relation = 6), Verdict::Other);
+        let earlier = verdict(|now| now.lsn = 99);
+        assert!(matches!(earlier, Verdict::Diverged(_)), "{earlier:?}");
+        let forked = verdict(|now| now.timeline = 2);
+        assert!(matches!(forked, Verdict::Diverged(_)), "{forked:?}");
+    }
+}

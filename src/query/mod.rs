@@ -8,6 +8,7 @@
 //! - [`tables`]: the tables of an application, as a role finds them in one database
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked
+//! - `shared`: several queries of a collector in one message
 //! - `walk`: tables that may be large are read in pieces
 //! - [`pages`]: a walk by ranges of pages
 //! - [`keys`]: a walk in the order of a key
@@ -33,6 +34,7 @@ pub mod reason;
 pub mod relations;
 mod route;
 mod rows;
+mod shared;
 pub mod sql;
 pub mod tables;
 mod tally;

@@ -23,7 +23,7 @@ use super::{CTID, Harvest, QueryError, Reason, Scope, Skip, Sql, before, since};
 pub const PLACEHOLDER: &str = "pages";
 
 /// How many pages the first piece has; a table of no more is read in one statement.
-const FIRST: u64 = 1024;
+const FIRST: u64 = 256;
 
 /// In parts of all rows, how many may have moved.
 const MAY_MOVE: f64 = 0.01;

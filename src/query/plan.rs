@@ -8,11 +8,13 @@ use tokio_postgres::Client;
 
 use super::harvest::Answer;
 use super::pages::Pace;
-use super::relations;
 use super::route::Route;
-use super::rows::{QueryPlan, Reader, snapshot_of};
+use super::rows::{QueryPlan, Reader, RowSamples, snapshot_of};
 use super::walk::Walk;
-use super::{Collector, ColumnKind, Context, Harvest, QueryError, Reason, Skip, Tables};
+use super::{
+    Collector, ColumnKind, Context, Harvest, Query, QueryError, Reason, Skip, Statement, Tables,
+};
+use super::{relations, shared};
 use crate::snapshot::{Sample, Snapshot};
 
 /// How long a run that was interrupted may wait to be gone on with.
@@ -125,6 +127,10 @@ impl Plan {
             Some(paused) => (paused.answers, Some((paused.index, paused.walk))),
             None => Default::default(),
         };
+        let mut shared = match self.collector.ttl.is_zero() {
+            true => self.read_shared(client, context, holds, &mut harvest).await,
+            false => BTreeMap::new(),
+        };
         let mut unanswered = Vec::new();
         for (index, (query, plan)) in self.collector.queries.iter().zip(&self.queries).enumerate() {
             if let Some(answer) = answers.remove(&index) {
@@ -144,15 +150,12 @@ impl Plan {
             }
             let walk = left.take_if(|(of, _)| *of == index).map(|(_, walk)| walk);
             let pace = holds.paces.entry(index).or_default();
-            let reader = Reader {
-                client,
-                collector: &self.collector,
-                query,
-                plan,
-                context,
+            let reader = self.reader(client, context, (query, plan));
+            let run = match shared.remove(&index) {
+                Some(rows) => Ok(Ended::Answered(reader.answer(rows, &mut harvest))),
+                None => reader.run(previous, walk, pace, &mut harvest).await,
             };
-            let run = reader.run(previous, walk, pace, &mut harvest);
-            let error = match run.await {
+            let error = match run {
                 Ok(Ended::Answered(answer)) => {
                     harvest.take(index, answer, context);
                     continue;
@@ -205,6 +208,39 @@ impl Plan {
         harvest.oldest = kept.chain(answers).fold(harvest.at, Instant::min);
         harvest
     }
+
+    /// The rows of the queries that could be asked in one message.
+    async fn read_shared(
+        &self,
+        client: &Client,
+        context: &Context<'_>,
+        holds: &mut Holds,
+        harvest: &mut Harvest,
+    ) -> BTreeMap<usize, Vec<RowSamples>> {
+        let queries = self.collector.queries.iter().zip(&self.queries).enumerate();
+        let asked = queries.filter(|(index, (query, _))| {
+            context.tables.is_none_or(|tables| tables.concern(query))
+                && holds.rests(*index).is_none()
+        });
+        let readers = asked.map(|(index, of)| (index, self.reader(client, context, of)));
+        let readers: Vec<_> = readers.collect();
+        shared::read(&readers, &mut harvest.cost).await
+    }
+
+    fn reader<'a>(
+        &'a self,
+        client: &'a Client,
+        context: &'a Context<'a>,
+        (query, plan): (&'a Query, &'a QueryPlan),
+    ) -> Reader<'a> {
+        Reader {
+            client,
+            collector: &self.collector,
+            query,
+            plan,
+            context,
+        }
+    }
 }
 
 impl Holds {
@@ -235,21 +271,9 @@ impl Holds {
 }
 
 impl Reader<'_> {
-    /// Asks the query.
-    async fn run(
-        &self,
-        previous: Option<&Harvest>,
-        walk: Option<Walk>,
-        pace: &mut Pace,
-        harvest: &mut Harvest,
-    ) -> Result<Ended, QueryError> {
-        let Self {
-            collector,
-            query,
-            context,
-            ..
-        } = *self;
-        let name = &*collector.name;
+    /// The statement for this server.
+    pub fn statement(&self) -> Result<&Statement, QueryError> {
+        let (query, context, name) = (self.query, self.context, &*self.collector.name);
         if let Some(reason) = context.lacks(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
@@ -269,6 +293,19 @@ impl Reader<'_> {
         if let Some(tables) = context.tables {
             tables.check(query)?;
         }
+        Ok(statement)
+    }
+
+    /// Asks the query.
+    async fn run(
+        &self,
+        previous: Option<&Harvest>,
+        walk: Option<Walk>,
+        pace: &mut Pace,
+        harvest: &mut Harvest,
+    ) -> Result<Ended, QueryError> {
+        let Self { query, context, .. } = *self;
+        let statement = self.statement()?;
         let answer = |snapshot| Answer {
             at: Instant::now(),
             snapshot,
@@ -289,21 +326,33 @@ impl Reader<'_> {
             let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
             };
-            harvest.leave_out(self.columns_left_out(), name);
+            harvest.leave_out(self.columns_left_out(), &self.collector.name);
             return Ok(Ended::Answered(answer));
         }
-        let began = answer(Snapshot::default());
-        let snapshot = if statement.has(relations::PLACEHOLDER) {
+        let began = Instant::now();
+        let answer = if statement.has(relations::PLACEHOLDER) {
             let kept = previous.map(|harvest| &harvest.kept);
-            relations::run(statement, self, kept, harvest).await?
+            answer(relations::run(statement, self, kept, harvest).await?)
         } else {
             let sql = context.fill(statement, &[])?;
             let rows = self.read(&sql, &mut harvest.cost).await?;
-            let unknown = rows.iter().filter_map(|row| row.unknown);
-            harvest.leave_out(unknown.chain(self.columns_left_out()), name);
-            let samples = rows.into_iter().flat_map(|row| row.samples);
-            snapshot_of(samples, query.merge)
+            self.answer(rows, harvest)
         };
-        Ok(Ended::Answered(Answer { snapshot, ..began }))
+        Ok(Ended::Answered(Answer {
+            at: began,
+            ..answer
+        }))
+    }
+
+    /// What these rows say.
+    fn answer(&self, rows: Vec<RowSamples>, harvest: &mut Harvest) -> Answer {
+        let unknown = rows.iter().filter_map(|row| row.unknown);
+        harvest.leave_out(unknown.chain(self.columns_left_out()), &self.collector.name);
+        let samples = rows.into_iter().flat_map(|row| row.samples);
+        Answer {
+            at: Instant::now(),
+            snapshot: snapshot_of(samples, self.query.merge),
+            walked: None,
+        }
     }
 }

@@ -163,12 +163,11 @@ impl Reader<'_> {
                 },
             )
             .await?;
-        cost.rows += reading.rows.len() as u64 + reading.cut;
-        cost.cut += reading.cut;
-        Ok(reading.rows)
+        Ok(reading.end(cost))
     }
 
-    fn row(&self, reading: &mut Reading, cells: Cells<'_>) -> Result<(), QueryError> {
+    /// Takes in a row.
+    pub fn row(&self, reading: &mut Reading, cells: Cells<'_>) -> Result<(), QueryError> {
         if reading.rows.len() >= self.context.limit {
             reading.cut += 1;
             return Ok(());
@@ -321,13 +320,23 @@ impl Reader<'_> {
     }
 }
 
+/// The rows of a statement so far.
 #[derive(Default)]
-struct Reading {
+pub(super) struct Reading {
     columns: Option<Columns>,
     rows: Vec<RowSamples>,
     /// Bytes of the labels so far.
     texts: usize,
     cut: u64,
+}
+
+impl Reading {
+    /// The rows, on the account of what they cost.
+    pub fn end(self, cost: &mut Cost) -> Vec<RowSamples> {
+        cost.rows += self.rows.len() as u64 + self.cut;
+        cost.cut += self.cut;
+        self.rows
+    }
 }
 
 /// The samples of one query, or of one piece of it.

@@ -266,10 +266,10 @@ impl Synapse {
         self.summary(said).await
     }
 
-    /// The summary after so many others. Synapse, its schema and its traffic are three starts, so
-    /// they get the patience of three.
+    /// The summary after so many others. Synapse, its schema and its traffic are three starts and much
+    /// work beside, so they get the patience of five.
     async fn summary(&self, others: usize) -> Made {
-        for _ in 0..3 {
+        for _ in 0..5 {
             let found = self
                 .process
                 .wait_for_output(|output| summaries(output).nth(others).map(str::to_owned))

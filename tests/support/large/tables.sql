@@ -88,8 +88,9 @@ SELECT pg_temp.person(1 + n % {users}), pg_temp.device(n), 'signed_curve25519', 
  WHERE n % 30 > 0;
 
 INSERT INTO {schema}.e2e_room_keys_versions (user_id, version, algorithm, auth_data, deleted)
-SELECT pg_temp.person(n), 1, 'm.megolm_backup.v1.curve25519-aes-sha2', '{}', (n % 10 = 0)::int
-  FROM generate_series(1, {users} / 5) AS n;
+SELECT pg_temp.person(n), v, 'm.megolm_backup.v1.curve25519-aes-sha2', '{}',
+       (n % 10 = 0 OR v <= n % 3 AND n % 4 > 0)::int
+  FROM generate_series(1, {users} / 5) AS n, generate_series(1, 1 + n % 3) AS v;
 
 -- Rooms
 
