@@ -36,7 +36,7 @@ async fn server() -> Postgres {
 
 /// The settings of a test, on top of those that it says.
 fn yaml(server: &Postgres, of_server: &str, more: &str) -> String {
-    let dsn = server.dsn("synapse", "exporter");
+    let dsn = server.dsn("postgres", "exporter");
     format!(
         "servers: {{ main: {{ dsn: '{dsn}', {of_server} }} }}\nscrape: {{ statement_cap: 30s }}\n{more}"
     )
