@@ -90,10 +90,15 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     let page = exporter.scrape().await;
     let success = page.value("pg_scrape_collector_success", &[("collector", ACTIVITY)]);
     assert_eq!(success, Some(1.0));
-    let found = page.value("synapse_db_users_active", &month);
-    assert_eq!(found, count.parse().ok());
-    let whole = [("collector", ACTIVITY), ("table", "user_ips")];
-    assert_eq!(page.value("pg_exporter_count_at_least", &whole), Some(0.0));
+    let found = page.value("synapse_db_users_active", &month).unwrap();
+    let count = count.parse().unwrap();
+    let table = [("collector", ACTIVITY), ("table", "user_ips")];
+    match page.value("pg_exporter_count_at_least", &table) {
+        Some(0.0) => assert_eq!(found, count),
+        // A machine so busy that a single user took too long.
+        Some(1.0) => assert!((0.0..count).contains(&found), "{found} of {count}"),
+        other => panic!("{other:?}"),
+    }
     assert!(rounds > 2, "{rounds}");
     let log = server.log();
     assert!(log.contains("due to statement timeout"), "{log}");

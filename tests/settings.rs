@@ -161,14 +161,23 @@ async fn defaults_change_nothing(major: u32, version: &str) {
 
 /// Both roles are served the same, and nothing fails.
 async fn same(server: &Postgres, what: &str) {
-    let calm = Exporter::without_memory(&server.dsn("synapse", "calm")).await;
-    let disturbed = Exporter::without_memory(&server.dsn("synapse", "disturbed")).await;
+    let watch = async |role| Exporter::without_memory(&server.dsn("synapse", role)).await;
+    let both = async || (watch("calm").await, watch("disturbed").await);
+    let exporters = tokio::sync::Mutex::new(both().await);
     wait_at_most(2 * PATIENCE, what, async || {
+        let mut exporters = exporters.lock().await;
+        let (calm, disturbed) = &*exporters;
         let [before, page, after] = [
             calm.complete().await,
             disturbed.complete().await,
             calm.complete().await,
         ];
+        // On 13 a table for which the machine was too busy once is not read again for a day.
+        let is_too_large = |page: &Page| page.skipped().iter().any(|skip| skip.1 == "too_large");
+        if [&before, &page, &after].into_iter().any(is_too_large) {
+            *exporters = both().await;
+            return false;
+        }
         let failed = page.failed();
         let [before, seen, after] = [&before, &page, &after].map(values);
         let mut wrong: Vec<_> = Vec::new();

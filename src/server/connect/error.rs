@@ -167,7 +167,10 @@ impl ConnectError {
         match self {
             Self::Dns { .. } => Reason::Dns,
             Self::Unreachable { reason, .. } => match reason.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Reason::Refused,
+                // A connection that nobody has taken is reset when its listener ends.
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::NotFound => Reason::Refused,
                 _ => Reason::Other,
             },
             Self::Timeout { .. } => Reason::Timeout,
