@@ -10,6 +10,8 @@ use crate::query::{Plan, QueryError, Reason, Scope, tables};
 use crate::server::{Database, Facts, Installation, Listed, Rights};
 
 pub struct Memory {
+    /// Whether another target may have its connections now, and says which are kept.
+    pub left: bool,
     /// The database in which the server's own matters are asked.
     pub home: Arc<str>,
     pub facts: Option<Arc<Facts>>,
@@ -106,6 +108,7 @@ impl Memory {
     /// Nothing yet.
     pub fn new(home: Arc<str>) -> Self {
         Self {
+            left: false,
             home,
             facts: None,
             down: None,

@@ -124,6 +124,9 @@ impl Scraper {
         if let Err(error) = tokio::task::spawn_blocking(written).await {
             tracing::warn!(%error, "could not write all counts to their files");
         }
+        for target in &left {
+            target.memory.lock().left = true;
+        }
         self.0.current.store(next.clone());
         *leaving = Some(tokio::spawn(leave(before, left, next)));
         changes

@@ -211,6 +211,9 @@ impl Target {
     /// there.
     pub fn keep_warm(&self) {
         let mut memory = self.memory.lock();
+        if memory.left {
+            return;
+        }
         let mut warm = vec![memory.home.clone(), self.own_database.clone()];
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
@@ -232,8 +235,8 @@ impl Target {
         let mut others: Vec<_> = known.filter(|name| !warm.contains(name)).collect();
         memory.without_connection = others.split_off(room.min(others.len()));
         warm.extend(others);
-        drop(memory);
         let warm: Vec<_> = warm.iter().map(|name| &**name).collect();
+        // Still under the lock: whoever marks this target as left is sure that this has ended.
         self.connections.keep_warm(&warm);
     }
 }
