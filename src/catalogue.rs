@@ -7,9 +7,9 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::collectors;
+use crate::collectors::Registry;
 use crate::query::view::{SCHEMA, VIEWS};
-use crate::query::{Collector, ColumnKind, Query, Role, Scope, Version};
+use crate::query::{Collector, ColumnKind, Query, Role, Scope, Text, Version};
 use crate::scrape::own;
 use crate::snapshot::Kind;
 use crate::telemetry;
@@ -26,8 +26,8 @@ pub enum Format {
 }
 
 /// The catalogue.
-pub fn render(format: Format) -> String {
-    let catalogue = Catalogue::new();
+pub fn render(registry: &Registry, format: Format) -> String {
+    let catalogue = Catalogue::new(registry);
     match format {
         Format::Text => catalogue.text(),
         Format::Json => catalogue.json(),
@@ -36,9 +36,8 @@ pub fn render(format: Format) -> String {
 }
 
 /// The metrics of a server that have a label of this name, ordered by name.
-pub fn labelled(label: &str) -> Vec<String> {
-    let collectors = collectors::all();
-    let of_collectors = collectors.iter().flat_map(metrics);
+pub fn labelled(registry: &Registry, label: &str) -> Vec<String> {
+    let of_collectors = registry.iter().flat_map(|collector| metrics(collector));
     let of_collectors = of_collectors
         .filter(|metric| metric.labels.iter().any(|known| known == label))
         .map(|metric| metric.name);
@@ -65,10 +64,13 @@ struct Catalogue {
 
 #[derive(Serialize)]
 struct CollectorEntry {
-    name: &'static str,
-    about: &'static str,
+    name: Text,
+    about: Text,
     enabled: bool,
     scope: &'static str,
+    /// The same in words.
+    #[serde(skip)]
+    place: String,
     /// 0 is every scrape.
     ttl_seconds: u64,
     /// Rows of one database that are served at most.
@@ -93,7 +95,7 @@ struct MetricEntry {
 }
 
 impl Catalogue {
-    fn new() -> Self {
+    fn new(registry: &Registry) -> Self {
         let own = own::ALL.iter().map(|metric| MetricEntry {
             name: metric.name.to_owned(),
             kind: kind(metric.kind),
@@ -120,9 +122,9 @@ impl Catalogue {
             help: family.metric.help.to_string(),
         });
         Self {
-            collectors: collectors::all()
-                .into_iter()
-                .map(CollectorEntry::new)
+            collectors: registry
+                .iter()
+                .map(|collector| CollectorEntry::new(collector))
                 .collect(),
             own: own.chain(process).collect(),
         }
@@ -161,8 +163,8 @@ impl Catalogue {
              definitions of the collectors.\n\n\
              An empty column *versions* means PostgreSQL 13 and newer. The roles and functions that \
              a collector needs come with what `matrix-postgres-exporter grants` prints; the \
-             functions are in the schema `matrix_postgres_exporter`. A database without Synapse's \
-             tables is read once per `databases.interval` (60 s), never in every scrape. A row \
+             functions are in the schema `matrix_postgres_exporter`. A database without an \
+             application's tables is read once per `databases.interval` (60 s), never in every scrape. A row \
              limit is for one database.\n",
         );
         for collector in &self.collectors {
@@ -201,36 +203,41 @@ fn table(out: &mut String, metrics: &[MetricEntry]) {
 }
 
 impl CollectorEntry {
-    fn new(collector: Collector) -> Self {
+    fn new(collector: &Collector) -> Self {
         Self {
-            name: collector.name,
-            about: collector.about,
+            name: collector.name.clone(),
+            about: collector.about.clone(),
             enabled: collector.enabled,
             scope: match collector.scope {
                 Scope::Server => "server",
                 Scope::Database => "database",
-                Scope::Synapse => "synapse",
+                Scope::Application(application) => application.key,
+            },
+            place: match collector.scope {
+                Scope::Server => "server".to_owned(),
+                Scope::Database => "each database".to_owned(),
+                Scope::Application(application) => {
+                    format!("each database with {}'s tables", application.name)
+                }
             },
             ttl_seconds: collector.ttl.as_secs(),
             limit: collector.limit,
             needs: needs(&collector.queries),
-            metrics: metrics(&collector),
+            metrics: metrics(collector),
         }
     }
 
     /// When and where it runs.
     fn run(&self) -> String {
-        let scope = match self.scope {
-            "server" => "Scope: server",
-            "database" => "Scope: each database",
-            _ => "Scope: each database with Synapse's tables",
-        };
         let ttl = match self.ttl_seconds {
             0 => "every scrape".to_owned(),
             seconds => format!("every {seconds} s"),
         };
         let off = if self.enabled { "" } else { ", off by default" };
-        format!("{scope}. Refresh: {ttl}. Row limit: {}{off}", self.limit)
+        format!(
+            "Scope: {}. Refresh: {ttl}. Row limit: {}{off}",
+            self.place, self.limit
+        )
     }
 }
 
@@ -274,7 +281,7 @@ fn metrics(collector: &Collector) -> Vec<MetricEntry> {
                 "One gauge for each numeric or boolean setting, in seconds or bytes where it has \
                  a unit; its help is the setting's name",
             ),
-            false => (metric.name, column.help),
+            false => (metric.name, &*column.help),
         };
         MetricEntry {
             name,
@@ -357,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_metric_has_its_own_labels_and_versions() {
-        let catalogue = Catalogue::new();
+        let catalogue = Catalogue::new(&Registry::built_in());
         let find = |name: &str| {
             let mut metrics = catalogue.collectors.iter().flat_map(|c| &c.metrics);
             metrics.find(|metric| metric.name == name).unwrap()
@@ -375,9 +382,10 @@ mod tests {
 
     #[test]
     fn json_can_be_read_back() {
-        let json: serde_json::Value = serde_json::from_str(&render(Format::Json)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&render(&Registry::built_in(), Format::Json)).unwrap();
         let collectors = json["collectors"].as_array().unwrap();
-        assert_eq!(collectors.len(), collectors::all().len());
+        assert_eq!(collectors.len(), Registry::built_in().iter().count());
         assert_eq!(json["own"][0]["name"], "pg_up");
     }
 
@@ -385,7 +393,7 @@ mod tests {
     #[test]
     fn the_page_is_current() {
         let page = include_str!("../docs/metrics.md");
-        let current = render(Format::Markdown);
+        let current = render(&Registry::built_in(), Format::Markdown);
         let line = page.lines().zip(current.lines()).find(|(a, b)| a != b);
         assert!(page == current, "docs/metrics.md is not current: {line:?}");
     }

@@ -15,13 +15,15 @@ mod places;
 mod reach;
 mod script;
 
-pub use places::SCHEMAS;
 pub use reach::{callable, creatable, writable};
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use script::{dollar_quoted, one_line, run, section};
 
-use crate::collectors;
-use crate::query::sql::{Sql, identifier, literal};
+use crate::collectors::Registry;
+use crate::query::Application;
+use crate::query::sql::{identifier, literal};
 use crate::query::view::{OWNER, SCHEMA, VIEWS, View};
 
 /// What the script is for.
@@ -42,18 +44,18 @@ pub struct Options {
 }
 
 /// The script.
-pub fn render(options: &Options) -> String {
+pub fn render(options: &Options, registry: &Registry) -> String {
     let mut sections = Vec::new();
     for database in &options.databases {
         sections.push(match options.revoke {
             true => section(database, &revoke_in_database(&options.role)),
-            false => section(database, &grant_in_database(options, database)),
+            false => section(database, &grant_in_database(options, registry, database)),
         });
     }
     if options.revoke {
         sections.push(section(HOME, &revoke_in_home(&options.role)));
     } else {
-        sections.insert(0, section(HOME, &grant_in_home(options)));
+        sections.insert(0, section(HOME, &grant_in_home(options, registry)));
     }
     header(options) + &sections.concat()
 }
@@ -102,7 +104,7 @@ fn header(options: &Options) -> String {
             ..
         } => {
             "-- WARNING: PUBLIC keeps CREATE on schemas where it has it, as on `public` up to PostgreSQL 14 and
--- in clusters upgraded from there. Then this role can create functions that Synapse runs with its own
+-- in clusters upgraded from there. Then this role can create functions that others run with their
 -- rights. Without --keep-public-create the script revokes it.
 "
         }
@@ -121,7 +123,7 @@ fn header(options: &Options) -> String {
 }
 
 /// The role, its limits, and its way to the statistics.
-fn grant_in_home(options: &Options) -> String {
+fn grant_in_home(options: &Options, registry: &Registry) -> String {
     let role = identifier(&options.role);
     let limit = 2 * options.connections + 2;
     let mut sql = create_role(&options.role, "LOGIN");
@@ -153,7 +155,7 @@ END",
 {}",
         create_role(OWNER, "NOLOGIN")
     );
-    sql += &no_creation(options);
+    sql += &no_creation(options, registry);
     if options.pg_monitor {
         sql += &format!("\nGRANT pg_monitor TO {role};\n");
         return sql;
@@ -200,107 +202,94 @@ GRANT EXECUTE ON FUNCTION {name} TO {role};
     )
 }
 
-/// Reading the columns that the definitions name, as far as they exist here, in the schema in
-/// which Synapse's tables are.
-fn grant_in_database(options: &Options, database: &str) -> String {
-    let role = &options.role;
-    let role_literal = literal(role);
-    let grant = run(&format!(
+/// Reading the columns that the definitions name, as far as they exist here.
+fn grant_in_database(options: &Options, registry: &Registry, database: &str) -> String {
+    let applications = registry.applications().into_iter();
+    let grants = applications.map(|application| grant_on(application, registry, &options.role));
+    format!(
+        "GRANT CONNECT ON DATABASE {} TO {};\n{}{}",
+        identifier(database),
+        identifier(&options.role),
+        grants.collect::<String>(),
+        no_creation(options, registry)
+    )
+}
+
+/// The same of one application, in the schemas that have its tables.
+fn grant_on(application: &Application, registry: &Registry, role: &str) -> String {
+    let reads = registry.reads(application);
+    if reads.is_empty() {
+        return String::new();
+    }
+    let role = literal(role);
+    let revoke = format!(
+        "
+    UNION ALL
+    SELECT format('REVOKE SELECT (%I) ON TABLE %s.%I FROM %I',
+                  a.attname, s.name, c.relname, {role})
+      FROM application s
+      JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+     WHERE (c.relname, a.attname) IN ({former})",
+        former = rows(application.former.iter().copied())
+    );
+    run(&format!(
         "DECLARE
   command text;
 BEGIN
   FOR command IN
-    WITH synapse AS (
+    WITH application AS (
       SELECT s.oid, quote_ident(n.nspname) AS name
-        FROM ({SCHEMAS}) AS s
+        FROM ({schemas}) AS s
         JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
-    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, {role_literal})
-      FROM synapse
+    SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, {role})
+      FROM application
     UNION ALL
     SELECT format('GRANT SELECT (%s) ON TABLE %s.%I TO %I',
                   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
-                  s.name, c.relname, {role_literal})
-      FROM synapse s
+                  s.name, c.relname, {role})
+      FROM application s
       JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN ({columns})
-     GROUP BY s.name, c.relname
-    UNION ALL
-    SELECT format('REVOKE SELECT (%I) ON TABLE %s.%I FROM %I',
-                  a.attname, s.name, c.relname, {role_literal})
-      FROM synapse s
-      JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-     WHERE (c.relname, a.attname) IN ({former})
+     GROUP BY s.name, c.relname{revoke}
   LOOP
     EXECUTE command;
   END LOOP;
 END",
-        columns = columns().as_str(),
-        former = FORMER
-            .map(|(table, column)| format!("('{table}', '{column}')"))
-            .join(", ")
-    ));
-    format!(
-        "GRANT CONNECT ON DATABASE {} TO {};\n{grant}{}",
-        identifier(database),
-        identifier(role),
-        no_creation(options)
-    )
+        schemas = application.schemas().as_str(),
+        columns = columns(&reads),
+        revoke = if application.former.is_empty() {
+            ""
+        } else {
+            &revoke
+        },
+    ))
 }
 
-/// What former versions of the script gave, and no definition reads any more.
-const FORMER: [(&str, &str); 23] = [
-    ("access_tokens", "id"),
-    ("account_validity", "user_id"),
-    ("blocked_rooms", "room_id"),
-    ("dehydrated_devices", "user_id"),
-    ("erased_users", "user_id"),
-    ("event_auth_chain_to_calculate", "event_id"),
-    ("local_current_membership", "user_id"),
-    ("local_media_repository", "media_id"),
-    ("local_media_repository_thumbnails", "media_id"),
-    ("pushers", "id"),
-    ("refresh_tokens", "id"),
-    ("remote_media_cache", "media_id"),
-    ("remote_media_cache", "media_origin"),
-    ("remote_media_cache_thumbnails", "media_id"),
-    ("remote_media_cache_thumbnails", "media_origin"),
-    ("sliding_sync_connection_positions", "connection_position"),
-    ("sliding_sync_connections", "connection_key"),
-    ("sliding_sync_joined_rooms_to_recalculate", "room_id"),
-    ("state_groups_pending_deletion", "state_group"),
-    ("user_directory", "user_id"),
-    ("user_directory_stale_remote_users", "user_id"),
-    ("user_external_ids", "user_id"),
-    ("user_threepids", "user_id"),
-];
+/// Tables and columns as a list of SQL rows, a line for each table. A sequence has columns too, and
+/// reading these does not allow to advance it.
+fn columns(reads: &BTreeMap<&str, BTreeSet<&str>>) -> String {
+    let tables = reads.iter().map(|(table, columns)| {
+        let columns = columns.iter().map(|column| (*table, *column));
+        format!("\n       {}", rows(columns))
+    });
+    tables.collect::<Vec<_>>().join(",")
+}
+
+fn rows<'a>(columns: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let rows = columns.map(|(table, column)| format!("({}, {})", literal(table), literal(column)));
+    rows.collect::<Vec<_>>().join(", ")
+}
 
 /// Nobody is to run what the role makes in this database.
-fn no_creation(options: &Options) -> String {
+fn no_creation(options: &Options, registry: &Registry) -> String {
     let close = match options.keep_public_create {
         true => String::new(),
         false => closing::close(&options.role),
     };
-    close + &reach::warn(&options.role)
-}
-
-/// Every table that a definition reads with every column, as a list of SQL rows. A sequence has
-/// columns too, and reading these does not allow to advance it.
-pub fn columns() -> Sql {
-    let tables = collectors::reads();
-    let rows = tables.iter().map(|(table, columns)| {
-        let row = columns.iter().map(|column| {
-            Sql::from("(")
-                .with(Sql::literal(table))
-                .with(", ")
-                .with(Sql::literal(column))
-                .with(")")
-        });
-        Sql::from("\n       ").with(Sql::join(row, ", "))
-    });
-    Sql::join(rows, ",")
+    close + &reach::warn(&options.role, &registry.schemas())
 }
 
 /// Takes back every privilege that the role has in a database, and gives back what everybody could
@@ -449,7 +438,7 @@ mod tests {
 
     #[test]
     fn the_strict_role_gets_functions_and_columns_but_no_membership() {
-        let script = render(&options());
+        let script = render(&options(), &Registry::built_in());
         for view in VIEWS {
             let grant = format!(
                 "GRANT EXECUTE ON FUNCTION {SCHEMA}.{}() TO \"exporter\"",
@@ -470,18 +459,24 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_is_not_read() {
-        let reads = collectors::reads();
-        for (table, column) in FORMER {
-            assert!(!reads[table].contains(column), "{table}.{column}");
+        let registry = Registry::built_in();
+        for application in registry.applications() {
+            let reads = registry.reads(application);
+            for (table, column) in application.former {
+                assert!(!reads[table].contains(column), "{table}.{column}");
+            }
         }
     }
 
     #[test]
     fn with_pg_monitor_there_are_no_functions() {
-        let script = render(&Options {
-            pg_monitor: true,
-            ..options()
-        });
+        let script = render(
+            &Options {
+                pg_monitor: true,
+                ..options()
+            },
+            &Registry::built_in(),
+        );
         assert!(script.contains("GRANT pg_monitor TO \"exporter\""));
         assert!(!script.contains("CREATE OR REPLACE FUNCTION"));
     }
@@ -489,10 +484,13 @@ mod tests {
     #[test]
     fn who_may_create_is_left_alone_where_that_is_asked_for() {
         let revokes = |keep_public_create| {
-            let script = render(&Options {
-                keep_public_create,
-                ..options()
-            });
+            let script = render(
+                &Options {
+                    keep_public_create,
+                    ..options()
+                },
+                &Registry::built_in(),
+            );
             assert_eq!(
                 script.contains("-- WARNING: PUBLIC keeps"),
                 keep_public_create
@@ -505,10 +503,13 @@ mod tests {
 
     #[test]
     fn taking_back_ends_where_the_role_was_made() {
-        let script = render(&Options {
-            revoke: true,
-            ..options()
-        });
+        let script = render(
+            &Options {
+                revoke: true,
+                ..options()
+            },
+            &Registry::built_in(),
+        );
         let connects: Vec<_> = script
             .lines()
             .filter(|line| line.starts_with("\\connect"))
@@ -522,11 +523,14 @@ mod tests {
 
     #[test]
     fn odd_names_stay_names() {
-        let script = render(&Options {
-            role: "o'b\"rien\n\\! $do$".into(),
-            databases: vec!["a\"b".into(), "dbname=x '\\".into(), "two\nlines".into()],
-            ..options()
-        });
+        let script = render(
+            &Options {
+                role: "o'b\"rien\n\\! $do$".into(),
+                databases: vec!["a\"b".into(), "dbname=x '\\".into(), "two\nlines".into()],
+                ..options()
+            },
+            &Registry::built_in(),
+        );
         assert!(script.contains("WHERE rolname = E'o''b\"rien\n\\\\! $do$'"));
         assert!(script.contains("CREATE ROLE \"o'b\"\"rien\n\\! $do$\" LOGIN"));
         assert!(script.contains("DO $do_$\n"));

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use matrix_postgres_exporter::catalogue::{Format, render};
+use matrix_postgres_exporter::collectors::Registry;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -327,7 +328,8 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
 
 /// Everything that the exporter serves, and the few others.
 fn catalogue() -> BTreeMap<String, Metric> {
-    let catalogue: Value = serde_json::from_str(&render(Format::Json)).unwrap();
+    let catalogue: Value =
+        serde_json::from_str(&render(&Registry::built_in(), Format::Json)).unwrap();
     let collectors = catalogue["collectors"].as_array().unwrap().iter();
     let own = catalogue["own"].as_array().unwrap().iter();
     let served = collectors

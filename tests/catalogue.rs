@@ -9,6 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use matrix_postgres_exporter::catalogue::{self, Format as Listing};
+use matrix_postgres_exporter::collectors::Registry;
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -258,7 +259,8 @@ fn metrics(page: &Page) -> BTreeSet<String> {
 
 /// The same of everything that the program says it has.
 fn listed() -> BTreeSet<String> {
-    let list: Value = serde_json::from_str(&catalogue::render(Listing::Json)).unwrap();
+    let list: Value =
+        serde_json::from_str(&catalogue::render(&Registry::built_in(), Listing::Json)).unwrap();
     let collectors = list["collectors"].as_array().unwrap().iter();
     let sections = collectors
         .map(|collector| &collector["metrics"])

@@ -183,8 +183,8 @@ async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out(
 fn choice(client: usize) -> String {
     let names: Vec<_> = collectors::all().into_iter().map(|one| one.name).collect();
     let (one, other) = (
-        names[client % names.len()],
-        names[(client / names.len() + client + 1) % names.len()],
+        &names[client % names.len()],
+        &names[(client / names.len() + client + 1) % names.len()],
     );
     format!("/metrics?collect[]={one}&collect[]={other}")
 }

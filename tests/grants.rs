@@ -114,6 +114,47 @@ async fn functions_of_an_older_program_are_told() {
     assert_eq!(refused(&page), [""; 0]);
 }
 
+/// What needs no more columns than a function of an older program gives is read through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_function_serves_what_needs_no_more() {
+    let server = Postgres::start(18).await;
+    Role::Strict
+        .create(&server, "exporter", &["postgres"])
+        .await;
+    let older = "
+        DROP FUNCTION matrix_postgres_exporter.pg_stat_activity();
+        CREATE FUNCTION matrix_postgres_exporter.pg_stat_activity()
+            RETURNS TABLE(pid integer, datname name, usename name, application_name text,
+                          backend_type text, state text, wait_event_type text, wait_event text,
+                          xact_start timestamp with time zone)
+            LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS 'SELECT pid, datname, usename, application_name, backend_type, state,
+                       wait_event_type, wait_event, xact_start FROM pg_catalog.pg_stat_activity';
+        ALTER FUNCTION matrix_postgres_exporter.pg_stat_activity()
+            OWNER TO matrix_postgres_exporter_owner;
+        GRANT EXECUTE ON FUNCTION matrix_postgres_exporter.pg_stat_activity() TO exporter";
+    server.sql("postgres", older).await;
+    let exporter = Exporter::configured(&server.dsn("postgres", "exporter"), SOON).await;
+    let page = missing(&exporter, "", 1.0).await;
+    // One of its queries needs query_start and state_change; the other does not, and neither do others.
+    assert_eq!(refused(&page), ["activity"]);
+    let served = page.readings();
+    for (metric, is_served) in [
+        ("pg_activity_sessions", true),
+        ("pg_stat_activity_count", true),
+        ("pg_activity_longest_query_seconds", false),
+    ] {
+        assert_eq!(served.contains(metric), is_served, "{metric}");
+    }
+    grant(&server, "exporter", &["postgres"], &[]).await;
+    let page = missing(&exporter, "", 0.0).await;
+    assert_eq!(refused(&page), [""; 0]);
+    assert!(
+        page.readings()
+            .contains("pg_activity_longest_query_seconds")
+    );
+}
+
 /// An older program read files by their ids.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_older_program_was_given_is_taken_back() {

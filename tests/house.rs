@@ -1,5 +1,5 @@
-//! The rules of the tree: a module uses only what stands below it in `src/lib.rs`, and no two files
-//! use each other.
+//! The rules of the tree: a module uses only what stands below it in `src/lib.rs`, no two files use each
+//! other, and what runs collectors knows none of them by name.
 
 // A broken expectation is a failed test.
 #![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use matrix_postgres_exporter::collectors::Registry;
 
 /// A module, as the parts of its path below the crate.
 type Module = Vec<String>;
@@ -48,6 +50,74 @@ fn no_files_use_each_other_in_a_circle() {
         }
     }
     assert_eq!(circles, BTreeSet::new());
+}
+
+/// Where collectors and applications are handed in, and none is known by its name.
+const NAMELESS: [&str; 5] = ["scrape", "server", "query", "web", "config"];
+
+/// Names of collectors that PostgreSQL has for something else: keys of a connection string, and what a
+/// role may do.
+const WORDS: [&str; 2] = ["database", "replication"];
+
+/// Comments and tests may name them. Of an application its key and name appear nowhere, whatever stands
+/// around; of a collector the name is no string, and if it is more than a plain word, it is no word of a
+/// string either.
+#[test]
+fn no_collector_and_no_application_is_known_by_name() {
+    let registry = Registry::built_in();
+    let applications = registry.applications().into_iter();
+    let applications: BTreeSet<_> = applications
+        .flat_map(|one| [one.key, one.name].map(str::to_lowercase))
+        .collect();
+    let collectors: BTreeSet<_> = registry
+        .names()
+        .filter(|name| !WORDS.contains(name))
+        .collect();
+    let mut files = BTreeMap::new();
+    collect(&source(), &mut Vec::new(), &mut files);
+    files.retain(|module, _| NAMELESS.contains(&module[0].as_str()));
+    assert!(files.len() > 50, "{}", files.len());
+
+    let mut known = BTreeSet::new();
+    for (module, code) in &files {
+        let module = module.join("::");
+        let lower = code.to_lowercase();
+        let named = applications.iter().filter(|name| lower.contains(*name));
+        known.extend(named.map(|name| format!("{module}: {name}")));
+        for string in strings(code) {
+            let words = string.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let words = words.filter(|word| word.contains('_')).chain([string]);
+            let named = words.filter(|word| collectors.contains(word));
+            known.extend(named.map(|name| format!("{module}: {name}")));
+        }
+    }
+    assert_eq!(known, BTreeSet::new());
+}
+
+/// What stands between quotes.
+fn strings(code: &str) -> Vec<&str> {
+    let mut strings = Vec::new();
+    let mut begin = None;
+    let mut escaped = false;
+    for (at, c) in code.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' if code[..at].ends_with('\'') && code[at..].starts_with("\"'") => {}
+            '"' => match begin.take() {
+                Some(begin) => strings.push(&code[begin..at]),
+                None => begin = Some(at + 1),
+            },
+            _ => {}
+        }
+    }
+    strings
+}
+
+#[test]
+fn names_in_strings_are_seen() {
+    let code = r#"a("wal", '"', b"x_y \"z\"")"#;
+    assert_eq!(strings(code), ["wal", r#"x_y \"z\""#]);
 }
 
 fn kin(one: &Module, other: &Module) -> bool {

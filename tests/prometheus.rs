@@ -127,7 +127,7 @@ fn every_definition() -> String {
             _ => "gauge",
         };
         if !metric.column.help.is_empty() {
-            metrics.insert(metric.name, (kind, metric.column.help));
+            metrics.insert(metric.name, (kind, metric.column.help.clone()));
         }
     }
     let page = metrics.into_iter().map(|(name, (kind, help))| {

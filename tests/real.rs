@@ -6,6 +6,7 @@
 mod support;
 
 mod amounts;
+mod applications;
 mod as_of;
 mod attacks;
 mod bed;
@@ -21,6 +22,7 @@ mod cost;
 mod creation;
 mod down;
 mod events;
+mod generations;
 mod grants;
 mod hanging;
 mod hostile_database;

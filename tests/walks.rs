@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use matrix_postgres_exporter::collectors;
+use matrix_postgres_exporter::collectors::{self, Registry};
 use matrix_postgres_exporter::query::{
     CacheShare, Context, Harvest, Holds, Plan, Quality, Reason, Skip, Version, Views,
 };
-use matrix_postgres_exporter::server::Application;
+use matrix_postgres_exporter::server::Search;
 use tokio_postgres::Client;
 
 use super::support::postgres::{Postgres, rows};
@@ -310,8 +310,10 @@ impl Bed {
     async fn walk_and(&mut self, meanwhile: impl AsyncFn(Moment, &Client)) -> (Harvest, u32) {
         let writer = self.server.client("synapse", "postgres").await;
         let version = Version(self.server.major() * 10_000);
-        let found = Application::find(&self.exporter, version, LONG).await;
-        let tables = found.unwrap().unwrap().tables;
+        let found = Search::new(&Registry::built_in())
+            .run(&self.exporter, version, LONG)
+            .await;
+        let tables = found.unwrap().remove(0).tables;
         let (views, off) = (Views::default(), BTreeSet::new());
         let mut turns = 0;
         loop {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use flate2::read::GzDecoder;
+use matrix_postgres_exporter::collectors::Registry;
 use matrix_postgres_exporter::config::{
     Collectors, Config, Log, LogFormat, Scrape, Web, WebLimits,
 };
@@ -693,7 +694,11 @@ fn exporter(web: Web) -> Router {
             format: LogFormat::Logfmt,
         },
     };
-    router(Scraper::new(&config), &web, config.scrape.timeout)
+    router(
+        Scraper::new(&config, &Registry::built_in()),
+        &web,
+        config.scrape.timeout,
+    )
 }
 
 /// A handler that says when it begins and when it is dropped, and never ends.

@@ -21,12 +21,12 @@ use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use matrix_postgres_exporter::collectors;
+use matrix_postgres_exporter::collectors::{self, Registry};
 use matrix_postgres_exporter::query::message::{Message, TIMEOUTS};
 use matrix_postgres_exporter::query::{
     CacheShare, Collector, Context, Harvest, Holds, Plan, Scope, Sql, Version, Views, Walk,
 };
-use matrix_postgres_exporter::server::Application;
+use matrix_postgres_exporter::server::Search;
 use tokio_postgres::Client;
 
 use cache::cache;

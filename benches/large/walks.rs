@@ -124,8 +124,10 @@ pub async fn walk_for(
     cache: &CacheShare,
 ) -> Harvest {
     let version = Version(MAJOR * 10_000);
-    let found = Application::find(exporter, version, Duration::from_secs(8)).await;
-    let tables = found.unwrap().unwrap().tables;
+    let found = Search::new(&Registry::built_in())
+        .run(exporter, version, Duration::from_secs(8))
+        .await;
+    let tables = found.unwrap().remove(0).tables;
     let now = Instant::now();
     let context = Context {
         version,
@@ -153,7 +155,7 @@ async fn plain_statement(server: &Postgres, sql: &Sql) -> Cost {
         sql,
         timeout: TIMEOUTS[TIMEOUTS.len() - 1],
         version: Version(MAJOR * 10_000),
-        scope: Scope::Synapse,
+        scope: Scope::Database,
     };
     message.send(&client, |_, _| Ok(())).await.unwrap();
     Cost::of(server, "postgres", r#"%"public".%"#).await

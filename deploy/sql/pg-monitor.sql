@@ -49,8 +49,8 @@ BEGIN
 END
 $do$;
 
--- Synapse may run, with its own rights, what others create in a schema on its search path, or as a
--- trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
+-- An application may run, with its own rights, what others create in a schema on its search path, or as
+-- a trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
 -- roles that own something in this database, or may write to it, get it instead. What is made in a
 -- template is in each new database, so PUBLIC loses CONNECT there. --revoke restores what was.
 DO $do$
@@ -353,7 +353,7 @@ BEGIN
        AND EXISTS (SELECT FROM mine
                     WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c
     UNION ALL
-    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
+    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless the application itself needs it.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
              FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
@@ -365,16 +365,13 @@ BEGIN
          WHERE NOT me.rolsuper AND me.rolname = E'exporter'
     ), grantee AS MATERIALIZED (
         SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
-    ), application AS MATERIALIZED (SELECT c.relnamespace AS oid,
-               bool_or(c.relname = 'events') AS main,
-               bool_or(c.relname = 'state_groups_state') AS state
+    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates')
+           AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')
          GROUP BY c.relnamespace
         HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+           AND count(*) FILTER (WHERE c.relname NOT IN (E'events', E'state_groups_state')) = 3) AS s
     ), columns AS MATERIALIZED (
         SELECT DISTINCT t.attrelid AS oid
           FROM pg_catalog.pg_attribute t
@@ -445,27 +442,24 @@ DECLARE
   command text;
 BEGIN
   FOR command IN
-    WITH synapse AS (
+    WITH application AS (
       SELECT s.oid, quote_ident(n.nspname) AS name
-        FROM (SELECT c.relnamespace AS oid,
-               bool_or(c.relname = 'events') AS main,
-               bool_or(c.relname = 'state_groups_state') AS state
+        FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates')
+           AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')
          GROUP BY c.relnamespace
         HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3) AS s
+           AND count(*) FILTER (WHERE c.relname NOT IN (E'events', E'state_groups_state')) = 3) AS s
         JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
     )
     SELECT format('GRANT USAGE ON SCHEMA %s TO %I', name, E'exporter')
-      FROM synapse
+      FROM application
     UNION ALL
     SELECT format('GRANT SELECT (%s) ON TABLE %s.%I TO %I',
                   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
                   s.name, c.relname, E'exporter')
-      FROM synapse s
+      FROM application s
       JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
      WHERE (c.relname, a.attname) IN (
@@ -575,18 +569,18 @@ BEGIN
     UNION ALL
     SELECT format('REVOKE SELECT (%I) ON TABLE %s.%I FROM %I',
                   a.attname, s.name, c.relname, E'exporter')
-      FROM synapse s
+      FROM application s
       JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-     WHERE (c.relname, a.attname) IN (('access_tokens', 'id'), ('account_validity', 'user_id'), ('blocked_rooms', 'room_id'), ('dehydrated_devices', 'user_id'), ('erased_users', 'user_id'), ('event_auth_chain_to_calculate', 'event_id'), ('local_current_membership', 'user_id'), ('local_media_repository', 'media_id'), ('local_media_repository_thumbnails', 'media_id'), ('pushers', 'id'), ('refresh_tokens', 'id'), ('remote_media_cache', 'media_id'), ('remote_media_cache', 'media_origin'), ('remote_media_cache_thumbnails', 'media_id'), ('remote_media_cache_thumbnails', 'media_origin'), ('sliding_sync_connection_positions', 'connection_position'), ('sliding_sync_connections', 'connection_key'), ('sliding_sync_joined_rooms_to_recalculate', 'room_id'), ('state_groups_pending_deletion', 'state_group'), ('user_directory', 'user_id'), ('user_directory_stale_remote_users', 'user_id'), ('user_external_ids', 'user_id'), ('user_threepids', 'user_id'))
+     WHERE (c.relname, a.attname) IN ((E'access_tokens', E'id'), (E'account_validity', E'user_id'), (E'blocked_rooms', E'room_id'), (E'dehydrated_devices', E'user_id'), (E'erased_users', E'user_id'), (E'event_auth_chain_to_calculate', E'event_id'), (E'local_current_membership', E'user_id'), (E'local_media_repository', E'media_id'), (E'local_media_repository_thumbnails', E'media_id'), (E'pushers', E'id'), (E'refresh_tokens', E'id'), (E'remote_media_cache', E'media_id'), (E'remote_media_cache', E'media_origin'), (E'remote_media_cache_thumbnails', E'media_id'), (E'remote_media_cache_thumbnails', E'media_origin'), (E'sliding_sync_connection_positions', E'connection_position'), (E'sliding_sync_connections', E'connection_key'), (E'sliding_sync_joined_rooms_to_recalculate', E'room_id'), (E'state_groups_pending_deletion', E'state_group'), (E'user_directory', E'user_id'), (E'user_directory_stale_remote_users', E'user_id'), (E'user_external_ids', E'user_id'), (E'user_threepids', E'user_id'))
   LOOP
     EXECUTE command;
   END LOOP;
 END
 $do$;
 
--- Synapse may run, with its own rights, what others create in a schema on its search path, or as a
--- trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
+-- An application may run, with its own rights, what others create in a schema on its search path, or as
+-- a trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
 -- roles that own something in this database, or may write to it, get it instead. What is made in a
 -- template is in each new database, so PUBLIC loses CONNECT there. --revoke restores what was.
 DO $do$
@@ -889,7 +883,7 @@ BEGIN
        AND EXISTS (SELECT FROM mine
                     WHERE pg_catalog.has_database_privilege(mine.oid, d.oid, 'CREATE'))) AS c
     UNION ALL
-    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
+    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless the application itself needs it.',
            string_agg(quote_ident(c.schema) || '.' || quote_ident(c.name), ', ' ORDER BY c.number)
              FILTER (WHERE c.number <= 10)
            || CASE WHEN count(*) > 10 THEN format(' and %s more', count(*) - 10) ELSE '' END
@@ -901,16 +895,13 @@ BEGIN
          WHERE NOT me.rolsuper AND me.rolname = E'exporter'
     ), grantee AS MATERIALIZED (
         SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
-    ), application AS MATERIALIZED (SELECT c.relnamespace AS oid,
-               bool_or(c.relname = 'events') AS main,
-               bool_or(c.relname = 'state_groups_state') AS state
+    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates')
+           AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')
          GROUP BY c.relnamespace
         HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3
+           AND count(*) FILTER (WHERE c.relname NOT IN (E'events', E'state_groups_state')) = 3) AS s
     ), columns AS MATERIALIZED (
         SELECT DISTINCT t.attrelid AS oid
           FROM pg_catalog.pg_attribute t

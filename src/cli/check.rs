@@ -5,24 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Command;
 
 use super::{Error, flags, scrape};
-use crate::collectors;
+use crate::collectors::Registry;
 use crate::config::Config;
-use crate::query::Scope;
 use crate::scrape::{CollectorStatus, DatabaseStatus, Scraper, ServerStatus, State};
 
 /// The command.
-pub fn command() -> Command {
-    flags::unlisted(flags::add(Command::new("check")), &["Web"]).about(
+pub fn command(registry: &Registry) -> Command {
+    flags::unlisted(flags::add(Command::new("check"), registry), &["Web"]).about(
         "Report what is wrong with configuration, server and role, and what each collector cannot \
          read",
     )
 }
 
 /// Runs it: one scrape, and what it has learnt.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config, registry: &Registry) -> Result<(), Error> {
     super::print("Configuration: OK.\n")?;
     let status = super::runtime()?.block_on(async {
-        let scraper = Scraper::new(config);
+        let scraper = Scraper::new(config, registry);
         scrape::once(&scraper, config).await?;
         let status = scraper.status();
         scraper.close().await;
@@ -107,12 +106,17 @@ fn short(version: &str) -> &str {
 
 fn database(database: &DatabaseStatus) -> String {
     let name = &database.name;
-    match (database.application, &database.skipped) {
-        (_, Some(reason)) => format!("Database {name} is not monitored: {reason}."),
-        (Some(application), None) => {
-            format!("Database {name} is monitored; it contains the tables of {application}.")
-        }
-        (None, None) => format!("Database {name} is monitored."),
+    if let Some(reason) = &database.skipped {
+        return format!("Database {name} is not monitored: {reason}.");
+    }
+    let applications = database.applications.iter();
+    let applications: Vec<_> = applications.map(|found| found.name.as_str()).collect();
+    match applications.as_slice() {
+        [] => format!("Database {name} is monitored."),
+        all => format!(
+            "Database {name} is monitored; it contains the tables of {}.",
+            all.join(" and ")
+        ),
     }
 }
 
@@ -131,19 +135,22 @@ impl Skips {
         for collector in collectors.iter().filter(|one| one.enabled) {
             for (reason, database) in &collector.skipped {
                 let names = by_place.entry((*reason, database.as_str())).or_default();
-                names.push(collector.name);
+                names.push(&*collector.name);
                 if explain(reason).0 {
-                    by_reason.entry(*reason).or_default().insert(collector.name);
+                    by_reason
+                        .entry(*reason)
+                        .or_default()
+                        .insert(&*collector.name);
                 }
             }
             let told = by_reason
                 .values()
-                .any(|names| names.contains(collector.name));
+                .any(|names| names.contains(&*collector.name));
             if collector.success == Some(false) && !told {
                 by_reason
                     .entry("failed")
                     .or_default()
-                    .insert(collector.name);
+                    .insert(&*collector.name);
             }
         }
         for ((reason, database), names) in by_place {
@@ -171,18 +178,15 @@ impl Skips {
 
 /// Where an application is found that most of its collectors do not know, by name of the database.
 fn strangers(server: &ServerStatus) -> Vec<String> {
-    let of_application: BTreeSet<_> = collectors::all()
-        .into_iter()
-        .filter(|one| one.scope == Scope::Synapse)
-        .map(|one| one.name)
-        .collect();
-    let enabled: Vec<_> = server
-        .collectors
-        .iter()
-        .filter(|one| one.enabled && of_application.contains(one.name))
-        .collect();
-    let found = server.databases.iter().filter_map(|database| {
-        let application = database.application?;
+    let found = server.databases.iter().flat_map(|database| {
+        let applications = database.applications.iter();
+        applications.map(move |found| (database, found))
+    });
+    let found = found.filter_map(|(database, found)| {
+        let collectors = server.collectors.iter();
+        let enabled: Vec<_> = collectors
+            .filter(|one| one.enabled && one.application == Some(found.application))
+            .collect();
         let place = ("unsupported_version", database.name.clone());
         let lacking = enabled
             .iter()
@@ -190,10 +194,11 @@ fn strangers(server: &ServerStatus) -> Vec<String> {
             .count();
         (2 * lacking > enabled.len()).then(|| {
             format!(
-                "in database {}, {lacking} of {} collectors for {application} do not find the \
-                 tables or columns that they need",
+                "in database {}, {lacking} of {} collectors for {} do not find the tables or columns \
+                 that they need",
                 database.name,
-                enabled.len()
+                enabled.len(),
+                found.name
             )
         })
     });
@@ -219,12 +224,15 @@ fn verdict(server: &ServerStatus) -> String {
     if idle > 0 {
         parts.push(format!("{idle} with nothing to read"));
     }
-    let found = server
-        .databases
-        .iter()
-        .any(|database| database.application.is_some());
-    if !found {
-        parts.push("no Synapse found in the monitored databases".to_owned());
+    let mut databases = server.databases.iter();
+    if databases.all(|database| database.applications.is_empty()) {
+        let known = server.collectors.iter().filter_map(|one| one.application);
+        let known: BTreeSet<_> = known.map(|application| application.name).collect();
+        let known: Vec<_> = known.into_iter().collect();
+        parts.push(format!(
+            "no {} found in the monitored databases",
+            known.join(" or ")
+        ));
     }
     parts.join(", ")
 }
@@ -242,7 +250,7 @@ fn explain(reason: &str) -> (bool, &'static str) {
         "no_extension" => (false, "the extension is not installed"),
         "unsupported_version" => (
             false,
-            "this version of PostgreSQL or Synapse has no such table or column",
+            "this version of PostgreSQL, or of the application, has no such table or column",
         ),
         "wrong_role" => (
             false,
@@ -306,6 +314,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::collectors::synapse::SYNAPSE;
+    use crate::scrape::ApplicationStatus;
 
     #[test]
     fn what_cannot_be_had_is_told_by_reason() {
@@ -318,7 +328,7 @@ mod tests {
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),
-                application: Some("Synapse"),
+                applications: vec![synapse()],
                 skipped: None,
             }],
             warnings: vec!["the role could do too much".to_owned()],
@@ -339,7 +349,7 @@ mod tests {
                 "Database matrix is monitored; it contains the tables of Synapse.",
                 "Skipped, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): wal.",
                 "Skipped in database matrix, no_privilege (run what `matrix-postgres-exporter grants` prints, as superuser): users, rooms.",
-                "Skipped, unsupported_version (this version of PostgreSQL or Synapse has no such table or column): old.",
+                "Skipped, unsupported_version (this version of PostgreSQL, or of the application, has no such table or column): old.",
             ]
         );
 
@@ -356,10 +366,9 @@ mod tests {
 
     #[test]
     fn no_database_and_a_strange_schema_are_no_success() {
-        let names = collectors::all()
-            .into_iter()
-            .map(|collector| collector.name);
-        let synapse = names.filter(|name| name.starts_with("synapse_"));
+        let registry = Registry::built_in();
+        let readers = registry.iter();
+        let readers = readers.filter(|one| one.scope.application() == Some(&SYNAPSE));
         let strange = [("unsupported_version", "matrix")];
         let mut server = ServerStatus {
             name: "main".to_owned(),
@@ -370,11 +379,11 @@ mod tests {
             standby: Some(false),
             databases: vec![DatabaseStatus {
                 name: "matrix".to_owned(),
-                application: Some("Synapse"),
+                applications: vec![synapse()],
                 skipped: None,
             }],
             warnings: Vec::new(),
-            collectors: synapse.map(|name| collector(name, &strange)).collect(),
+            collectors: readers.map(|one| collector(&one.name, &strange)).collect(),
         };
         let problems = Findings::of(&server).problems;
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -388,10 +397,18 @@ mod tests {
         assert_eq!(Findings::of(&server).problems, ["no database is monitored"]);
     }
 
-    fn collector(name: &'static str, skipped: &[(&'static str, &str)]) -> CollectorStatus {
+    fn synapse() -> ApplicationStatus {
+        ApplicationStatus {
+            application: &SYNAPSE,
+            name: "Synapse".to_owned(),
+        }
+    }
+
+    fn collector(name: &str, skipped: &[(&'static str, &str)]) -> CollectorStatus {
         CollectorStatus {
-            name,
-            about: "",
+            name: name.to_owned().into(),
+            about: "".into(),
+            application: Some(&SYNAPSE),
             enabled: true,
             success: Some(true),
             skipped: skipped

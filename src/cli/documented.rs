@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{command, flags};
+use crate::collectors::Registry;
 
 const PAGE: &str = include_str!("../../docs/configuration.md");
 
@@ -14,7 +15,7 @@ fn every_flag_is_documented_with_its_variable() {
         let row = format!("| `--{flag}` | `{}` | ", flags::twin(flag));
         assert!(PAGE.contains(&row), "{row}");
     }
-    let program = command();
+    let program = command(&Registry::built_in());
     for one in std::iter::once(&program).chain(program.get_subcommands()) {
         let own = one.get_arguments().filter_map(|arg| arg.get_long());
         let own = own.filter(|flag| {

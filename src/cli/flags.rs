@@ -15,11 +15,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use config::{Map, Value};
 
-use crate::collectors;
-use crate::config::{
-    Fault, Layer, POSTGRES_EXPORTER_COLLECTORS, Problem, RENAMED_COLLECTORS, Sources, Switch,
-    Variable,
-};
+use crate::collectors::{Registry, postgres_exporter};
+use crate::config::{Fault, Layer, Problem, Sources, Switch, Variable};
 
 pub mod arguments;
 pub mod misspelt;
@@ -161,26 +158,13 @@ const FILE: &str = "config.file";
 /// Prints every metric, as postgres_exporter prints its maps, and ends.
 pub const DUMPMAPS: &str = "dumpmaps";
 
-/// Collectors of postgres_exporter that are several here: the second goes with the first.
-const TOGETHER: [(&str, &str); 2] = [
-    ("database", "database_size"),
-    ("stat_user_tables", "table_size"),
-];
-
-/// What a collector of the same name does not give here.
-const OTHERWISE: [(&str, &str); 1] = [(
-    "stat_wal_receiver",
-    "the metrics of postgres_exporter's collector of this name are not implemented yet; it serves \
-     pg_stat_wal_receiver_streaming, _last_message_age_seconds and _replay_lag_bytes",
-)];
-
 /// Adds every flag to a command.
-pub fn add(command: Command) -> Command {
+pub fn add(command: Command, registry: &Registry) -> Command {
     let file = Arg::new(FILE)
         .long(FILE)
         .value_name("FILE")
         .help("Configuration file, in YAML");
-    let switches = collector_names()
+    let switches = collector_names(registry)
         .into_iter()
         .flat_map(|name| switch(&format!("collector.{name}")))
         .map(|arg| arg.hide(true));
@@ -202,7 +186,11 @@ pub fn unlisted(command: Command, headings: &[&str]) -> Command {
 }
 
 /// What flags and environment say; of several commands' flags those of the first.
-pub fn sources<'a>(matches: &[&ArgMatches], variable: Variable<'a>) -> Sources<'a> {
+pub fn sources<'a>(
+    matches: &[&ArgMatches],
+    variable: Variable<'a>,
+    registry: &Registry,
+) -> Sources<'a> {
     let from_environment = |flag: &str| {
         let twin = twin(flag);
         variable(&twin).map(|value| (twin, vec![value]))
@@ -222,8 +210,8 @@ pub fn sources<'a>(matches: &[&ArgMatches], variable: Variable<'a>) -> Sources<'
     let from_flags = |flag: &str| matches.iter().find_map(|matches| of_command(matches, flag));
 
     let mut said = Said::default();
-    let environment = said.layer(&from_environment);
-    let flags = said.layer(&from_flags);
+    let environment = said.layer(registry, &from_environment);
+    let flags = said.layer(registry, &from_flags);
     Sources {
         file: from_flags(FILE)
             .or_else(|| from_environment(FILE))
@@ -351,13 +339,10 @@ fn switch(name: &str) -> [Arg; 2] {
     ]
 }
 
-fn collector_names() -> BTreeSet<&'static str> {
-    collectors::all()
-        .into_iter()
-        .map(|collector| collector.name)
-        .chain(POSTGRES_EXPORTER_COLLECTORS.iter().copied())
-        .chain(RENAMED_COLLECTORS.iter().map(|(old, _)| *old))
-        .collect()
+fn collector_names(registry: &Registry) -> BTreeSet<&str> {
+    let elsewhere = postgres_exporter::COLLECTORS.iter().copied();
+    let renamed = postgres_exporter::RENAMED.iter().map(|(old, _)| *old);
+    registry.names().chain(elsewhere).chain(renamed).collect()
 }
 
 /// The names of all flags that have a variable, but for those of collectors.
@@ -394,14 +379,14 @@ struct Said {
 }
 
 impl Said {
-    fn layer(&mut self, saying: Saying<'_>) -> Layer {
+    fn layer(&mut self, registry: &Registry, saying: Saying<'_>) -> Layer {
         let mut layer = Layer::default();
         for flag in FLAGS {
             if let Some((place, values)) = saying(flag.name) {
                 self.take(&flag.effect, &mut layer, place, values);
             }
         }
-        for collector in collector_names() {
+        for collector in collector_names(registry) {
             if let Some((place, values)) = saying(&format!("collector.{collector}")) {
                 self.switch(place, &values.concat(), |on| on, collector);
             }
@@ -458,13 +443,19 @@ impl Said {
             return;
         };
         let on = on(value);
-        let renamed = RENAMED_COLLECTORS.iter().find(|(old, _)| *old == collector);
+        let renamed = postgres_exporter::RENAMED
+            .iter()
+            .find(|(old, _)| *old == collector);
         let collector = renamed.map_or(collector, |(_, new)| new);
-        let otherwise = OTHERWISE.iter().find(|(name, _)| *name == collector);
+        let otherwise = postgres_exporter::OTHERWISE
+            .iter()
+            .find(|(name, _)| *name == collector);
         if let (true, Some((_, sentence))) = (on, otherwise) {
             self.warnings.push(format!("{place}: {sentence}"));
         }
-        let companion = TOGETHER.iter().find(|(first, _)| *first == collector);
+        let companion = postgres_exporter::TOGETHER
+            .iter()
+            .find(|(first, _)| *first == collector);
         for name in iter::once(collector).chain(companion.map(|(_, second)| *second)) {
             self.switches.push(Switch {
                 collector: name.to_owned(),

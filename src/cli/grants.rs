@@ -3,10 +3,13 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::Error;
+use crate::collectors::Registry;
 use crate::grants::{self, Options};
 
 /// The command.
-pub fn command() -> Command {
+pub fn command(registry: &Registry) -> Command {
+    let applications = registry.applications().into_iter();
+    let names: Vec<_> = applications.map(|one| one.name).collect();
     let role = Arg::new("role")
         .long("role")
         .value_name("NAME")
@@ -19,7 +22,10 @@ pub fn command() -> Command {
         .action(ArgAction::Append)
         .required(true)
         .value_parser(name)
-        .help("Database with Synapse's tables, repeatable");
+        .help(format!(
+            "Database with {}'s tables, repeatable",
+            names.join("'s or ")
+        ));
     let pg_monitor = Arg::new("pg-monitor")
         .long("pg-monitor")
         .action(ArgAction::SetTrue)
@@ -71,7 +77,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 }
 
 /// Runs it.
-pub fn run(matches: &ArgMatches) -> Result<(), Error> {
+pub fn run(matches: &ArgMatches, registry: &Registry) -> Result<(), Error> {
     let text = |id| matches.get_one::<String>(id).cloned().unwrap_or_default();
     let options = Options {
         role: text("role"),
@@ -88,5 +94,5 @@ pub fn run(matches: &ArgMatches) -> Result<(), Error> {
             .copied()
             .map_or(3, usize::from),
     };
-    super::print(&grants::render(&options))
+    super::print(&grants::render(&options, registry))
 }

@@ -8,27 +8,32 @@ use axum::http::Uri;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{Error, flags};
+use crate::collectors::Registry;
 use crate::config::{self, Variable};
 
 /// The command.
-pub fn command() -> Command {
+pub fn command(registry: &Registry) -> Command {
     let url = Arg::new("url")
         .long("url")
         .value_name("URL")
         .help("URL to request [default: /-/healthy at the first listen address]");
     flags::unlisted(
-        flags::add(Command::new("healthcheck").arg(url)),
+        flags::add(Command::new("healthcheck").arg(url), registry),
         &["Server", "Scrape", "Log"],
     )
     .about("Exit with 0 if a running exporter answers; for containers")
 }
 
 /// Runs it.
-pub fn run(matches: &[&ArgMatches; 2], variable: Variable<'_>) -> Result<(), Error> {
+pub fn run(
+    matches: &[&ArgMatches; 2],
+    variable: Variable<'_>,
+    registry: &Registry,
+) -> Result<(), Error> {
     let url = match matches[0].get_one::<String>("url") {
         Some(url) => url.clone(),
         None => {
-            let web = config::load_web(flags::sources(matches, variable))?;
+            let web = config::load_web(flags::sources(matches, variable, registry))?;
             format!("http://{}/-/healthy", reachable(&web.listen[0]))
         }
     };

@@ -4,6 +4,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::Error;
 use crate::catalogue::{self, Format};
+use crate::collectors::Registry;
 
 /// The command.
 pub fn command() -> Command {
@@ -19,7 +20,7 @@ pub fn command() -> Command {
 }
 
 /// Runs it.
-pub fn run(matches: &ArgMatches) -> Result<(), Error> {
+pub fn run(matches: &ArgMatches, registry: &Registry) -> Result<(), Error> {
     let format = matches.get_one("format").copied().unwrap_or(Format::Text);
-    super::print(&catalogue::render(format))
+    super::print(&catalogue::render(registry, format))
 }

@@ -29,6 +29,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use tokio::runtime::Runtime;
 
 use crate::catalogue;
+use crate::collectors::Registry;
 use crate::config::{self, Config, Problems, Variable};
 use crate::telemetry;
 
@@ -41,21 +42,22 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     variable: Variable<'_>,
 ) -> Result<(), Error> {
-    let before = flags::arguments::read(&command(), arguments)?;
+    let registry = Registry::built_in();
+    let before = flags::arguments::read(&command(&registry), &registry, arguments)?;
     let Some((name, after)) = before.subcommand() else {
         return match before.get_flag(flags::DUMPMAPS) {
-            true => print(&catalogue::render(catalogue::Format::Text)),
-            false => serve::run(&configure(&[&before], variable)?),
+            true => print(&catalogue::render(&registry, catalogue::Format::Text)),
+            false => serve::run(&configure(&[&before], variable, &registry)?, &registry),
         };
     };
     let both = [after, &before];
     match name {
-        "scrape" => scrape::run(&configure(&both, variable)?),
-        "check" => check::run(&configure(&both, variable)?),
-        "grants" => nothing_before(name, &before).and_then(|()| grants::run(after)),
-        "metrics" => nothing_before(name, &before).and_then(|()| metrics::run(after)),
-        "healthcheck" => healthcheck::run(&both, variable),
-        _ => serve::run(&configure(&both, variable)?),
+        "scrape" => scrape::run(&configure(&both, variable, &registry)?, &registry),
+        "check" => check::run(&configure(&both, variable, &registry)?, &registry),
+        "grants" => nothing_before(name, &before).and_then(|()| grants::run(after, &registry)),
+        "metrics" => nothing_before(name, &before).and_then(|()| metrics::run(after, &registry)),
+        "healthcheck" => healthcheck::run(&both, variable, &registry),
+        _ => serve::run(&configure(&both, variable, &registry)?, &registry),
     }
 }
 
@@ -130,8 +132,8 @@ impl Error {
     }
 }
 
-fn command() -> Command {
-    flags::add(Command::new(env!("CARGO_PKG_NAME")))
+fn command(registry: &Registry) -> Command {
+    flags::add(Command::new(env!("CARGO_PKG_NAME")), registry)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Prometheus exporter for PostgreSQL, made for servers that run Matrix Synapse")
         .after_help(AFTER_HELP)
@@ -144,27 +146,31 @@ fn command() -> Command {
                 .hide(true),
         )
         .subcommands([
-            serve::command(),
-            scrape::command(),
-            check::command(),
-            grants::command(),
+            serve::command(registry),
+            scrape::command(registry),
+            check::command(registry),
+            grants::command(registry),
             metrics::command(),
-            healthcheck::command(),
+            healthcheck::command(registry),
         ])
 }
 
 /// Loads the configuration and starts the log, with what the configuration's author should know.
-fn configure(matches: &[&ArgMatches], variable: Variable<'_>) -> Result<Config, Error> {
+fn configure(
+    matches: &[&ArgMatches],
+    variable: Variable<'_>,
+    registry: &Registry,
+) -> Result<Config, Error> {
     let config::Loaded {
         config,
         mut warnings,
-    } = config::load(flags::sources(matches, variable))?;
-    warnings.extend(flags::misspelt::warnings(variables()));
+    } = config::load(flags::sources(matches, variable, registry), registry)?;
+    warnings.extend(flags::misspelt::warnings(registry, variables()));
     let labels = config
         .servers
         .iter()
         .flat_map(|server| server.labels.keys());
-    warnings.extend(labels.filter_map(|label| replaced(label)));
+    warnings.extend(labels.filter_map(|label| replaced(registry, label)));
     telemetry::init(&config.log.level, config.log.format)?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -173,8 +179,8 @@ fn configure(matches: &[&ArgMatches], variable: Variable<'_>) -> Result<Config, 
 }
 
 /// Which labels a constant label takes the place of, if any.
-fn replaced(label: &str) -> Option<String> {
-    let metrics = catalogue::labelled(label);
+fn replaced(registry: &Registry, label: &str) -> Option<String> {
+    let metrics = catalogue::labelled(registry, label);
     let named = metrics
         .iter()
         .take(3)

@@ -6,21 +6,22 @@ use std::time::Instant;
 use clap::Command;
 
 use super::{Error, flags};
+use crate::collectors::Registry;
 use crate::config::Config;
 use crate::exposition::{self, Format};
 use crate::scrape::{Request, Scraper};
 use crate::snapshot::Snapshot;
 
 /// The command.
-pub fn command() -> Command {
-    flags::unlisted(flags::add(Command::new("scrape")), &["Web"])
+pub fn command(registry: &Registry) -> Command {
+    flags::unlisted(flags::add(Command::new("scrape"), registry), &["Web"])
         .about("Print one scrape to standard output; fails if the server is down")
 }
 
 /// Runs it.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config, registry: &Registry) -> Result<(), Error> {
     let snapshot = super::runtime()?.block_on(async {
-        let scraper = Scraper::new(config);
+        let scraper = Scraper::new(config, registry);
         let snapshot = once(&scraper, config).await?;
         scraper.close().await;
         Ok::<_, Error>(snapshot)

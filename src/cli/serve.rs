@@ -11,27 +11,32 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{Error, flags};
+use crate::collectors::Registry;
 use crate::config::Config;
 use crate::scrape::Scraper;
 use crate::web;
 
 /// The command.
-pub fn command() -> Command {
-    flags::add(Command::new("serve")).about("Run the exporter (the default)")
+pub fn command(registry: &Registry) -> Command {
+    flags::add(Command::new("serve"), registry).about("Run the exporter (the default)")
 }
 
 /// Runs it. Ports come first, so that a second instance ends before it touches a database.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config, registry: &Registry) -> Result<(), Error> {
     let listeners = config
         .web
         .listen
         .iter()
         .map(|address| bind(address))
         .collect::<Result<Vec<_>, _>>()?;
-    super::runtime()?.block_on(serve(config, listeners))
+    super::runtime()?.block_on(serve(config, registry, listeners))
 }
 
-async fn serve(config: &Config, listeners: Vec<TcpListener>) -> Result<(), Error> {
+async fn serve(
+    config: &Config,
+    registry: &Registry,
+    listeners: Vec<TcpListener>,
+) -> Result<(), Error> {
     let failed = |error: io::Error| Error::Failed(format!("cannot serve: {error}"));
     let mut stop = Stop::new().map_err(failed)?;
     let listeners = listeners
@@ -44,7 +49,7 @@ async fn serve(config: &Config, listeners: Vec<TcpListener>) -> Result<(), Error
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
 
-    let scraper = Scraper::new(config);
+    let scraper = Scraper::new(config, registry);
     let router = web::router(scraper.clone(), &config.web, config.scrape.timeout);
     tell_systemd(NotifyState::Ready);
     let stopped = async {

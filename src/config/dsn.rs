@@ -41,7 +41,7 @@ use password::Password;
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// A parsed connection string. Neither `Debug` nor `Display` shows a secret.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Dsn {
     /// The keys that have a value; the others take defaults.
     given: BTreeSet<&'static str>,
@@ -88,7 +88,7 @@ pub(crate) enum Host {
 }
 
 /// Encryption, and who is trusted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tls {
     pub(crate) mode: SslMode,
     pub(crate) roots: Roots,

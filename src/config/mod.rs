@@ -18,6 +18,7 @@ use std::time::Duration;
 use ::config::{Config as Layers, Map, Source, Value};
 use wildmatch::WildMatch;
 
+use crate::collectors::Registry;
 use crate::events;
 
 pub mod dsn;
@@ -37,14 +38,21 @@ pub use crate::telemetry::LogFormat;
 use file::File;
 use section::Notes;
 
-/// Lays flags over environment over file over defaults, and checks the result.
+/// Lays flags over environment over file over defaults, and checks the result; the settings of
+/// collectors are for those of the registry.
 ///
 /// # Errors
 ///
 /// Fails with everything that is wrong, not only with the first.
-pub fn load(sources: Sources<'_>) -> Result<Loaded, Problems> {
+pub fn load(sources: Sources<'_>, registry: &Registry) -> Result<Loaded, Problems> {
     let (settings, notes) = merge(&sources)?;
-    resolve::config(settings, &sources.switches, sources.variable, notes)
+    resolve::config(
+        settings,
+        &sources.switches,
+        sources.variable,
+        registry,
+        notes,
+    )
 }
 
 /// The same for HTTP alone, for a command that needs no database.
@@ -198,7 +206,7 @@ impl Default for WebLimits {
 }
 
 /// One PostgreSQL server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// Its name in the configuration; `main` where it has none.
     pub name: String,
@@ -217,13 +225,13 @@ pub struct Server {
 }
 
 /// Which databases are visited, and how often.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Databases {
     /// Globs; empty means every one.
     pub include: Vec<String>,
     /// Globs; these win over `include`.
     pub exclude: Vec<String>,
-    /// How long the values of a database without Synapse are served before it is visited again.
+    /// How long the values of a database without an application are served before it is visited again.
     pub interval: Duration,
 }
 
@@ -274,42 +282,6 @@ fn is_server_name(name: &str) -> bool {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
-
-/// Collectors of postgres_exporter, here or not.
-pub const POSTGRES_EXPORTER_COLLECTORS: &[&str] = &[
-    "buffercache_summary",
-    "database",
-    "database_wraparound",
-    "locks",
-    "long_running_transactions",
-    "postmaster",
-    "process_idle",
-    "replication",
-    "replication_slots",
-    "roles",
-    "settings",
-    "stat_activity",
-    "stat_activity_autovacuum",
-    "stat_archiver",
-    "stat_bgwriter",
-    "stat_checkpointer",
-    "stat_database",
-    "stat_progress_vacuum",
-    "stat_replication",
-    "stat_statements",
-    "stat_user_tables",
-    "stat_wal_receiver",
-    "statio_user_indexes",
-    "statio_user_tables",
-    "wal",
-    "xlog_location",
-];
-
-/// What collectors of postgres_exporter were called in older releases.
-pub const RENAMED_COLLECTORS: &[(&str, &str)] = &[
-    ("bgwriter", "stat_bgwriter"),
-    ("replication_slot", "replication_slots"),
-];
 
 #[cfg(test)]
 mod tests;

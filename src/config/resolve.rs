@@ -16,15 +16,15 @@ use super::{
     Web, WebLimits,
 };
 use crate::bounds;
-use crate::collectors;
+use crate::collectors::{Registry, postgres_exporter};
 use crate::events;
-use crate::query::Collector;
 
 /// Checks the settings, all of them.
 pub fn config(
     settings: Map<String, Value>,
     switches: &[Switch],
     variable: Variable<'_>,
+    registry: &Registry,
     mut notes: Notes,
 ) -> Result<Loaded, Problems> {
     let mut root = Section::root(settings, &mut notes);
@@ -33,7 +33,7 @@ pub fn config(
         web: web(root.section("web"), openmetrics),
         servers: servers(root.section("servers"), variable),
         scrape: scrape(root.section("scrape")),
-        collectors: collectors(root.section("collectors"), switches),
+        collectors: collectors(root.section("collectors"), registry, switches),
         events: events::Settings {
             state_dir: state_dir(&mut root),
             ..count_of_events(root.section("events"))
@@ -367,13 +367,12 @@ fn share(text: String) -> Result<f64, Fault> {
         .ok_or_else(|| Fault::Invalid("must be a share of the time; write one like 10%".to_owned()))
 }
 
-fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
-    let all = collectors::all();
+fn collectors(mut section: Section<'_>, registry: &Registry, switches: &[Switch]) -> Collectors {
     let mut resolved = Collectors {
-        enabled: all
+        enabled: registry
             .iter()
             .filter(|collector| collector.enabled)
-            .map(|collector| collector.name.to_owned())
+            .map(|collector| collector.name.to_string())
             .collect(),
         limits: BTreeMap::new(),
         ttls: BTreeMap::new(),
@@ -382,7 +381,7 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
     let from_file = from_file(&mut section);
     for switch in from_file.iter().chain(switches) {
         let name = &switch.collector;
-        match known(&all, name) {
+        match known(registry, name) {
             Known::Here if switch.on => {
                 resolved.enabled.insert(name.clone());
             }
@@ -399,7 +398,7 @@ fn collectors(mut section: Section<'_>, switches: &[Switch]) -> Collectors {
         }
     }
     for name in section.names() {
-        match known(&all, &name) {
+        match known(registry, &name) {
             Known::Nowhere(fault) => match (nearest(&name, ["enable", "disable"]), &fault) {
                 (None, Fault::UnknownCollector(None)) => section.wrong_unnamed(&name, fault),
                 (None, _) => section.wrong(&name, fault),
@@ -461,14 +460,13 @@ enum Known {
     Nowhere(Fault),
 }
 
-fn known(all: &[Collector], name: &str) -> Known {
-    let here = || all.iter().map(|collector| collector.name);
-    if here().any(|known| known == name) {
+fn known(registry: &Registry, name: &str) -> Known {
+    if registry.find(name).is_some() {
         Known::Here
-    } else if super::POSTGRES_EXPORTER_COLLECTORS.contains(&name) {
+    } else if postgres_exporter::COLLECTORS.contains(&name) {
         Known::Elsewhere
     } else {
-        Known::Nowhere(Fault::UnknownCollector(nearest(name, here())))
+        Known::Nowhere(Fault::UnknownCollector(nearest(name, registry.names())))
     }
 }
 

@@ -374,7 +374,11 @@ fn a_server_named_nearer_displaces_the_one_of_the_file_as_a_whole() {
         let file = yaml(file);
         sources.file = Some(file.path().to_owned());
         sources.variable = &variable;
-        load(sources).unwrap().config.servers.remove(0)
+        load(sources, &Registry::built_in())
+            .unwrap()
+            .config
+            .servers
+            .remove(0)
     };
     let password = |server: &Server| {
         let password = server.dsn.password("x").unwrap();
@@ -423,7 +427,11 @@ fn a_password_beside_no_connection_string_is_for_the_nearer_one() {
         ..sources()
     };
     sources.flags.set(layer::DSN, "--dsn", "host=near");
-    let server = load(sources).unwrap().config.servers.remove(0);
+    let server = load(sources, &Registry::built_in())
+        .unwrap()
+        .config
+        .servers
+        .remove(0);
     assert_eq!(
         (server.dsn.address(), server.dsn.user()),
         ("near:5432".to_owned(), "u")
@@ -443,10 +451,13 @@ fn a_password_file_is_read_late_and_other_files_at_once() {
         "DATA_SOURCE_PASS_FILE" => Some(path("later")),
         _ => None,
     };
-    let loaded = load(Sources {
-        variable: &variable,
-        ..sources()
-    })
+    let loaded = load(
+        Sources {
+            variable: &variable,
+            ..sources()
+        },
+        &Registry::built_in(),
+    )
     .unwrap();
     assert_eq!(
         loaded.warnings,
@@ -462,10 +473,13 @@ fn a_password_file_is_read_late_and_other_files_at_once() {
     assert_eq!(password.expose_secret(), "s3cret");
 
     let missing = |name: &str| (name == "DATA_SOURCE_URI_FILE").then(|| path("nowhere"));
-    let said = load(Sources {
-        variable: &missing,
-        ..sources()
-    })
+    let said = load(
+        Sources {
+            variable: &missing,
+            ..sources()
+        },
+        &Registry::built_in(),
+    )
     .unwrap_err()
     .to_string();
     assert!(
@@ -492,7 +506,10 @@ fn load_file(text: &str, say: impl FnOnce(&mut Sources<'_>)) -> (String, Result<
     let mut sources = sources();
     sources.file = Some(file.path().to_owned());
     say(&mut sources);
-    (file.path().display().to_string(), load(sources))
+    (
+        file.path().display().to_string(),
+        load(sources, &Registry::built_in()),
+    )
 }
 
 fn yaml(text: &str) -> tempfile::NamedTempFile {

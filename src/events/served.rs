@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::Count;
 use super::counts::{Counts, KINDS, ORIGINS};
 use super::survey::Survey;
-use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Scope, Version};
+use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Version};
 use crate::snapshot::Snapshot;
 
 /// What is served.
@@ -52,7 +52,7 @@ impl Count {
             harvest.skipped.push(skip);
             return harvest;
         }
-        let timeout = context.timeout(Scope::Synapse);
+        let timeout = context.timeout(plan.collector.scope);
         let mut survey = Survey::new(client, context.version, context.schema(), timeout);
         // What reads the sequences is of use, and no more.
         let mut queries = plan.collector.queries.iter();

@@ -423,7 +423,7 @@ impl<'a> Survey<'a> {
             sql,
             timeout: self.timeout,
             version: self.version,
-            scope: Scope::Synapse,
+            scope: Scope::Database,
         };
         let started = std::time::Instant::now();
         let mut rows = 0;

@@ -83,8 +83,8 @@ END",
     ));
     format!(
         "
--- Synapse may run, with its own rights, what others create in a schema on its search path, or as a
--- trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
+-- An application may run, with its own rights, what others create in a schema on its search path, or as
+-- a trigger on its tables. So PUBLIC loses CREATE, and TRIGGER, REFERENCES and MAINTAIN on tables here;
 -- roles that own something in this database, or may write to it, get it instead. What is made in a
 -- template is in each new database, so PUBLIC loses CONNECT there. --revoke restores what was.
 {sql}"

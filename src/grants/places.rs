@@ -1,21 +1,9 @@
 //! Where a role may make what other roles then run, and who has to go on doing so.
 //!
 //! Up to PostgreSQL 14, and in clusters that come from there, everybody may create in the schema
-//! `public`. Synapse has it on its search path, so a function `nextval(text)` of anybody's there is
-//! run by Synapse, with Synapse's rights. So is a trigger on one of its tables, whose function may be
+//! `public`. An application has it on its search path, so a function `nextval(text)` of anybody's there
+//! is run by the application, with its rights. So is a trigger on one of its tables, whose function may be
 //! a temporary one. And what is made in a template, each new database begins with.
-
-/// The schemas with tables of Synapse, or a part of them: its state may have a database of its own.
-pub const SCHEMAS: &str = "SELECT c.relnamespace AS oid,
-               bool_or(c.relname = 'events') AS main,
-               bool_or(c.relname = 'state_groups_state') AS state
-          FROM pg_catalog.pg_class c
-         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND c.relname IN ('events', 'state_groups_state', 'schema_version', 'applied_schema_deltas',
-                             'background_updates')
-         GROUP BY c.relnamespace
-        HAVING count(*) > 3
-           AND count(*) FILTER (WHERE c.relname NOT IN ('events', 'state_groups_state')) = 3";
 
 /// The schemas and tables of the database, and the database itself, where schemas are made; in the
 /// maintenance database the templates, too. `closed` is what everybody loses there, `taken` what the

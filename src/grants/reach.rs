@@ -3,7 +3,6 @@
 //! Each is a SELECT of `schema` and `name`, of what a role can do itself or through another role. The
 //! role is an expression. Of a superuser there is nothing to tell.
 
-use super::places::SCHEMAS;
 use super::script::run;
 use crate::query::sql::{Sql, literal};
 use crate::query::view::OWNER;
@@ -36,8 +35,8 @@ pub fn creatable(role: impl Into<Sql>) -> Sql {
 }
 
 /// The tables and sequences that it may change, lock or make triggers on. Privileges on columns are
-/// looked for in the tables of an application only.
-pub fn writable(role: impl Into<Sql>) -> Sql {
+/// looked for only in the schemas of applications.
+pub fn writable(role: impl Into<Sql>, schemas: &Sql) -> Sql {
     Sql::from(MINE)
         .with(role)
         .with(
@@ -46,7 +45,7 @@ pub fn writable(role: impl Into<Sql>) -> Sql {
         SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
     ), application AS MATERIALIZED (",
         )
-        .with(SCHEMAS)
+        .with(schemas.clone())
         .with(
             "
     ), columns AS MATERIALIZED (
@@ -98,7 +97,7 @@ pub fn callable(role: impl Into<Sql>) -> Sql {
 }
 
 /// Says what the role may still do in this database, and what it has made there.
-pub fn warn(role: &str) -> String {
+pub fn warn(role: &str, schemas: &Sql) -> String {
     let expression = Sql::literal(role);
     run(&format!(
         "DECLARE
@@ -117,7 +116,7 @@ BEGIN
            string_agg(coalesce('schema ' || quote_ident(c.schema), 'new schemas'), ', ') AS places
       FROM ({creatable}) AS c
     UNION ALL
-    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless Synapse itself needs it.',
+    SELECT 'may change, lock or make triggers on', 'Revoke that from the role, from PUBLIC and from roles that it is a member of, unless the application itself needs it.',
            {tables}
     UNION ALL
     SELECT 'may call, with the rights of the owner,', 'If others need not call these, revoke EXECUTE on them from PUBLIC.',
@@ -137,7 +136,7 @@ BEGIN
 END",
         literal = literal(role),
         creatable = creatable(expression.clone()).as_str(),
-        tables = first_ten(&writable(expression.clone())),
+        tables = first_ten(&writable(expression.clone(), schemas)),
         functions = first_ten(&callable(expression)),
     ))
 }

@@ -3,22 +3,27 @@
 //! A definition is built once at start. From it come the SQL that runs, the help and type that
 //! are served, the catalogue (`metrics`), `docs/metrics.md` and the grants.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use super::application::Application;
 use super::sql::Statement;
 use super::version::Versions;
 
+/// A text of a definition: of the program, or of a user.
+pub type Text = Cow<'static, str>;
+
 /// One thing that can be switched on and off: a name, a sentence, and its queries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Collector {
     /// The name used in flags, in `collect[]` and in labels.
-    pub name: &'static str,
+    pub name: Text,
     /// One sentence: what it tells, and from where.
-    pub about: &'static str,
+    pub about: Text,
     /// Where it runs. In a database its metrics have the label `datname`.
     pub scope: Scope,
     /// A column's metric is called `prefix_column`.
-    pub prefix: &'static str,
+    pub prefix: Text,
     /// Whether it runs unless told otherwise.
     pub enabled: bool,
     /// How long its values may be served before they are refreshed; zero means every scrape.
@@ -34,12 +39,12 @@ pub struct Collector {
 
 impl Collector {
     /// A collector that runs in every scrape, once per server.
-    pub fn new(name: &'static str, about: &'static str) -> Self {
+    pub fn new(name: impl Into<Text>, about: impl Into<Text>) -> Self {
         Self {
-            name,
-            about,
+            name: name.into(),
+            about: about.into(),
             scope: Scope::Server,
-            prefix: "",
+            prefix: Text::default(),
             enabled: true,
             ttl: Duration::ZERO,
             limit: 10_000,
@@ -55,8 +60,8 @@ impl Collector {
     }
 
     /// How the names of its metrics begin.
-    pub fn prefix(mut self, prefix: &'static str) -> Self {
-        self.prefix = prefix;
+    pub fn prefix(mut self, prefix: impl Into<Text>) -> Self {
+        self.prefix = prefix.into();
         self
     }
 
@@ -105,8 +110,8 @@ impl Collector {
 
     /// The full name of a value column's metric.
     pub fn metric_name(&self, column: &Column) -> String {
-        match column.metric {
-            Some(name) => name.to_owned(),
+        match &column.metric {
+            Some(name) => name.to_string(),
             None => format!("{}_{}", self.prefix, column.name),
         }
     }
@@ -138,7 +143,7 @@ pub struct DefinedMetric<'a> {
 }
 
 /// One SQL statement per range of versions, and what its columns mean.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     /// On which servers it runs.
     pub role: Role,
@@ -210,17 +215,17 @@ impl Query {
     }
 
     /// A counter; `help` says what and in which unit.
-    pub fn counter(self, name: &'static str, help: &'static str) -> Self {
+    pub fn counter(self, name: &'static str, help: impl Into<Text>) -> Self {
         self.column(name, ColumnKind::Counter, help)
     }
 
     /// A gauge; `help` says what and in which unit.
-    pub fn gauge(self, name: &'static str, help: &'static str) -> Self {
+    pub fn gauge(self, name: &'static str, help: impl Into<Text>) -> Self {
         self.column(name, ColumnKind::Gauge, help)
     }
 
     /// A value without a type.
-    pub fn untyped(self, name: &'static str, help: &'static str) -> Self {
+    pub fn untyped(self, name: &'static str, help: impl Into<Text>) -> Self {
         self.column(name, ColumnKind::Untyped, help)
     }
 
@@ -256,8 +261,8 @@ impl Query {
     }
 
     /// The column just added gives a metric of this full name, instead of `prefix_column`.
-    pub fn named(mut self, metric: &'static str) -> Self {
-        self.last().metric = Some(metric);
+    pub fn named(mut self, metric: impl Into<Text>) -> Self {
+        self.last().metric = Some(metric.into());
         self
     }
 
@@ -379,11 +384,11 @@ impl Query {
             .expect("a column stands before what is said of it")
     }
 
-    fn column(mut self, name: &'static str, kind: ColumnKind, help: &'static str) -> Self {
+    fn column(mut self, name: &'static str, kind: ColumnKind, help: impl Into<Text>) -> Self {
         self.columns.push(Column {
             name,
             kind,
-            help,
+            help: help.into(),
             metric: None,
             labels: None,
             role: Role::Any,
@@ -403,8 +408,8 @@ pub enum Scope {
     Server,
     /// In every connectable database.
     Database,
-    /// In every database with Synapse's tables.
-    Synapse,
+    /// In every database with this application's tables.
+    Application(&'static Application),
 }
 
 impl Scope {
@@ -412,7 +417,15 @@ impl Scope {
     pub const fn label(self) -> Option<&'static str> {
         match self {
             Self::Server => None,
-            Self::Database | Self::Synapse => Some("datname"),
+            Self::Database | Self::Application(_) => Some("datname"),
+        }
+    }
+
+    /// The application whose tables are read.
+    pub const fn application(self) -> Option<&'static Application> {
+        match self {
+            Self::Server | Self::Database => None,
+            Self::Application(application) => Some(application),
         }
     }
 }
@@ -460,7 +473,7 @@ pub enum Merge {
 }
 
 /// How a table that may be large is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Walk {
     /// By ranges of its pages.
     Pages {
@@ -485,7 +498,7 @@ impl Walk {
 pub const CTID: &str = "ctid";
 
 /// Columns with which an index begins, and the rows that are read in their order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     /// The columns, separated by commas.
     pub columns: &'static str,
@@ -503,7 +516,7 @@ impl Key {
 }
 
 /// Two metrics of a collector: how many are missing, of how many.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coverage {
     /// How many are missing.
     pub missing: &'static str,
@@ -512,16 +525,16 @@ pub struct Coverage {
 }
 
 /// A column of the result.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Column {
     /// Its name in the result.
     pub name: &'static str,
     /// What it becomes.
     pub kind: ColumnKind,
     /// The metric's help; empty for labels.
-    pub help: &'static str,
+    pub help: Text,
     /// The metric's full name, where it is not `prefix_column`.
-    pub metric: Option<&'static str>,
+    pub metric: Option<Text>,
     /// The labels of this metric, where it has not all of the query's.
     pub labels: Option<&'static [&'static str]>,
     /// The servers that serve it.

@@ -58,7 +58,7 @@ impl Context<'_> {
                 let there = self.lacks_column(table, column).is_none();
                 return Ok(Some(Sql::from(if there { column } else { "NULL" })));
             }
-            self.views.value(name)
+            self.views.value(name, statement)
         })
     }
 
@@ -101,7 +101,7 @@ impl Context<'_> {
         let left = self.deadline.saturating_duration_since(Instant::now()) / 2;
         timeout_step(match scope {
             Scope::Server | Scope::Database => left,
-            Scope::Synapse => left.min(self.statement_cap),
+            Scope::Application(_) => left.min(self.statement_cap),
         })
     }
 }

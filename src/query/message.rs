@@ -181,7 +181,7 @@ impl Message<'_> {
         };
         let plans = match self.scope {
             Scope::Server => "",
-            Scope::Database | Scope::Synapse => PLAN_SETTINGS,
+            Scope::Database | Scope::Application(_) => PLAN_SETTINGS,
         };
         format!(
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY, NOT DEFERRABLE; \

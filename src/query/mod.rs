@@ -1,5 +1,6 @@
 //! How a definition runs.
 //!
+//! - [`application`]: what an application is: its parts, and the tables by which it is known
 //! - [`definition`]: what a collector says: scope, SQL by version range, columns, role
 //! - [`sql`]: the text of a statement: parsed once, values appended
 //! - [`version`]: server versions and ranges of them
@@ -20,6 +21,7 @@
 //! - [`message`]: one statement in one guarded message, and its rows
 //! - [`reason`]: why something could not be seen
 
+pub mod application;
 pub mod cache;
 pub mod definition;
 mod guard;
@@ -40,9 +42,10 @@ pub mod version;
 pub mod view;
 mod walk;
 
+pub use application::{Application, Part};
 pub use cache::CacheShare;
 pub use definition::{
-    CTID, Collector, Column, ColumnKind, DefinedMetric, Key, Merge, Query, Role, Scope, Walk,
+    CTID, Collector, Column, ColumnKind, DefinedMetric, Key, Merge, Query, Role, Scope, Text, Walk,
 };
 pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};

@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub struct Plan {
     /// The definition.
-    pub collector: Collector,
+    pub collector: Arc<Collector>,
     queries: Vec<QueryPlan>,
 }
 
@@ -60,7 +60,8 @@ enum Ended {
 
 impl Plan {
     /// Makes a definition ready.
-    pub fn new(collector: Collector) -> Self {
+    pub fn new(collector: impl Into<Arc<Collector>>) -> Self {
+        let collector = collector.into();
         let queries = collector.queries.iter();
         let queries = queries
             .map(|query| QueryPlan::new(&collector, query))
@@ -273,7 +274,7 @@ impl Holds {
 impl Reader<'_> {
     /// The statement for this server.
     pub fn statement(&self) -> Result<&Statement, QueryError> {
-        let (query, context, name) = (self.query, self.context, self.collector.name);
+        let (query, context, name) = (self.query, self.context, &*self.collector.name);
         if let Some(reason) = context.missing(query.role, query.setting) {
             let on = query.setting.unwrap_or(query.role.as_str());
             return Err(QueryError::Unavailable(
@@ -326,7 +327,7 @@ impl Reader<'_> {
             let Some(answer) = walked else {
                 return Ok(Ended::Paused(walk));
             };
-            harvest.leave_out(self.columns_left_out(), self.collector.name);
+            harvest.leave_out(self.columns_left_out(), &self.collector.name);
             return Ok(Ended::Answered(answer));
         }
         let began = Instant::now();
@@ -347,7 +348,7 @@ impl Reader<'_> {
     /// What these rows say.
     fn answer(&self, rows: Vec<RowSamples>, harvest: &mut Harvest) -> Answer {
         let unknown = rows.iter().filter_map(|row| row.unknown);
-        harvest.leave_out(unknown.chain(self.columns_left_out()), self.collector.name);
+        harvest.leave_out(unknown.chain(self.columns_left_out()), &self.collector.name);
         let samples = rows.into_iter().flat_map(|row| row.samples);
         Answer {
             at: Instant::now(),

@@ -47,7 +47,7 @@ impl QueryPlan {
                     | ColumnKind::Reason => return None,
                 };
                 let name = collector.metric_name(column);
-                Some(Metric::new(&name, kind, column.help))
+                Some(Metric::new(&name, kind, &column.help))
             })
             .collect();
         let labels = query

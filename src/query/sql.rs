@@ -114,7 +114,7 @@ pub fn literal(text: &str) -> String {
 /// A statement as it is defined. `{schema}.users` stands for a table of the application,
 /// `{schema_name}` for the name of its schema as a string, and other words in lower case, or two with
 /// a dot between, for what the caller knows. Braces around anything else, as in a regular expression, are text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Statement {
     text: &'static str,
     parts: Vec<Part>,

@@ -5,9 +5,9 @@
 //! return named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
 //! either: the function, or the same SELECT run by the role itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{QueryError, Reason, Sql};
+use super::{QueryError, Reason, Sql, Statement};
 
 /// The schema of the functions, in the maintenance database.
 pub const SCHEMA: &str = "matrix_postgres_exporter";
@@ -36,15 +36,21 @@ impl View {
         Sql::from("(").with(self.body).with(")")
     }
 
-    /// Whether a function with this result, as the server spells it, gives what is needed. One of
-    /// a newer program may give more.
-    pub fn is_given_by(&self, result: &str) -> bool {
+    /// The names of the columns that a function with this result, as the server spells it, gives. One
+    /// of an older program may return fewer, and one of a newer program more.
+    pub fn given_by(&self, result: &str) -> BTreeSet<&'static str> {
         let columns = result
             .strip_prefix("TABLE(")
             .and_then(|rest| rest.strip_suffix(')'));
         let columns: Vec<_> = columns.unwrap_or_default().split(", ").collect();
-        let mut needed = self.columns.split(", ");
-        needed.all(|column| columns.contains(&column))
+        let given = self.columns.split(", ");
+        let given = given.filter(|column| columns.contains(column));
+        given.map(name).collect()
+    }
+
+    /// The names of all its columns.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.columns.split(", ").map(name)
     }
 
     /// What stands in FROM where the role has the function; needs an alias.
@@ -53,26 +59,41 @@ impl View {
     }
 }
 
+/// The name in `name type`.
+fn name(column: &'static str) -> &'static str {
+    column.split(' ').next().unwrap_or_default()
+}
+
 /// How a role may read the statistics views.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Views {
     /// The predefined roles whose privileges it has.
     pub privileges: BTreeSet<String>,
-    /// The functions of the strict role that it may call in the server's home database.
-    pub functions: BTreeSet<String>,
+    /// The functions of the strict role that it may call in the server's home database, and the
+    /// columns that they return.
+    pub functions: BTreeMap<&'static str, BTreeSet<&'static str>>,
     /// Whether the schema of these functions is there at all.
     pub strict: bool,
 }
 
 impl Views {
-    /// What stands in FROM for the placeholder of a view, if it is one.
+    /// What stands in FROM for the placeholder of a view in this statement, if it is one. A function
+    /// will do that gives the columns which the statement names.
     ///
     /// # Errors
     ///
-    /// Fails where the role cannot read the view.
-    pub fn value(&self, placeholder: &str) -> Result<Option<Sql>, QueryError> {
+    /// Fails where the role cannot read the view, or not all that is needed of it.
+    pub fn value(
+        &self,
+        placeholder: &str,
+        statement: &Statement,
+    ) -> Result<Option<Sql>, QueryError> {
         let view = VIEWS.iter().find(|view| view.name == placeholder);
-        view.map(|view| self.source(view)).transpose()
+        let source = |view: &View| {
+            let needed = view.names().filter(|column| statement.names(column));
+            self.source(view, needed.collect())
+        };
+        view.map(source).transpose()
     }
 
     /// The views that the role cannot read, or not wholly, and that `grants` would let it read.
@@ -80,27 +101,47 @@ impl Views {
         let missing = VIEWS.iter().filter(|view| {
             let plain = view.privilege.is_none();
             // Where the role has other functions, it should have this one, too.
-            let unseen = plain && !self.functions.is_empty() && !self.functions.contains(view.name);
-            unseen || self.source(view).is_err()
+            let gives_all = self.missing(view, view.names().collect()).is_empty();
+            let unseen = plain && !self.functions.is_empty() && !gives_all;
+            unseen || self.source(view, view.names().collect()).is_err()
         });
         missing.map(|view| view.name)
     }
 
-    /// What stands in FROM for a view.
+    /// Those of these columns that the function does not give which stands in for a view.
+    fn missing(&self, view: &View, mut columns: BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+        let given = self.functions.get(view.name);
+        columns.retain(|column| !given.is_some_and(|given| given.contains(column)));
+        columns
+    }
+
+    /// What stands in FROM for a view of which these columns are needed.
     ///
     /// # Errors
     ///
-    /// Fails if the role can neither read it nor call the function that stands in for it.
-    pub fn source(&self, view: &View) -> Result<Sql, QueryError> {
+    /// Fails if the role can neither read it nor call a function that gives them.
+    fn source(&self, view: &View, needed: BTreeSet<&'static str>) -> Result<Sql, QueryError> {
         let may_read = view
             .privilege
             .is_some_and(|privilege| self.privileges.contains(privilege));
+        let is_there = self.functions.contains_key(view.name);
+        let missing = self.missing(view, needed);
         if may_read {
             Ok(view.plain())
-        } else if self.functions.contains(view.name) {
+        } else if is_there && missing.is_empty() {
             Ok(view.call())
         } else if view.privilege.is_none() {
             Ok(view.plain())
+        } else if is_there {
+            let missing: Vec<_> = missing.into_iter().collect();
+            Err(QueryError::Unavailable(
+                Reason::GrantsOutdated,
+                format!(
+                    "{SCHEMA}.{}() does not return {}; run again what `grants` prints",
+                    view.name,
+                    missing.join(", ")
+                ),
+            ))
         } else if self.strict {
             Err(QueryError::Unavailable(
                 Reason::GrantsOutdated,
@@ -194,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_gives_what_is_needed_if_it_has_every_column_as_it_should_be() {
+    fn a_function_gives_the_columns_that_it_has_as_they_should_be() {
         let view = &View {
             name: "seen",
             privilege: None,
@@ -202,36 +243,51 @@ mod tests {
             body: "",
         };
         let whole = "TABLE(name text, at timestamp with time zone, more integer)";
-        assert!(view.is_given_by(whole));
-        for result in [
-            "TABLE(name text)",
-            "TABLE(name text, at timestamp without time zone)",
-            "text",
+        for (result, columns) in [
+            (whole, &["at", "name"][..]),
+            ("TABLE(name text)", &["name"]),
+            (
+                "TABLE(name text, at timestamp without time zone)",
+                &["name"],
+            ),
+            ("text", &[]),
         ] {
-            assert!(!view.is_given_by(result), "{result}");
+            let given: Vec<_> = view.given_by(result).into_iter().collect();
+            assert_eq!(given, columns, "{result}");
         }
     }
 
     #[test]
     fn a_role_reads_the_view_or_calls_the_function_or_is_told() {
+        let statement = Statement::parse("SELECT a.state FROM {pg_stat_activity} AS a");
+        let value = |views: &Views, name| views.value(name, &statement);
         let mut views = Views::default();
-        let refused = views.value("pg_stat_activity").unwrap_err();
+        let refused = value(&views, "pg_stat_activity").unwrap_err();
         assert_eq!(refused.reason(), Reason::NoPrivilege);
         views.strict = true;
-        let refused = views.value("pg_stat_activity").unwrap_err();
+        let refused = value(&views, "pg_stat_activity").unwrap_err();
         assert_eq!(refused.reason(), Reason::GrantsOutdated);
         assert!(views.missing().any(|name| name == "pg_stat_activity"));
         assert!(!views.missing().any(|name| name == "pg_database_size"));
-        views.functions.insert("pg_stat_activity".into());
+        let older = BTreeSet::from(["pid"]);
+        views.functions.insert("pg_stat_activity", older);
+        let refused = value(&views, "pg_stat_activity").unwrap_err().to_string();
+        assert!(refused.contains("does not return state;"), "{refused}");
+        let needed = BTreeSet::from(["state"]);
+        views.functions.insert("pg_stat_activity", needed);
+        assert!(value(&views, "pg_stat_activity").is_ok());
+        assert!(views.missing().any(|name| name == "pg_stat_activity"));
+        let all = VIEWS[0].names().collect();
+        views.functions.insert("pg_stat_activity", all);
         assert!(!views.missing().any(|name| name == "pg_stat_activity"));
         assert!(views.missing().any(|name| name == "pg_database_size"));
-        let call = views.value("pg_stat_activity").unwrap().unwrap();
+        let call = value(&views, "pg_stat_activity").unwrap().unwrap();
         let function = "\"matrix_postgres_exporter\".pg_stat_activity()";
         assert_eq!(call.as_str(), function);
         views.privileges.insert("pg_read_all_stats".into());
-        let select = views.value("pg_stat_activity").unwrap().unwrap();
+        let select = value(&views, "pg_stat_activity").unwrap().unwrap();
         let end = "FROM pg_catalog.pg_stat_activity)";
         assert!(select.as_str().ends_with(end), "{select:?}");
-        assert_eq!(views.value("schema").unwrap(), None);
+        assert_eq!(value(&views, "schema").unwrap(), None);
     }
 }

@@ -9,9 +9,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::cell::Cell;
 use super::memory::{Known, Outdated};
-use crate::config;
+use super::settings::Settings;
 use crate::events::Count;
-use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope};
+use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope, Text};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -74,30 +74,23 @@ pub struct Unit {
 }
 
 impl CollectorState {
-    pub fn new(
-        plan: Arc<Plan>,
-        settings: &config::Collectors,
-        interval: Duration,
-        on: Arc<AtomicBool>,
-    ) -> Self {
-        let (name, ttl, limit) = (
-            plan.collector.name,
-            plan.collector.ttl,
-            plan.collector.limit,
-        );
+    pub fn new(plan: Arc<Plan>, settings: &Settings, on: Arc<AtomicBool>) -> Self {
+        let collector = &plan.collector;
+        let ttl = settings.ttls.get(&*collector.name);
+        let limit = settings.limits.get(&*collector.name);
         Self {
+            ttl: ttl.copied().unwrap_or(collector.ttl),
+            limit: limit.copied().unwrap_or(collector.limit),
             plan,
-            ttl: settings.ttls.get(name).copied().unwrap_or(ttl),
-            limit: settings.limits.get(name).copied().unwrap_or(limit),
-            interval,
+            interval: settings.server.databases.interval,
             on,
             units: Mutex::default(),
             total: Mutex::default(),
         }
     }
 
-    pub fn name(&self) -> &'static str {
-        self.plan.collector.name
+    pub fn name(&self) -> &Text {
+        &self.plan.collector.name
     }
 
     pub fn scope(&self) -> Scope {
@@ -114,7 +107,7 @@ impl CollectorState {
         match self.scope() {
             Scope::Server => (**database == *home).then_some(Place::Server),
             Scope::Database => Some(there()),
-            Scope::Synapse => known.concerns(&self.plan).then(there),
+            Scope::Application(_) => known.concerns(&self.plan).then(there),
         }
     }
 

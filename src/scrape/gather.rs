@@ -15,10 +15,10 @@ use super::reach::Unanswered;
 use super::target::Target;
 use crate::events::Count;
 use crate::query::{Context, Harvest, Reason, Scope};
-use crate::server::{Application, Facts, Purpose};
+use crate::server::{Facts, Installation, Purpose};
 
 /// A collector to run, where, and what is there.
-type Run = (Arc<CollectorState>, Place, Option<Arc<Application>>);
+type Run = (Arc<CollectorState>, Place, Option<Arc<Installation>>);
 
 impl Target {
     /// Runs what is asked in every scrape, starts what is due, and takes the rest from memory.
@@ -67,7 +67,7 @@ impl Target {
             return BTreeSet::new();
         }
         let memory = self.memory.lock();
-        let interval = self.config.databases.interval;
+        let interval = self.settings.server.databases.interval;
         let mut due: Vec<(bool, Arc<str>)> = Vec::new();
         for (name, known) in &memory.databases {
             let unvisited = known.visited.is_none_or(|at| at.elapsed() >= interval);
@@ -103,7 +103,8 @@ impl Target {
             for (name, known) in &memory.databases {
                 let place = collector.place_in(name, &memory.home, known);
                 if let Some(place) = place.filter(|_| self.connections.is_warm(name)) {
-                    runs.push((collector.clone(), place, known.application.clone()));
+                    let application = known.installation(collector.scope());
+                    runs.push((collector.clone(), place, application.cloned()));
                 }
             }
         }
@@ -115,7 +116,7 @@ impl Target {
         self: Arc<Self>,
         facts: Arc<Facts>,
         (collector, place, unit): (Arc<CollectorState>, Place, Arc<Unit>),
-        application: Option<Arc<Application>>,
+        application: Option<Arc<Installation>>,
         deadline: Instant,
     ) -> BoxFuture<'static, Harvest> {
         async move {
@@ -162,7 +163,7 @@ impl Target {
         client: &tokio_postgres::Client,
         facts: &Facts,
         (collector, place, unit): (&CollectorState, &Place, &Unit),
-        application: Option<&Application>,
+        application: Option<&Installation>,
         until: Until,
     ) -> Harvest {
         let previous = unit.cell.latest().map(|(_, harvest)| harvest);
@@ -178,7 +179,7 @@ impl Target {
             deadline: until.deadline,
             pause: until.pause,
             keep: collector.keeps(previous.as_deref()),
-            statement_cap: self.statement_cap,
+            statement_cap: self.settings.statement_cap,
             limit: collector.limit,
             cache: &self.cache,
         };
@@ -205,8 +206,8 @@ impl Target {
                  databases of one owner half of what the others leave; servers.{}.page_mib raises \
                  the limit",
                 harvest.snapshot.series(),
-                self.config.page >> 20,
-                self.config.name
+                self.settings.server.page >> 20,
+                self.name()
             );
             let (cost, spent) = (harvest.cost, harvest.spent);
             harvest = Harvest::skipped(Reason::SeriesLimit, sentence);
@@ -214,7 +215,7 @@ impl Target {
         }
         for skip in &harvest.skipped {
             let database = place.name();
-            tracing::debug!(collector = name, database, reason = %skip.reason, "{}", skip.message);
+            tracing::debug!(collector = %name, database, reason = %skip.reason, "{}", skip.message);
         }
         collector.account(harvest.cost);
         harvest

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::bounds::DATABASES;
 use crate::config;
-use crate::query::{Plan, QueryError, Reason, Tables, tables};
-use crate::server::{Application, Database, Facts, Listed, Rights};
+use crate::query::{Plan, QueryError, Reason, Scope, tables};
+use crate::server::{Database, Facts, Installation, Listed, Rights};
 
 pub struct Memory {
+    /// Whether another target may have its connections now, and says which are kept.
+    pub left: bool,
     /// The database in which the server's own matters are asked.
     pub home: Arc<str>,
     pub facts: Option<Arc<Facts>>,
@@ -30,7 +32,7 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub oid: u32,
-    pub application: Option<Arc<Application>>,
+    pub applications: Vec<Arc<Installation>>,
     pub rights: KnownRights,
     pub visited: Option<Instant>,
     /// Why the last visit failed.
@@ -38,10 +40,17 @@ pub struct Known {
 }
 
 impl Known {
+    /// The tables of the application that a collector of this scope reads.
+    pub fn installation(&self, scope: Scope) -> Option<&Arc<Installation>> {
+        let application = scope.application()?;
+        let mut found = self.applications.iter();
+        found.find(|found| found.application == application)
+    }
+
     /// Whether what is there is of any interest to a collector.
     pub fn concerns(&self, plan: &Plan) -> bool {
-        let application = self.application.as_ref();
-        application.is_some_and(|found| plan.concerns(&found.tables))
+        let found = self.installation(plan.collector.scope);
+        found.is_some_and(|found| plan.concerns(&found.tables))
     }
 }
 
@@ -99,6 +108,7 @@ impl Memory {
     /// Nothing yet.
     pub fn new(home: Arc<str>) -> Self {
         Self {
+            left: false,
             home,
             facts: None,
             down: None,
@@ -135,7 +145,7 @@ impl Memory {
                 .filter(|known| known.oid == database.oid);
             let known = known.unwrap_or(Known {
                 oid: database.oid,
-                application: None,
+                applications: Vec::new(),
                 rights: KnownRights::default(),
                 visited: None,
                 failure: None,
@@ -169,7 +179,7 @@ impl Memory {
                     "createrole" => "create roles, and up to PostgreSQL 15 become other ones",
                     "replication" => "stream the WAL, and messages in it",
                     "bypassrls" => "read rows that policies keep from others",
-                    "other_sessions" => "end the sessions of others, Synapse's among them",
+                    "other_sessions" => "end the sessions of others",
                     "alter_system" => "change settings of the whole server",
                     _ => "read or write files of the server, or run programs there",
                 };
@@ -182,8 +192,8 @@ impl Memory {
             if !facts.superuser && views.privileges.contains("pg_read_all_stats") {
                 warnings.push(format!(
                     "the role {:?} has pg_monitor or pg_read_all_stats and can read the query \
-                     texts of all sessions, with message bodies in those of Synapse; `grants` \
-                     without --pg-monitor avoids that",
+                     texts of all sessions, which may hold message bodies; `grants` without \
+                     --pg-monitor avoids that",
                     facts.role
                 ));
             } else if !facts.superuser && views.functions.is_empty() {
@@ -201,7 +211,8 @@ impl Memory {
                 ));
             }
         }
-        for (name, tables) in self.applications() {
+        for (name, found) in self.installations() {
+            let tables = &found.tables;
             for (table, cause) in &tables.not_plain {
                 warnings.push(format!(
                     "in database {name:?} the table {table:?} is not read, since that could run \
@@ -214,7 +225,7 @@ impl Memory {
             let role = self.facts.as_ref().map_or("", |facts| &facts.role);
             let what = match tables.granted {
                 true => format!("not read {}", tables::list(&tables.unreadable)),
-                false => "read none of Synapse's tables".to_owned(),
+                false => format!("read none of {}'s tables", found.application.name),
             };
             warnings.push(format!(
                 "in database {name:?} the role {role:?} may {what}; run what \
@@ -303,11 +314,11 @@ impl Memory {
         (!open.is_empty()).then(|| (places, flags.collect()))
     }
 
-    /// The databases with an application's tables, and its tables there.
-    pub fn applications(&self) -> impl Iterator<Item = (&str, &Tables)> {
-        self.databases.iter().filter_map(|(name, known)| {
-            let application = known.application.as_ref()?;
-            Some((&**name, &application.tables))
+    /// The databases with an application's tables, and what was found there.
+    fn installations(&self) -> impl Iterator<Item = (&str, &Arc<Installation>)> {
+        self.databases.iter().flat_map(|(name, known)| {
+            let applications = known.applications.iter();
+            applications.map(move |found| (&**name, found))
         })
     }
 

@@ -3,6 +3,8 @@
 //! A scrape gathers values by its deadline, then puts them together, which for a large page is
 //! work.
 //!
+//! - `generation`: the collectors and servers of one configuration
+//! - `settings`: what of a configuration is of concern to one server
 //! - `target`: the scrape of one server, in these steps:
 //! - `reach`: whether the server answers, and what it says of itself
 //! - `gather`: what a scrape runs itself, and what it takes from memory
@@ -16,21 +18,25 @@
 //! - `room`: how much of what a server says is kept
 //! - [`own`]: the metrics that no collector defines
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
-use crate::collectors;
+use crate::collectors::Registry;
 use crate::config::Config;
-use crate::query::Plan;
+use crate::query::{Application, Text};
 use crate::snapshot::Snapshot;
 
 mod cell;
 mod collector;
 mod gather;
+mod generation;
 mod memory;
 pub mod own;
 mod queue;
@@ -38,11 +44,12 @@ mod reach;
 mod refresh;
 mod report;
 mod room;
+mod settings;
 mod status;
 mod target;
 
-use collector::CollectorState;
 pub use collector::Place;
+use generation::Generation;
 use target::{Scraped, Target};
 
 /// Scrapes the configured servers; cheap to clone.
@@ -50,9 +57,20 @@ use target::{Scraped, Target};
 pub struct Scraper(Arc<Inner>);
 
 struct Inner {
-    targets: Vec<Arc<Target>>,
-    /// Whether a collector runs, by its name.
-    switches: BTreeMap<&'static str, Arc<AtomicBool>>,
+    current: ArcSwap<Generation>,
+    /// Closes what the last change of the configuration has left.
+    leaving: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What another configuration has changed: names of servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that go on as they were.
+    pub kept: Vec<String>,
+    /// Those that begin, with other settings or for the first time.
+    pub begun: Vec<String>,
+    /// Those that end, for good or to begin with other settings.
+    pub ended: Vec<String>,
 }
 
 /// What one caller wants, and by when.
@@ -73,33 +91,45 @@ pub struct UnknownCollector(pub String);
 
 impl Scraper {
     /// A scraper of the configured servers; connects to none of them yet.
-    pub fn new(config: &Config) -> Self {
-        let plans = collectors::all().into_iter();
-        let plans: Vec<_> = plans
-            .map(|collector| {
-                let on = config.collectors.enabled.contains(collector.name);
-                (
-                    Arc::new(Plan::new(collector)),
-                    Arc::new(AtomicBool::new(on)),
-                )
-            })
-            .collect();
-        let targets = config.servers.iter().map(|server| {
-            let states = plans.iter().map(|(plan, on)| {
-                let (settings, interval) = (&config.collectors, server.databases.interval);
-                let state = CollectorState::new(plan.clone(), settings, interval, on.clone());
-                Arc::new(state)
-            });
-            Arc::new(Target::new(config, server, states.collect()))
-        });
-        let targets = targets.collect();
-        let switches = plans
-            .into_iter()
-            .map(|(plan, on)| (plan.collector.name, on));
+    pub fn new(config: &Config, registry: &Registry) -> Self {
         Self(Arc::new(Inner {
-            targets,
-            switches: switches.collect(),
+            current: ArcSwap::from_pointee(Generation::new(config, registry, None)),
+            leaving: Mutex::default(),
         }))
+    }
+
+    /// Takes another configuration and other collectors, from the next scrape on. A server of which
+    /// nothing has changed goes on with its connections, memory and counts; one that is left is closed
+    /// when the last scrape of it has ended. Before the next change that is waited for, so that no server
+    /// has connections of more than two configurations.
+    pub async fn change(&self, config: &Config, registry: &Registry) -> Changes {
+        let mut leaving = self.0.leaving.lock().await;
+        closed(&mut leaving).await;
+        let before = self.0.current.load_full();
+        let next = Arc::new(Generation::new(config, registry, Some(&before)));
+        let (left, begun) = (before.left_by(&next), next.left_by(&before));
+        let names = |targets: &[Arc<Target>]| {
+            let names = targets.iter().map(|target| target.name().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let mut changes = Changes {
+            kept: names(&next.targets),
+            begun: names(&begun),
+            ended: names(&left),
+        };
+        changes.kept.retain(|name| !changes.begun.contains(name));
+        // What goes on in another target is read from its file there.
+        let files = left.clone();
+        let written = move || files.iter().for_each(|target| target.keep());
+        if let Err(error) = tokio::task::spawn_blocking(written).await {
+            tracing::warn!(%error, "could not write all counts to their files");
+        }
+        for target in &left {
+            target.memory.lock().left = true;
+        }
+        self.0.current.store(next.clone());
+        *leaving = Some(tokio::spawn(leave(before, left, next)));
+        changes
     }
 
     /// What was collected by the deadline, and what could not and why.
@@ -115,7 +145,8 @@ impl Scraper {
     /// What was collected by the deadline, still in parts; names that are not collectors give
     /// nothing.
     pub async fn gather(&self, request: &Request) -> Gathering {
-        let scrapes = self.0.targets.iter().map(|target| target.scrape(request));
+        let current = self.0.current.load_full();
+        let scrapes = current.targets.iter().map(|target| target.scrape(request));
         Gathering(join_all(scrapes).await)
     }
 
@@ -127,24 +158,27 @@ impl Scraper {
     pub fn check(&self, collect: &BTreeSet<String>) -> Result<(), UnknownCollector> {
         collect
             .iter()
-            .try_for_each(|name| self.switch_of(name).map(drop))
+            .try_for_each(|name| self.with_switch(name, |_| ()))
     }
 
     /// What is known, without asking any server.
     pub fn status(&self) -> Status {
-        let servers = self.0.targets.iter();
+        let current = self.0.current.load_full();
+        let servers = current.targets.iter();
         Status {
             servers: servers.map(|target| target.status()).collect(),
         }
     }
 
     /// Name and address of every server, and whether it answers as far as that is known.
-    pub fn states(&self) -> impl Iterator<Item = (&str, String, Option<State>)> {
-        let targets = self.0.targets.iter();
-        targets.map(|target| {
-            let name = target.config.name.as_str();
+    pub fn states(&self) -> Vec<(String, String, Option<State>)> {
+        let current = self.0.current.load_full();
+        let targets = current.targets.iter();
+        let states = targets.map(|target| {
+            let name = target.name().to_owned();
             (name, target.connections.address(), target.state())
-        })
+        });
+        states.collect()
     }
 
     /// Switches a collector on or off, from the next scrape on and until the program ends.
@@ -153,26 +187,56 @@ impl Scraper {
     ///
     /// Fails on a name that is not a collector.
     pub fn switch(&self, collector: &str, on: bool) -> Result<(), UnknownCollector> {
-        self.switch_of(collector)?.store(on, Ordering::Relaxed);
-        Ok(())
+        self.with_switch(collector, |switch| switch.store(on, Ordering::Relaxed))
     }
 
     /// Writes what is to outlive the program to its files.
     pub fn keep(&self) {
-        self.0.targets.iter().for_each(|target| target.keep());
+        let current = self.0.current.load_full();
+        current.targets.iter().for_each(|target| target.keep());
     }
 
     /// Closes every connection.
     pub async fn close(&self) {
-        join_all(self.0.targets.iter().map(|target| target.close())).await;
+        let current = self.0.current.load_full();
+        let all = join_all(current.targets.iter().map(|target| target.close()));
+        let mut leaving = self.0.leaving.lock().await;
+        tokio::join!(all, closed(&mut leaving));
     }
 
-    fn switch_of(&self, name: &str) -> Result<&AtomicBool, UnknownCollector> {
-        let switch = self.0.switches.get(name);
+    fn with_switch<T>(
+        &self,
+        collector: &str,
+        what: impl FnOnce(&AtomicBool) -> T,
+    ) -> Result<T, UnknownCollector> {
+        let current = self.0.current.load_full();
+        let switch = current.switch(collector);
         switch
-            .map(|on| &**on)
-            .ok_or_else(|| UnknownCollector(name.to_owned()))
+            .map(what)
+            .ok_or_else(|| UnknownCollector(collector.to_owned()))
     }
+}
+
+/// Waits until what a change has left is closed.
+async fn closed(leaving: &mut Option<JoinHandle<()>>) {
+    if let Some(task) = leaving.take()
+        && let Err(error) = task.await
+    {
+        tracing::error!(%error, "could not close a server that is not in the configuration any more");
+    }
+}
+
+/// Closes these servers when the last scrape has ended that may use them; the connections of one go on
+/// where the next generation has them.
+async fn leave(before: Arc<Generation>, left: Vec<Arc<Target>>, next: Arc<Generation>) {
+    before.ended().await;
+    let closed = left.iter().map(|target| async {
+        match next.uses(&target.connections) {
+            true => target.queue.close(),
+            false => target.close().await,
+        }
+    });
+    join_all(closed).await;
 }
 
 /// What scrapes have gathered, server by server.
@@ -183,13 +247,11 @@ impl Gathering {
     /// What was not there in time: server, collector and database. Of two that have gathered values
     /// since the same moment and miss the same, one may stand for the other.
     pub fn missing(&self) -> Missing {
-        let servers = self.0.iter().enumerate();
-        servers
-            .flat_map(|(server, scraped)| {
-                let missing = scraped.missing();
-                missing.map(move |(collector, place)| (server, collector, place))
-            })
-            .collect()
+        let missing = self.0.iter().flat_map(|scraped| {
+            let missing = scraped.missing();
+            missing.map(|(collector, place)| (scraped.server().to_owned(), collector, place))
+        });
+        missing.collect()
     }
 
     /// Puts it together: work that grows with the page.
@@ -203,7 +265,7 @@ impl Gathering {
 }
 
 /// What was not there in time: server, collector (or why there is none) and place.
-pub type Missing = BTreeSet<(usize, &'static str, Place)>;
+pub type Missing = BTreeSet<(String, Text, Place)>;
 
 /// What is known of every server, for a person.
 #[derive(Clone, Debug)]
@@ -254,19 +316,30 @@ pub enum State {
 pub struct DatabaseStatus {
     /// Its name.
     pub name: String,
-    /// `Synapse`, or nothing.
-    pub application: Option<&'static str>,
+    /// The applications that live there.
+    pub applications: Vec<ApplicationStatus>,
     /// Why it is not watched, or could not be visited.
     pub skipped: Option<String>,
+}
+
+/// An application in a database.
+#[derive(Clone, Debug)]
+pub struct ApplicationStatus {
+    /// Which it is.
+    pub application: &'static Application,
+    /// What it is called, with its parts where not all are there.
+    pub name: String,
 }
 
 /// One collector on one server.
 #[derive(Clone, Debug)]
 pub struct CollectorStatus {
     /// Its name.
-    pub name: &'static str,
+    pub name: Text,
     /// What it tells.
-    pub about: &'static str,
+    pub about: Text,
+    /// The application whose tables it reads, if it does.
+    pub application: Option<&'static Application>,
     /// Whether it runs at present.
     pub enabled: bool,
     /// Whether its last run succeeded everywhere; `None` before the first.

@@ -54,20 +54,20 @@ own! {
     VERSION_UNKNOWN = Gauge "pg_exporter_server_version_unknown" []
         "Whether the server is newer than any version this exporter was tested with (1): it gets the statements of the newest known one";
     ROLE_WARNING = Gauge "pg_exporter_role_warning" ["warning", "datname"]
-        "Always 1: a privilege that a monitoring role should not have. Of the server: superuser, createrole, replication, bypassrls, server_files, other_sessions or alter_system, held by the role or by one that it can become. Of a database, the first that applies: writable (it can write Synapse's tables), readable (it can read whole tables of Synapse), owner (of tables or functions)";
+        "Always 1: a privilege that a monitoring role should not have. Of the server: superuser, createrole, replication, bypassrls, server_files, other_sessions or alter_system, held by the role or by one that it can become. Of a database, the first that applies: writable (it can write an application's tables), readable (it can read whole tables of an application), owner (of tables or functions)";
     ROLE_UNKNOWN = Gauge "pg_exporter_role_rights_unknown" ["datname"]
         "1 if the query for the role's privileges in this database failed, and pg_exporter_role_* show the last known result; 0 otherwise";
     ROLE_CAN_CREATE = Gauge "pg_exporter_role_can_create" ["datname", "schema"]
         "Always 1: the role (often through PUBLIC) has CREATE on this schema, or on the database where the label schema is empty. Other roles may then run functions that it creates there, with their rights. At most 10 for each database; run what `grants` prints to revoke it";
     ROLE_CAN_WRITE = Gauge "pg_exporter_role_can_write" ["datname", "schema", "table"]
-        "Always 1: the role (often through PUBLIC) can write to this table or sequence, lock it, or create triggers on it, which run with the rights of whoever writes to it. At most 10 for each database, Synapse's tables first; what `grants` prints revokes TRIGGER, REFERENCES and MAINTAIN from PUBLIC";
+        "Always 1: the role (often through PUBLIC) can write to this table or sequence, lock it, or create triggers on it, which run with the rights of whoever writes to it. At most 10 for each database, an application's tables first; what `grants` prints revokes TRIGGER, REFERENCES and MAINTAIN from PUBLIC";
     ROLE_CAN_CALL = Gauge "pg_exporter_role_can_call" ["datname", "schema", "function"]
         "Always 1: the role (often through PUBLIC) can call this function, which runs with the rights of its owner (SECURITY DEFINER). At most 10 for each database; revoke EXECUTE if it is not intended";
     GRANTS_MISSING = Gauge "pg_exporter_privileges_missing" ["datname"]
-        "Number of privileges that the role is missing: columns of Synapse's tables in this database, \
+        "Number of privileges that the role is missing: columns of an application's tables in this database, \
          or, where datname is empty, functions for server statistics. Above 0: run what `grants` prints";
     NOT_PLAIN = Gauge "pg_exporter_tables_not_plain" ["datname"]
-        "Synapse's tables in this database that are not read because they are not ordinary tables \
+        "Tables of an application in this database that are not read because they are not ordinary tables \
          and could run code of their owner; `check` names them";
     SCRAPES = Counter "pg_exporter_scrapes_total" []
         "Scrapes of the server since the exporter started";
@@ -111,7 +111,7 @@ own! {
     DATABASES = Gauge "pg_exporter_databases" []
         "Databases that the exporter collects from";
     WITHOUT_CONNECTION = Gauge "pg_exporter_databases_without_connection" []
-        "Synapse's databases that are not kept connected because the setting connections is too low; \
+        "Databases with an application's tables that are not kept connected because the setting connections is too low; \
          they are read once every databases.interval";
     CONNECTIONS = Gauge "pg_exporter_connections" []
         "Connections to the server that the exporter holds, including abandoned ones that the server has not closed yet";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
-use super::memory::Down;
+use super::memory::{Down, Known};
 use super::target::Target;
 use crate::query::{QueryError, Reason};
 use crate::server::connect::Reason::ShuttingDown;
@@ -73,10 +73,10 @@ impl Target {
         match &facts {
             Ok(facts) => {
                 if memory.down.take().is_some() {
-                    tracing::info!(server = self.config.name, "the server answers again");
+                    tracing::info!(server = self.name(), "the server answers again");
                 }
                 self.connections.owned(&facts.databases);
-                let outdated = memory.remember(facts, &self.config.databases);
+                let outdated = memory.remember(facts, &self.settings.server.databases);
                 self.forget(&outdated);
             }
             Err(down) => {
@@ -86,7 +86,7 @@ impl Target {
                     .is_some_and(|(_, known)| known.reason == down.reason);
                 if !known {
                     tracing::warn!(
-                        server = self.config.name,
+                        server = self.name(),
                         reason = down.reason,
                         "{}",
                         down.message
@@ -127,7 +127,7 @@ impl Target {
                 let known = self.memory.lock().refusal.replace(said.clone());
                 if known.as_ref() != Some(&said) {
                     tracing::warn!(
-                        server = self.config.name,
+                        server = self.name(),
                         error = said,
                         "could not read the server's facts"
                     );
@@ -211,22 +211,32 @@ impl Target {
     /// there.
     pub fn keep_warm(&self) {
         let mut memory = self.memory.lock();
+        if memory.left {
+            return;
+        }
         let mut warm = vec![memory.home.clone(), self.own_database.clone()];
         warm.dedup();
         let room = (self.connections.budget() - 1).saturating_sub(warm.len());
         let known = memory.databases.iter();
-        let mut applications: Vec<_> = known
-            .filter_map(|(name, known)| Some((name, known.oid, known.application.as_ref()?)))
+        // What was kept for another configuration stays until it has been looked at.
+        let stays =
+            |name: &str, known: &Known| known.visited.is_none() && self.connections.is_warm(name);
+        let mut known: Vec<_> = known
+            .filter(|(name, known)| !known.applications.is_empty() || stays(name, known))
             .collect();
-        // Where only the state of rooms is comes last. Of the others, the one that was made first
-        // comes first: somebody who makes another takes no connection from it, whatever is in there.
-        applications.sort_by_key(|(_, oid, application)| (!application.is_main(), *oid));
-        let applications = applications.into_iter().map(|(name, ..)| name.clone());
-        let mut others: Vec<_> = applications.filter(|name| !warm.contains(name)).collect();
+        // Where only a smaller part of an application is comes last. Of the others, the one that was
+        // made first comes first: somebody who makes another takes no connection from it, whatever is in
+        // there.
+        known.sort_by_key(|(_, known)| {
+            let is_main = known.applications.iter().any(|found| found.is_main());
+            (!is_main, known.oid)
+        });
+        let known = known.into_iter().map(|(name, _)| name.clone());
+        let mut others: Vec<_> = known.filter(|name| !warm.contains(name)).collect();
         memory.without_connection = others.split_off(room.min(others.len()));
         warm.extend(others);
-        drop(memory);
         let warm: Vec<_> = warm.iter().map(|name| &**name).collect();
+        // Still under the lock: whoever marks this target as left is sure that this has ended.
         self.connections.keep_warm(&warm);
     }
 }

@@ -12,11 +12,12 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
 
 use super::collector::{Place, Until, rest_after};
+use super::memory::Known;
 use super::queue::{Queue, Work};
 use super::reach::Unanswered;
 use super::target::Target;
-use crate::query::{QueryError, Reason, Scope};
-use crate::server::{Application, Facts, Owner, Purpose, Rights};
+use crate::query::{QueryError, Reason};
+use crate::server::{Facts, Owner, Purpose};
 
 /// How long the work on one database may take.
 const JOB_LIMIT: Duration = Duration::from_secs(60);
@@ -100,14 +101,17 @@ impl Target {
             return Ok(());
         }
         let asked = Instant::now();
-        let found = Rights::find(client, facts.version, self.statement_cap).await;
+        let found = self
+            .rights
+            .run(client, facts.version, self.settings.statement_cap)
+            .await;
         if let Err(error) = &found {
             tracing::debug!(%database, "could not read the role's privileges: {error}");
         }
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
             found => {
-                let interval = self.config.databases.interval;
+                let interval = self.settings.server.databases.interval;
                 let rest = interval.max(rest_after(asked.elapsed()));
                 if let Some(known) = self.memory.lock().databases.get_mut(database) {
                     known.rights.take(found, rest);
@@ -129,22 +133,26 @@ impl Target {
             deadline,
         };
         let warm = self.connections.is_warm(database);
-        let application = Application::find(client, facts.version, self.statement_cap).await?;
-        let application = application.map(Arc::new);
+        let cap = self.settings.statement_cap;
+        let found = self.search.run(client, facts.version, cap).await?;
+        let applications: Vec<_> = found.into_iter().map(Arc::new).collect();
         self.find_rights(client, facts, database).await?;
         let (home, known) = {
             let mut memory = self.memory.lock();
             let Some(entry) = memory.databases.get_mut(database) else {
                 return Ok(false);
             };
-            if entry.application != application {
-                entry.application.clone_from(&application);
+            if entry.applications != applications {
+                let names = applications.iter().map(ToString::to_string);
+                let names = names.collect::<Vec<_>>().join(", ");
+                entry.applications = applications;
                 for collector in &self.collectors {
                     collector.ask_again(database);
                 }
+                let application = if names.is_empty() { "none" } else { &names };
                 tracing::info!(
                     %database,
-                    application = application.as_ref().map_or("none", |found| found.name),
+                    application,
                     "checked the database for an application's tables"
                 );
             }
@@ -157,7 +165,8 @@ impl Target {
                 continue;
             };
             // What a first visit finds is read at once; after that, the scrapes do.
-            let warm = warm && (known.visited.is_some() || collector.scope() != Scope::Synapse);
+            let warm =
+                warm && (known.visited.is_some() || collector.scope().application().is_none());
             if collector.is_on() && collector.is_due(&place, warm) {
                 let last = collector.latest(&place).map(|(at, _)| at);
                 due.push((collector.plan.collector.walks(), last, collector, place));
@@ -172,13 +181,13 @@ impl Target {
                 break;
             }
             let unit = self.unit(collector, &place);
-            let application = application.as_deref();
+            let application = known.installation(collector.scope());
             let harvest = self
                 .harvest(
                     client,
                     facts,
                     (collector, &place, &unit),
-                    application,
+                    application.map(|found| &**found),
                     until,
                 )
                 .await;
@@ -196,8 +205,7 @@ impl Target {
             }
         }
         self.keep_warm();
-        self.count_on(client, database, application.as_deref())
-            .await?;
+        self.count_on(client, database, &known).await?;
         Ok(paused)
     }
 
@@ -206,19 +214,19 @@ impl Target {
         &self,
         client: &tokio_postgres::Client,
         database: &Arc<str>,
-        application: Option<&Application>,
+        known: &Known,
     ) -> Result<(), QueryError> {
-        let Some(application) = application else {
-            return Ok(());
-        };
         let place = Place::Database(database.clone());
         for collector in self.collectors.iter().filter(|one| one.is_on()) {
             let unit = collector.known(&place);
             let Some(count) = unit.as_ref().and_then(|unit| unit.count.as_ref()) else {
                 continue;
             };
+            let Some(application) = known.installation(collector.scope()) else {
+                continue;
+            };
             let schema = Some(application.tables.schema.as_str());
-            let cap = self.statement_cap;
+            let cap = self.settings.statement_cap;
             let version = self.connections.version();
             let others_wait = || self.queue.others_wait();
             let worked = count.work_on(client, version, schema, cap, others_wait);
@@ -228,7 +236,7 @@ impl Target {
                 Err(error) if error.reason() == Reason::Connection => return Err(error),
                 Err(error) => {
                     let collector = collector.name();
-                    tracing::debug!(collector, %database, "{error}");
+                    tracing::debug!(%collector, %database, "{error}");
                 }
                 Ok(()) => {}
             }

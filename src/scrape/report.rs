@@ -10,7 +10,7 @@ use super::own;
 use super::target::Target;
 use crate::bounds;
 use crate::config;
-use crate::query::{Reason, Version};
+use crate::query::{Reason, Tables, Version};
 use crate::server::{Connections, Facts};
 use crate::snapshot::Snapshot;
 
@@ -54,14 +54,14 @@ impl Target {
             let Some(cost) = collector.total() else {
                 continue;
             };
-            let name = [collector.name()];
+            let name = [&**collector.name()];
             own::STATEMENTS.push(&mut page, name, cost.statements as f64);
             own::ROWS.push(&mut page, name, cost.rows as f64);
             own::SERIES_CUT.push(&mut page, name, cost.cut as f64);
             own::QUERY_SECONDS.push(&mut page, name, cost.duration.as_secs_f64());
         }
         let mut memory = self.memory.lock();
-        memory.own_metrics(&self.config, &self.connections, facts, &mut page);
+        memory.own_metrics(&self.settings.server, &self.connections, facts, &mut page);
         for (metric, dropped) in page.dedupe() {
             let known = memory.duplicates.contains_key(&metric);
             if !known && memory.duplicates.len() >= bounds::DUPLICATES {
@@ -74,7 +74,7 @@ impl Target {
             *total += dropped as u64;
         }
         // What a constant label has made the same was said of at the start.
-        if page.set_labels(&self.config.labels) {
+        if page.set_labels(&self.settings.server.labels) {
             for (metric, dropped) in page.dedupe() {
                 *memory.duplicates.entry(metric).or_default() += dropped as u64;
             }
@@ -85,7 +85,7 @@ impl Target {
         }
         own::LAST_SCRAPE_ERROR.push(&mut last, [], f64::from(failed || facts.is_err()));
         own::LAST_SCRAPE_DURATION.push(&mut last, [], started.elapsed().as_secs_f64());
-        if last.set_labels(&self.config.labels) {
+        if last.set_labels(&self.settings.server.labels) {
             last.dedupe();
         }
         page.append(last);
@@ -145,10 +145,13 @@ impl Memory {
             }
             let functions = facts.views.missing().count();
             own::GRANTS_MISSING.push(page, [""], functions as f64);
-            for (name, tables) in self.applications() {
-                let columns = tables.unreadable_count();
+            let databases = self.databases.iter();
+            for (name, known) in databases.filter(|(_, known)| !known.applications.is_empty()) {
+                let tables = || known.applications.iter().map(|found| &found.tables);
+                let columns: usize = tables().map(Tables::unreadable_count).sum();
                 own::GRANTS_MISSING.push(page, [name], columns as f64);
-                own::NOT_PLAIN.push(page, [name], tables.not_plain.len() as f64);
+                let not_plain: usize = tables().map(|tables| tables.not_plain.len()).sum();
+                own::NOT_PLAIN.push(page, [name], not_plain as f64);
             }
             own::DATABASES.push(page, [], self.databases.len() as f64);
             let beyond = self.without_connection.len();

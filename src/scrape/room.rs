@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::collector::Place;
+use crate::query::Text;
 use crate::server::Owner;
 
 /// The room of one server.
 pub struct Room {
     size: usize,
     /// What was read of the server as a whole.
-    server: BTreeMap<&'static str, usize>,
+    server: BTreeMap<Text, usize>,
     databases: BTreeMap<Arc<str>, Taken>,
 }
 
@@ -22,7 +23,7 @@ pub struct Room {
 struct Taken {
     owner: Owner,
     total: usize,
-    collectors: BTreeMap<&'static str, usize>,
+    collectors: BTreeMap<Text, usize>,
 }
 
 impl Room {
@@ -39,7 +40,7 @@ impl Room {
     /// takes none.
     pub fn take(
         &mut self,
-        collector: &'static str,
+        collector: &Text,
         place: &Place,
         bytes: usize,
         owner_of: impl Fn(&str) -> Owner,
@@ -48,7 +49,7 @@ impl Room {
             self.server.remove(collector);
             let fits = self.of_server() + self.of_databases(|_| true) + bytes <= self.size;
             if fits {
-                self.server.insert(collector, bytes);
+                self.server.insert(collector.clone(), bytes);
             }
             return fits;
         };
@@ -65,7 +66,7 @@ impl Room {
         let size = (self.size - self.size / 4).min(self.size.saturating_sub(self.of_server()));
         let fits = own + bytes <= size.saturating_sub(others) / 2;
         if fits && let Some(taken) = self.databases.get_mut(database) {
-            taken.collectors.insert(collector, bytes);
+            taken.collectors.insert(collector.clone(), bytes);
             taken.total += bytes;
         }
         fits
@@ -98,9 +99,9 @@ mod tests {
     #[test]
     fn no_owner_takes_more_than_half_of_what_others_leave() {
         let mut room = Room::new(1_000);
-        let mut take = |collector, database: &str, bytes| {
+        let mut take = |collector: &'static str, database: &str, bytes| {
             room.take(
-                collector,
+                &Text::from(collector),
                 &Place::Database(database.into()),
                 bytes,
                 |name| {
@@ -124,7 +125,7 @@ mod tests {
         assert!(!take("a", "y", 333));
         room.give_back(Some(&BTreeSet::from(["x2".to_owned()])));
         let z = Place::Database("z".into());
-        assert!(room.take("a", &z, 204, |_| Owner::Role(1)));
+        assert!(room.take(&"a".into(), &z, 204, |_| Owner::Role(1)));
     }
 
     #[test]
@@ -135,13 +136,13 @@ mod tests {
             let place = Place::Database(format!("d{database}").into());
             let _ = (0..1_000)
                 .rev()
-                .find(|bytes| room.take("a", &place, *bytes, superuser));
+                .find(|bytes| room.take(&"a".into(), &place, *bytes, superuser));
         }
-        assert!(room.take("a", &Place::Server, 200, superuser));
-        assert!(room.take("b", &Place::Server, 50, superuser));
-        assert!(!room.take("c", &Place::Server, 250, superuser));
+        assert!(room.take(&"a".into(), &Place::Server, 200, superuser));
+        assert!(room.take(&"b".into(), &Place::Server, 50, superuser));
+        assert!(!room.take(&"c".into(), &Place::Server, 250, superuser));
         room.give_back(None);
-        assert!(room.take("c", &Place::Server, 1_000, superuser));
-        assert!(!room.take("a", &Place::Database("d".into()), 1, superuser));
+        assert!(room.take(&"c".into(), &Place::Server, 1_000, superuser));
+        assert!(!room.take(&"a".into(), &Place::Database("d".into()), 1, superuser));
     }
 }

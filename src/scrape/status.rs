@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::collector::CollectorState;
 use super::target::Target;
-use super::{CollectorStatus, DatabaseStatus, ServerStatus, State};
+use super::{ApplicationStatus, CollectorStatus, DatabaseStatus, ServerStatus, State};
 use crate::text::{escaped, shown};
 
 impl Target {
@@ -39,12 +39,14 @@ impl Target {
                         failure.map(|(_, message)| escaped(message).into_owned())
                     }
                 };
-                let application = known
-                    .and_then(|known| known.application.as_ref())
-                    .map(|found| found.name);
+                let found = known.into_iter().flat_map(|known| &known.applications);
+                let applications = found.map(|found| ApplicationStatus {
+                    application: found.application,
+                    name: found.to_string(),
+                });
                 DatabaseStatus {
                     name: shown(&database.name).into_owned(),
-                    application,
+                    applications: applications.collect(),
                     skipped,
                 }
             })
@@ -56,7 +58,7 @@ impl Target {
         let asked = memory.asked;
         drop(memory);
         ServerStatus {
-            name: self.config.name.clone(),
+            name: self.name().to_owned(),
             address: self.connections.address(),
             state,
             asked,
@@ -74,8 +76,9 @@ impl Target {
 impl CollectorState {
     fn status(&self) -> CollectorStatus {
         let mut status = CollectorStatus {
-            name: self.name(),
-            about: self.plan.collector.about,
+            name: self.name().clone(),
+            about: self.plan.collector.about.clone(),
+            application: self.scope().application(),
             enabled: self.is_on(),
             success: None,
             skipped: Vec::new(),

@@ -1,7 +1,7 @@
 //! The scrape of one server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -11,27 +11,26 @@ use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
-use crate::config;
-use crate::events::{self, Count};
-use crate::query::{CacheShare, Reason};
-use crate::server::connect::Dialer;
-use crate::server::{Connections, Facts};
+use super::settings::Settings;
+use crate::events::Count;
+use crate::query::{CacheShare, Reason, Text};
+use crate::server::{Connections, Facts, RightsQuery, Search};
 use crate::snapshot::Snapshot;
 
 /// One server, and what is remembered of it. Who takes several locks takes that of `memory` first, then
 /// those in a collector.
 pub struct Target {
-    pub config: config::Server,
-    /// The longest that a statement on the application's tables may take.
-    pub statement_cap: Duration,
-    /// How events are counted.
-    pub events: events::Settings,
+    pub settings: Settings,
     pub collectors: Vec<Arc<CollectorState>>,
     pub connections: Connections,
     /// The DSN's database.
     pub own_database: Arc<str>,
     pub facts: Arc<Cell<Result<Arc<Facts>, Down>>>,
     pub memory: Mutex<Memory>,
+    /// What is looked for in its databases.
+    pub search: Search,
+    /// What is asked of the role there.
+    pub rights: RightsQuery,
     /// How much of what it says is kept.
     pub room: Mutex<Room>,
     /// The deadlines of the scrapes that go on.
@@ -44,27 +43,33 @@ pub struct Target {
 
 impl Target {
     pub fn new(
-        config: &config::Config,
-        server: &config::Server,
+        settings: Settings,
+        connections: Connections,
         collectors: Vec<Arc<CollectorState>>,
     ) -> Self {
-        let connections = Connections::new(Dialer::new(server.dsn.clone()), server.connections);
+        let (server, registry) = (&settings.server, &settings.registry);
         let own_database: Arc<str> = server.dsn.database().into();
-        connections.keep_warm(&[&own_database]);
+        if !connections.is_warm(&own_database) {
+            connections.keep_warm(&[&own_database]);
+        }
         Self {
-            statement_cap: config.scrape.statement_cap,
-            events: config.events.clone(),
             collectors,
             connections,
             facts: Arc::default(),
+            search: Search::new(registry),
+            rights: RightsQuery::new(registry),
             memory: Mutex::new(Memory::new(own_database.clone())),
             room: Mutex::new(Room::new(server.page)),
             active: Mutex::default(),
             queue: Queue::new(),
             cache: CacheShare::default(),
             own_database,
-            config: server.clone(),
+            settings,
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.settings.server.name
     }
 
     /// Writes every count to its file.
@@ -92,8 +97,8 @@ impl Target {
         }
         let facts = self.facts(started, request.deadline).await;
         let wanted = self.collectors.iter().cloned();
-        let wanted =
-            wanted.filter(|one| request.collect.is_empty() || request.collect.contains(one.name()));
+        let wanted = wanted
+            .filter(|one| request.collect.is_empty() || request.collect.contains(&**one.name()));
         let (running, off): (Vec<_>, Vec<_>) = wanted.partition(|one| one.is_on());
         let gathered = match &facts {
             Ok(facts) => {
@@ -126,7 +131,7 @@ impl Target {
     /// What scrapes share of a collector in a place.
     pub fn unit(&self, collector: &CollectorState, place: &Place) -> Arc<Unit> {
         collector.unit(place, |database| {
-            Count::new(&self.events, &self.config.name, database)
+            Count::new(&self.settings.events, self.name(), database)
         })
     }
 
@@ -154,12 +159,17 @@ pub struct Scraped {
 
 impl Scraped {
     /// What was not there in time: collector and database, or why the server is down.
-    pub fn missing(&self) -> impl Iterator<Item = (&'static str, Place)> {
+    pub fn missing(&self) -> impl Iterator<Item = (Text, Place)> {
         let late = |one: &&Gathered| matches!(one.outcome, Outcome::Missing(Reason::Deadline));
         let late = self.gathered.iter().filter(late);
-        let late = late.map(|one| (one.collector.name(), one.place.clone()));
+        let late = late.map(|one| (one.collector.name().clone(), one.place.clone()));
         let down = self.facts.as_ref().err();
-        late.chain(down.map(|down| (down.reason, Place::Server)))
+        late.chain(down.map(|down| (down.reason.into(), Place::Server)))
+    }
+
+    /// The name of the server.
+    pub fn server(&self) -> &str {
+        self.target.name()
     }
 
     /// Puts it together.

@@ -126,6 +126,11 @@ impl Connections {
         }))
     }
 
+    /// Whether these are the same connections.
+    pub fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Where the server is.
     pub fn address(&self) -> String {
         self.0.dialer.address()

@@ -258,10 +258,10 @@ impl Facts {
                     _ => {
                         facts.views.strict = true;
                         let (name, result) = (text(0)?, text(1)?);
-                        let mut views = VIEWS.iter().filter(|view| view.name == name);
-                        if views.any(|view| view.is_given_by(&result)) {
-                            facts.views.functions.insert(name);
-                        }
+                        let view = VIEWS.iter().find(|view| view.name == name);
+                        let given = view.map(|view| (view.name, view.given_by(&result)));
+                        let given = given.filter(|(_, columns)| !columns.is_empty());
+                        facts.views.functions.extend(given);
                     }
                 }
                 Ok(())

@@ -15,7 +15,7 @@ pub mod facts;
 pub mod rights;
 pub mod tls;
 
-pub use application::Application;
+pub use application::{Installation, Search};
 pub use connections::{Connections, Lease, LeaseError, Purpose};
 pub use facts::{Database, Facts, Owner};
-pub use rights::{Listed, Rights};
+pub use rights::{Listed, Rights, RightsQuery};

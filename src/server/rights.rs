@@ -1,11 +1,11 @@
 //! What the role may do in a database beside reading.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
 use crate::bounds::LABEL;
+use crate::collectors::Registry;
 use crate::grants;
 use crate::query::message::{Message, timeout_step};
 use crate::query::{QueryError, Scope, Sql, Version};
@@ -42,8 +42,12 @@ pub struct Listed {
     pub more: usize,
 }
 
+/// Asks what the role may do, where applications that collectors read are looked at more closely.
+#[derive(Debug)]
+pub struct RightsQuery(Sql);
+
 /// One row for each place in which the role may do something, or one without a place.
-static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
+fn rights(schemas: &Sql) -> Sql {
     Sql::from(
         "
     WITH mine AS MATERIALIZED (
@@ -56,7 +60,7 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
         SELECT n.oid, n.nspname
           FROM (",
     )
-    .with(grants::SCHEMAS)
+    .with(schemas.clone())
     .with(
         ") AS a
           JOIN pg_catalog.pg_namespace n ON n.oid = a.oid
@@ -115,7 +119,7 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
         (SELECT 'write', p.schema, p.name, count(*) OVER ()
            FROM (",
     )
-    .with(grants::writable("current_user"))
+    .with(grants::writable("current_user", schemas))
     .with(
         ") AS p
           ORDER BY p.schema IN (SELECT a.nspname FROM application a) DESC, p.schema, p.name
@@ -132,27 +136,33 @@ static RIGHTS: LazyLock<Sql> = LazyLock::new(|| {
       ) AS c ON true
      WHERE d.datname = pg_catalog.current_database()",
     )
-});
+}
 
-impl Rights {
+impl RightsQuery {
+    /// For the applications of these collectors.
+    pub fn new(registry: &Registry) -> Self {
+        Self(rights(&registry.schemas()))
+    }
+
     /// Asks in the database of this connection.
     ///
     /// # Errors
     ///
     /// Fails as the server does.
-    pub async fn find(
+    pub async fn run(
+        &self,
         client: &Client,
         version: Version,
         timeout: Duration,
-    ) -> Result<Self, QueryError> {
+    ) -> Result<Rights, QueryError> {
         let message = Message {
-            sql: &RIGHTS,
+            sql: &self.0,
             timeout: timeout_step(timeout),
             version,
             scope: Scope::Database,
         };
-        let mut rights = Self::default();
-        let reset = |rights: &mut Self| *rights = Self::default();
+        let mut rights = Rights::default();
+        let reset = |rights: &mut Rights| *rights = Rights::default();
         message
             .send_any_text(
                 client,

@@ -211,8 +211,8 @@ fn database_item(database: &DatabaseStatus) -> Markup {
     html! {
         li class=[database.skipped.as_ref().map(|_| "skipped")] {
             (database.name)
-            @if let Some(application) = database.application {
-                " " (badge("good", application))
+            @for application in &database.applications {
+                " " (badge("good", &application.name))
             }
             @if let Some(reason) = &database.skipped { " " small { "skipped: " (reason) } }
         }
@@ -345,6 +345,8 @@ fn short(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collectors::synapse::SYNAPSE;
+    use crate::scrape::ApplicationStatus;
 
     #[test]
     fn a_person_finds_everything() {
@@ -435,14 +437,18 @@ mod tests {
             warnings: Vec::new(),
             collectors: Vec::new(),
         };
-        let database = |name: &str, application, skipped| DatabaseStatus {
+        let database = |name: &str, application: Option<&str>, skipped| DatabaseStatus {
             name: name.into(),
-            application,
+            applications: Vec::from_iter(application.map(|name| ApplicationStatus {
+                application: &SYNAPSE,
+                name: name.into(),
+            })),
             skipped,
         };
-        let collector = |name, about, success| CollectorStatus {
-            name,
-            about,
+        let collector = |name: &'static str, about: &'static str, success| CollectorStatus {
+            name: name.into(),
+            about: about.into(),
+            application: None,
             enabled: true,
             success,
             skipped: Vec::new(),

@@ -13,6 +13,7 @@
 //! - [`prometheus`]: a real Prometheus, and promtool
 //! - [`footprint`]: what the exporter takes of the machine
 //! - [`forger`]: stands before a real server, and changes its answers
+//! - [`inside`]: the exporter within the test, with collectors of its own
 //! - [`hostile`]: a server that speaks the protocol as badly as a test wants
 //! - [`http`]: requests over HTTP, one or many
 //! - [`process`]: programs that end with the test, scratch folders, waiting
@@ -40,6 +41,7 @@ pub mod footprint;
 pub mod forger;
 pub mod hostile;
 pub mod http;
+pub mod inside;
 pub mod large;
 pub mod look_alike;
 pub mod person;

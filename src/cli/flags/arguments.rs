@@ -7,12 +7,14 @@ use clap::{ArgMatches, Command};
 
 use super::collector_names;
 use crate::cli::Error;
+use crate::collectors::Registry;
 use crate::config::nearest;
 
 /// Reads the arguments. Unknown flags are an error with all of them; for anything else that is
 /// wrong, and for help, clap ends the process.
 pub fn read(
     command: &Command,
+    registry: &Registry,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ArgMatches, Error> {
     let known: Vec<_> = longs(command).chain(["help", "version"]).collect();
@@ -31,7 +33,7 @@ pub fn read(
             (ErrorKind::UnknownArgument, Some(ContextValue::String(flag)))
                 if flag.starts_with('-') && take_out(&mut arguments, flag, command) =>
             {
-                unknown.push(sentence(flag, command, &arguments));
+                unknown.push(sentence(flag, command, registry, &arguments));
             }
             _ if unknown.is_empty() => error.exit(),
             _ => break,
@@ -75,7 +77,7 @@ fn take_out(arguments: &mut Vec<OsString>, flag: &str, command: &Command) -> boo
     true
 }
 
-fn sentence(flag: &str, command: &Command, arguments: &[OsString]) -> String {
+fn sentence(flag: &str, command: &Command, registry: &Registry, arguments: &[OsString]) -> String {
     let name = flag.trim_start_matches('-');
     let plain = name.strip_prefix("no-").unwrap_or(name);
     let mut words = arguments.iter().skip(1);
@@ -90,7 +92,7 @@ fn sentence(flag: &str, command: &Command, arguments: &[OsString]) -> String {
         return format!("the command {} takes no {flag}", chosen.get_name());
     }
     if let Some(collector) = plain.strip_prefix("collector.") {
-        let meant = nearest(collector, collector_names());
+        let meant = nearest(collector, collector_names(registry));
         let meant = meant.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
         return format!(
             "there is no collector {collector:?}{meant}; `matrix-postgres-exporter metrics` lists them"

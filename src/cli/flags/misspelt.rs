@@ -1,6 +1,7 @@
 //! Environment variables that look like ours and are none.
 
 use super::{FILE, FLAGS, collector_names, twin};
+use crate::collectors::Registry;
 use crate::config::nearest;
 
 /// What the names of our variables begin with.
@@ -10,8 +11,8 @@ const PREFIXES: [&str; 2] = ["PG_EXPORTER_", "DATA_SOURCE_"];
 const OWN_NAME: &str = "MATRIX_POSTGRES_EXPORTER_";
 
 /// A sentence for each of these variables that was likely meant to be one of ours.
-pub fn warnings(names: impl IntoIterator<Item = String>) -> Vec<String> {
-    let known = known();
+pub fn warnings(registry: &Registry, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let known = known(registry);
     let mut warnings: Vec<_> = names
         .into_iter()
         .filter(|name| !known.contains(name) && !is_of_kubernetes(name))
@@ -29,9 +30,9 @@ pub fn warnings(names: impl IntoIterator<Item = String>) -> Vec<String> {
     warnings
 }
 
-fn known() -> Vec<String> {
+fn known(registry: &Registry) -> Vec<String> {
     let flags = FLAGS.iter().map(|flag| flag.name).chain([FILE]).map(twin);
-    let collectors = collector_names().into_iter();
+    let collectors = collector_names(registry).into_iter();
     let collectors = collectors.map(|name| twin(&format!("collector.{name}")));
     let data_source = ["URI", "USER", "PASS"]
         .into_iter()

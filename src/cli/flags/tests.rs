@@ -1,4 +1,5 @@
 use super::*;
+use crate::collectors::Registry;
 use crate::config::{Config, Loaded, load};
 
 #[test]
@@ -92,7 +93,7 @@ fn what_has_no_effect_is_said_and_what_fits_anyway_is_not() {
 #[test]
 fn a_collector_of_postgres_exporter_takes_its_other_half_along() {
     let enabled = |args: &[&str]| config(args, &[]).collectors.enabled;
-    for (first, second) in TOGETHER {
+    for (first, second) in postgres_exporter::TOGETHER {
         let off = format!("--no-collector.{first}");
         let on = format!("--collector.{second}");
         let neither = enabled(&[&off]);
@@ -103,7 +104,7 @@ fn a_collector_of_postgres_exporter_takes_its_other_half_along() {
         let one = enabled(&[&on, &off]);
         assert!(!one.contains(first) && one.contains(second), "{first}");
     }
-    for (old, new) in RENAMED_COLLECTORS {
+    for (old, new) in postgres_exporter::RENAMED {
         assert!(!enabled(&[&format!("--no-collector.{old}")]).contains(*new));
         let loaded = loaded(&[&format!("--collector.{old}")], &[]).unwrap();
         assert_eq!(loaded.warnings, [""; 0]);
@@ -134,7 +135,8 @@ fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
 }
 
 fn loaded(args: &[&str], env: &[(&str, &str)]) -> Result<Loaded, crate::config::Problems> {
-    let command = add(Command::new("test").no_binary_name(true));
+    let registry = Registry::built_in();
+    let command = add(Command::new("test").no_binary_name(true), &registry);
     let matches = command.try_get_matches_from(args).unwrap();
     let variable = |name: &str| {
         env.iter()
@@ -142,5 +144,5 @@ fn loaded(args: &[&str], env: &[(&str, &str)]) -> Result<Loaded, crate::config::
             .find(|(known, _)| *known == name)
             .map(|(_, value)| (*value).to_owned())
     };
-    load(sources(&[&matches], &variable))
+    load(sources(&[&matches], &variable, &registry), &registry)
 }

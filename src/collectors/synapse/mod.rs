@@ -42,13 +42,62 @@ super::collectors! {
     synapse_visits,
 }
 
-use crate::query::{Collector, Scope};
+use crate::query::{Application, Collector, Part, Scope};
+
+/// Its main part has the table `events`; the state of rooms may live in a database of its own.
+pub static SYNAPSE: Application = Application {
+    key: "synapse",
+    name: "Synapse",
+    marks: &[
+        "schema_version",
+        "applied_schema_deltas",
+        "background_updates",
+    ],
+    parts: &[
+        Part {
+            name: "main",
+            mark: "events",
+            prefix: "",
+        },
+        Part {
+            name: "state",
+            mark: "state_groups_state",
+            prefix: "state_group",
+        },
+    ],
+    schema: "public",
+    former: &[
+        ("access_tokens", "id"),
+        ("account_validity", "user_id"),
+        ("blocked_rooms", "room_id"),
+        ("dehydrated_devices", "user_id"),
+        ("erased_users", "user_id"),
+        ("event_auth_chain_to_calculate", "event_id"),
+        ("local_current_membership", "user_id"),
+        ("local_media_repository", "media_id"),
+        ("local_media_repository_thumbnails", "media_id"),
+        ("pushers", "id"),
+        ("refresh_tokens", "id"),
+        ("remote_media_cache", "media_id"),
+        ("remote_media_cache", "media_origin"),
+        ("remote_media_cache_thumbnails", "media_id"),
+        ("remote_media_cache_thumbnails", "media_origin"),
+        ("sliding_sync_connection_positions", "connection_position"),
+        ("sliding_sync_connections", "connection_key"),
+        ("sliding_sync_joined_rooms_to_recalculate", "room_id"),
+        ("state_groups_pending_deletion", "state_group"),
+        ("user_directory", "user_id"),
+        ("user_directory_stale_remote_users", "user_id"),
+        ("user_external_ids", "user_id"),
+        ("user_threepids", "user_id"),
+    ],
+};
 
 impl Collector {
     /// One that reads Synapse's tables.
     fn synapse(name: &'static str, about: &'static str) -> Self {
         Self::new(name, about)
-            .scope(Scope::Synapse)
+            .scope(Scope::Application(&SYNAPSE))
             .prefix("synapse_db")
     }
 }

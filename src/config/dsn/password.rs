@@ -17,6 +17,16 @@ pub(super) enum Password {
     File(PathBuf),
 }
 
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Given(one), Self::Given(other)) => one.expose_secret() == other.expose_secret(),
+            (Self::File(one), Self::File(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 /// Why the password file gives no password.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
