@@ -101,7 +101,7 @@ impl Views {
         let missing = VIEWS.iter().filter(|view| {
             let plain = view.privilege.is_none();
             // Where the role has other functions, it should have this one, too.
-            let gives_all = self.missing(view, view.names().collect()).is_empty();
+            let gives_all = self.not_returned(view, view.names().collect()).is_empty();
             let unseen = plain && !self.functions.is_empty() && !gives_all;
             unseen || self.source(view, view.names().collect()).is_err()
         });
@@ -109,7 +109,11 @@ impl Views {
     }
 
     /// Those of these columns that the function does not give which stands in for a view.
-    fn missing(&self, view: &View, mut columns: BTreeSet<&'static str>) -> BTreeSet<&'static str> {
+    fn not_returned(
+        &self,
+        view: &View,
+        mut columns: BTreeSet<&'static str>,
+    ) -> BTreeSet<&'static str> {
         let given = self.functions.get(view.name);
         columns.retain(|column| !given.is_some_and(|given| given.contains(column)));
         columns
@@ -125,7 +129,7 @@ impl Views {
             .privilege
             .is_some_and(|privilege| self.privileges.contains(privilege));
         let is_there = self.functions.contains_key(view.name);
-        let missing = self.missing(view, needed);
+        let missing = self.not_returned(view, needed);
         if may_read {
             Ok(view.plain())
         } else if is_there && missing.is_empty() {

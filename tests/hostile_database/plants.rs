@@ -205,12 +205,6 @@ const PLANTS: &[Plant] = &[
          ALTER DATABASE encodings SET search_path = public, app;
          ALTER DATABASE encodings SET client_encoding = 'LATIN1'",
     ),
-    // Who a session there is.
-    plant(
-        "another_role",
-        "",
-        "ALTER DATABASE another_role SET role = 'mallory'",
-    ),
     plant(
         "same_names",
         "",
