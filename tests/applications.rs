@@ -163,7 +163,7 @@ async fn two_applications_are_read(major: u32) {
     let labels = [("datname", "shop"), ("origin", "live")];
     assert_eq!(page.value("synapse_db_events", &labels), None);
     for name in ["shop", "together", "elsewhere", "synapse"] {
-        let missing = page.value("pg_exporter_grants_missing", &[("datname", name)]);
+        let missing = page.value("pg_exporter_privileges_missing", &[("datname", name)]);
         assert_eq!(missing, Some(0.0), "{name}");
     }
     let reports: Vec<_> = page
