@@ -105,7 +105,7 @@ async fn functions_of_an_older_program_are_told() {
     let skip = ("stat_replication", "grants_outdated", "");
     assert!(page.skipped().contains(&skip), "{:?}", page.skipped());
     let landing = exporter.get("/").await;
-    let told = "older than this program, or not there: pg_stat_replication, pg_database_size; \
+    let told = "are missing, or older than this program: pg_stat_replication, pg_database_size; \
                 run again what `matrix-postgres-exporter grants --role exporter` prints";
     assert!(landing.text().contains(told), "{}", landing.text());
 
