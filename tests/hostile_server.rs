@@ -69,7 +69,7 @@ async fn floods_before_a_session() {
     .await;
     // All the rounds of SCRAM are ours to make.
     for rounds in ["100001", "2000000000"] {
-        let says = format!("{rounds} iterations of SCRAM, and 100000 are made at most");
+        let says = format!("{rounds} iterations of SCRAM; the limit is 100000");
         suffers("protocol", &says, move |mut peer: Peer| async move {
             peer.greet().await?;
             peer.send(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0").await?;
