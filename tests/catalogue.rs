@@ -150,6 +150,7 @@ impl Pair {
         let primary = Postgres::builder(major)
             .setting("archive_mode", "on")
             .setting("archive_command", "'true'")
+            .setting("wal_level", "logical")
             .setting("max_slot_wal_keep_size", "'1GB'")
             .setting("autovacuum", "off")
             .setting("track_io_timing", "on")
@@ -171,6 +172,9 @@ impl Pair {
             .setting("primary_slot_name", "standby")
             .start()
             .await;
+        // The standby has the files that were there before it.
+        let slot = "SELECT pg_create_logical_replication_slot('copy', 'test_decoding')";
+        primary.sql("matrix", slot).await;
         let vacuum = slow_vacuum(&primary).await;
         primary
             .sql("matrix", "INSERT INTO numbers VALUES (0)")
@@ -181,7 +185,10 @@ impl Pair {
                 &primary,
                 "SELECT last_archived_time IS NOT NULL FROM pg_stat_archiver",
             ),
-            (&primary, "SELECT active FROM pg_replication_slots"),
+            (
+                &primary,
+                "SELECT active FROM pg_replication_slots WHERE slot_name = 'standby'",
+            ),
             (&primary, "SELECT count(*) > 0 FROM pg_stat_progress_vacuum"),
             (
                 &standby,

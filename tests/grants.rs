@@ -1,5 +1,7 @@
 //! What `grants` gave gets lost or too old, is told, and comes back by running it again.
 
+use std::collections::BTreeSet;
+
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
@@ -153,6 +155,48 @@ async fn an_older_function_serves_what_needs_no_more() {
         page.readings()
             .contains("pg_activity_longest_query_seconds")
     );
+}
+
+/// The same of a function that an older program did give: all that it served is still served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_without_flush_lsn_serves_what_it_served() {
+    let server = Postgres::start(18).await;
+    Role::Strict
+        .create(&server, "exporter", &["postgres"])
+        .await;
+    let _standby = server.standby().start().await;
+    let older = "
+        DROP FUNCTION matrix_postgres_exporter.pg_stat_replication();
+        CREATE FUNCTION matrix_postgres_exporter.pg_stat_replication()
+            RETURNS TABLE(pid integer, application_name text, client_addr inet, state text,
+                          replay_lsn pg_lsn)
+            LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            AS 'SELECT pid, application_name, client_addr, state, replay_lsn
+                  FROM pg_catalog.pg_stat_replication';
+        ALTER FUNCTION matrix_postgres_exporter.pg_stat_replication()
+            OWNER TO matrix_postgres_exporter_owner;
+        GRANT EXECUTE ON FUNCTION matrix_postgres_exporter.pg_stat_replication() TO exporter";
+    server.sql("postgres", older).await;
+    let exporter = Exporter::configured(&server.dsn("postgres", "exporter"), SOON).await;
+    const LAG: &str = "pg_stat_replication_pg_wal_lsn_diff";
+    const FLUSH_LAG: &str = "pg_stat_replication_flush_lag_bytes";
+    wait_for("the standby is seen", || async {
+        exporter.scrape().await.samples(LAG).count() == 1
+    })
+    .await;
+    let page = missing(&exporter, "", 1.0).await;
+    assert_eq!(refused(&page), ["stat_replication"]);
+    let names = |page: &Page| page.names().into_iter().map(str::to_owned).collect();
+    let before: BTreeSet<String> = names(&page);
+    assert!(before.contains("pg_stat_replication_pg_current_wal_lsn_bytes"));
+    assert!(!before.contains(FLUSH_LAG));
+
+    grant(&server, "exporter", &["postgres"], &[]).await;
+    let page = missing(&exporter, "", 0.0).await;
+    assert_eq!(refused(&page), [""; 0]);
+    // Nothing else was missing.
+    let new: BTreeSet<String> = &names(&page) - &before;
+    assert_eq!(new, BTreeSet::from([FLUSH_LAG.to_owned()]));
 }
 
 /// An older program read files by their ids.

@@ -16,6 +16,7 @@ const LAST_REPLAY: &str = "pg_replication_last_replay_seconds";
 const IS_REPLICA: &str = "pg_replication_is_replica";
 const STREAMING: &str = "pg_stat_wal_receiver_streaming";
 const SENDER_LAG: &str = "pg_stat_replication_pg_wal_lsn_diff";
+const FLUSH_LAG: &str = "pg_stat_replication_flush_lag_bytes";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_follows_breaks_and_is_promoted() {
@@ -69,6 +70,11 @@ async fn a_standby_follows_breaks_and_is_promoted() {
                     SENDER_LAG,
                     &sender,
                     "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication",
+                ),
+                (
+                    FLUSH_LAG,
+                    &sender,
+                    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn) FROM pg_stat_replication",
                 ),
                 ("pg_replication_slots_active", &slot, "SELECT 1"),
                 ("pg_replication_slots_slot_is_active", &slot, "SELECT 1"),
@@ -187,14 +193,23 @@ async fn of_two_standbys_with_the_same_labels_the_slower_counts() {
             &primary,
             "postgres",
             &on_primary,
-            &[(
-                SENDER_LAG,
-                &[("application_name", "walreceiver"), ("state", "streaming")],
-                "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)) FROM pg_stat_replication",
-            )],
+            &[
+                (
+                    SENDER_LAG,
+                    &[("application_name", "walreceiver"), ("state", "streaming")],
+                    "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)) FROM pg_stat_replication",
+                ),
+                (
+                    FLUSH_LAG,
+                    &[("application_name", "walreceiver"), ("state", "streaming")],
+                    "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)) FROM pg_stat_replication",
+                ),
+            ],
         )
         .await;
         assert!(page.value(SENDER_LAG, &[]) > Some(500_000.0), "{major}");
+        // What a standby has and does not replay is not lost with the primary.
+        assert!(page.value(FLUSH_LAG, &[]) < Some(500_000.0), "{major}");
         assert_eq!(
             page.samples("pg_exporter_duplicate_series_total").count(),
             0

@@ -470,15 +470,15 @@ GRANT EXECUTE ON FUNCTION matrix_postgres_exporter.pg_stat_activity() TO "export
 
 DO $do$
 BEGIN
-  IF pg_get_function_result(to_regprocedure('matrix_postgres_exporter.pg_stat_replication()')) <> 'TABLE(pid integer, application_name text, client_addr inet, state text, replay_lsn pg_lsn)' THEN
+  IF pg_get_function_result(to_regprocedure('matrix_postgres_exporter.pg_stat_replication()')) <> 'TABLE(pid integer, application_name text, client_addr inet, state text, replay_lsn pg_lsn, flush_lsn pg_lsn)' THEN
     DROP FUNCTION matrix_postgres_exporter.pg_stat_replication();
   END IF;
 END
 $do$;
-CREATE OR REPLACE FUNCTION matrix_postgres_exporter.pg_stat_replication() RETURNS TABLE(pid integer, application_name text, client_addr inet, state text, replay_lsn pg_lsn)
+CREATE OR REPLACE FUNCTION matrix_postgres_exporter.pg_stat_replication() RETURNS TABLE(pid integer, application_name text, client_addr inet, state text, replay_lsn pg_lsn, flush_lsn pg_lsn)
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $do$
-SELECT pid, application_name, client_addr, state, replay_lsn FROM pg_catalog.pg_stat_replication
+SELECT pid, application_name, client_addr, state, replay_lsn, flush_lsn FROM pg_catalog.pg_stat_replication
 $do$;
 ALTER FUNCTION matrix_postgres_exporter.pg_stat_replication() OWNER TO matrix_postgres_exporter_owner;
 REVOKE ALL ON FUNCTION matrix_postgres_exporter.pg_stat_replication() FROM PUBLIC;

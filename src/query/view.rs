@@ -183,8 +183,8 @@ pub const VIEWS: &[View] = &[
         name: "pg_stat_replication",
         privilege: Some("pg_read_all_stats"),
         columns: "pid integer, application_name text, client_addr inet, state text, \
-                  replay_lsn pg_lsn",
-        body: "SELECT pid, application_name, client_addr, state, replay_lsn \
+                  replay_lsn pg_lsn, flush_lsn pg_lsn",
+        body: "SELECT pid, application_name, client_addr, state, replay_lsn, flush_lsn \
                FROM pg_catalog.pg_stat_replication",
     },
     View {

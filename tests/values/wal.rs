@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::answers::{Question, assert_agree, create_roles, wait_until, watch};
+use crate::support::exposition::Page;
 use crate::support::postgres::{MAJORS, Postgres};
 use crate::support::process::wait_for;
 
@@ -260,3 +261,91 @@ async fn slots_that_nobody_reads() {
         assert!(behind > 1e6, "{behind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_slots_have_decoded() {
+    for major in [14, 15, 18] {
+        let server = Postgres::builder(major)
+            .setting("wal_level", "logical")
+            .setting("logical_decoding_work_mem", "'64kB'")
+            .start()
+            .await;
+        create_roles(&server, &["postgres"]).await;
+        let exporters = watch(&server, "postgres").await;
+        for sql in [
+            "CREATE TABLE t (n integer); CREATE PUBLICATION p FOR TABLE t",
+            "SELECT pg_create_physical_replication_slot('physical', true)",
+            "SELECT pg_create_logical_replication_slot('spills', 'test_decoding')",
+            "SELECT pg_create_logical_replication_slot('streams', 'pgoutput')",
+        ] {
+            server.sql("postgres", sql).await;
+        }
+        let texts: Vec<_> = ["spills", "streams"]
+            .into_iter()
+            .flat_map(|slot| {
+                DECODED.iter().map(move |(metric, column)| {
+                    let sql = format!(
+                        "SELECT {column} FROM pg_stat_replication_slots WHERE slot_name = '{slot}'"
+                    );
+                    (
+                        format!("pg_stat_replication_slots_{metric}_total"),
+                        [("slot_name", slot)],
+                        sql,
+                    )
+                })
+            })
+            .collect();
+        let questions: Vec<Question<'_>> = texts
+            .iter()
+            .map(|(metric, labels, sql)| (metric.as_str(), &labels[..], sql.as_str()))
+            .collect();
+        let value = |page: &Page, slot: &str, metric: &str| {
+            let metric = format!("pg_stat_replication_slots_{metric}_total");
+            page.value(&metric, &[("slot_name", slot)])
+        };
+        let page = assert_agree(&server, "postgres", &exporters, &questions).await;
+        for (metric, _) in DECODED {
+            assert_eq!(value(&page, "spills", metric), Some(0.0), "{major}");
+            assert_eq!(value(&page, "physical", metric), None, "{major}");
+        }
+
+        for sql in [
+            "INSERT INTO t SELECT generate_series(1, 10000)",
+            "INSERT INTO t SELECT 1",
+            "SELECT count(*) FROM pg_logical_slot_get_changes('spills', NULL, NULL)",
+            "SELECT count(*) FROM pg_logical_slot_get_binary_changes('streams', NULL, NULL,
+                    'proto_version', '2', 'publication_names', 'p', 'streaming', 'on')",
+        ] {
+            server.sql("postgres", sql).await;
+        }
+        wait_until(
+            &server,
+            "postgres",
+            "SELECT count(*) = 2 FROM pg_stat_replication_slots WHERE total_txns >= 2",
+        )
+        .await;
+        let page = assert_agree(&server, "postgres", &exporters, &questions).await;
+        for (slot, what, not) in [
+            ("spills", "spill", "stream"),
+            ("streams", "stream", "spill"),
+        ] {
+            let value = |metric: &str| value(&page, slot, metric).unwrap();
+            assert_eq!(value(&format!("{what}_txns")), 1.0, "{major} {slot}");
+            assert!(value(&format!("{what}_bytes")) > 64e3, "{major} {slot}");
+            assert_eq!(value(&format!("{not}_bytes")), 0.0, "{major} {slot}");
+            assert!(value("decoded_txns") >= 2.0, "{major} {slot}");
+            let all = value("decoded_bytes");
+            assert!(all > value(&format!("{what}_bytes")), "{major} {slot}");
+        }
+    }
+}
+
+/// Metrics of a logical slot, and the columns that they come from.
+const DECODED: [(&str, &str); 6] = [
+    ("spill_txns", "spill_txns"),
+    ("spill_bytes", "spill_bytes"),
+    ("stream_txns", "stream_txns"),
+    ("stream_bytes", "stream_bytes"),
+    ("decoded_txns", "total_txns"),
+    ("decoded_bytes", "total_bytes"),
+];

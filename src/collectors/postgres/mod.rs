@@ -21,6 +21,7 @@ super::collectors! {
     stat_database_conflicts,
     stat_progress_vacuum,
     stat_replication,
+    stat_replication_slots,
     stat_user_tables,
     stat_wal_receiver,
     statio_user_tables,

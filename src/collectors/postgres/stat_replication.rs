@@ -40,4 +40,29 @@ pub fn collector() -> Collector {
                 "WAL not yet replayed by the receiver, in bytes",
             ),
     )
+    // The function of an older program does not return flush_lsn.
+    .query(
+        Query::new()
+            .merge(Merge::Max)
+            .sql(
+                ALL,
+                "SELECT r.application_name, r.client_addr, r.state, s.slot_name,
+                        greatest(w.lsn, r.flush_lsn) - r.flush_lsn AS flush_lag_bytes
+                   FROM {pg_stat_replication} AS r
+                   LEFT JOIN pg_catalog.pg_replication_slots AS s ON s.active_pid = r.pid
+                  CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery()
+                                          THEN greatest(pg_last_wal_receive_lsn(),
+                                                        pg_last_wal_replay_lsn())
+                                          ELSE pg_current_wal_lsn()
+                                     END AS lsn) AS w",
+            )
+            .label("application_name")
+            .label("client_addr")
+            .label("state")
+            .label("slot_name")
+            .gauge(
+                "flush_lag_bytes",
+                "WAL not yet on the receiver's disk, in bytes",
+            ),
+    )
 }
