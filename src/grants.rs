@@ -1,6 +1,6 @@
 //! The SQL that gives a role what the collectors need, and no more.
 //!
-//! The strict role keeps message bodies out of reach: the role is not a member of `pg_monitor`, and
+//! The strict role cannot read message bodies: it is not a member of `pg_monitor`, and
 //! calls functions instead that return named columns of the statistics. They are in the database
 //! `postgres`; in an application's database nothing is made, the role only gets to read the
 //! columns that the definitions name.

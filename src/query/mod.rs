@@ -4,7 +4,7 @@
 //! - [`definition`]: what a collector says: scope, SQL by version range, columns, role
 //! - [`sql`]: the text of a statement: parsed once, values appended
 //! - [`version`]: server versions and ranges of them
-//! - [`view`]: statistics views that the strict role replaces by functions
+//! - [`view`]: statistics views that the strict role reads through functions
 //! - [`tables`]: the tables of an application, as a role finds them in one database
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::message::Message;
 use super::relations;
 use super::rows::{Reader, Reading, RowSamples};
-use super::{Cost, QueryError, Sql};
+use super::{Cost, QueryError, Reason, Sql};
 
 /// The rows of each query by its number; of those that are to be asked alone there is nothing.
 pub(super) async fn read(
@@ -35,7 +35,9 @@ pub(super) async fn read(
     let mut readings: Vec<_> = statements.iter().map(|_| Reading::default()).collect();
     let sent = message.send(first.client, |select, cells| {
         let of = statements.get(select).zip(readings.get_mut(select));
-        let ((_, reader, _), reading) = of.ok_or(QueryError::MissingColumn("of a query"))?;
+        let more = "it sent more results than there are statements";
+        let more = || QueryError::Unavailable(Reason::Protocol, more.to_owned());
+        let ((_, reader, _), reading) = of.ok_or_else(more)?;
         reader.row(reading, cells)
     });
     if sent.await.is_err() {

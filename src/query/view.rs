@@ -1,8 +1,8 @@
-//! Statistics that the strict role replaces by functions.
+//! Statistics that the strict role reads through functions.
 //!
 //! A role without `pg_monitor` sees nothing of other sessions; a role with it sees their query
-//! texts, and these hold message bodies. The strict role gives the role functions instead, which
-//! return named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
+//! texts, and these hold message bodies. The strict role calls functions instead, which return
+//! named columns without any text. A definition writes `{pg_stat_activity} AS a` and means
 //! either: the function, or the same SELECT run by the role itself.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,7 +12,7 @@ use crate::server::connect::Reason::ShuttingDown;
 use crate::server::{Facts, LeaseError, Purpose};
 use crate::time::timeout_at;
 
-/// The database in which the strict role keeps its functions.
+/// The database that has the functions of the strict role.
 const MAINTENANCE: &str = "postgres";
 
 /// How long a failed connect is remembered, so that probes stay fast.
