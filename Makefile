@@ -44,7 +44,7 @@ test-unit: ## Run the tests that need only Rust
 
 test-real: deps ## Run the tests on real servers
 	$(call say,tests on real servers)
-	cargo test --locked --test real -- --test-threads=$(threads)
+	@tests/group real $(threads)
 
 # A choice that needs neither Synapse nor every version.
 quick := budget:: cli:: connect:: down:: labels:: limits:: names:: refused::
@@ -58,7 +58,7 @@ one: deps ## Run the tests on real servers whose names begin so: TEST=values::re
 
 test-faults: deps ## Run the tests of faults that depend on real time, one at a time
 	$(call say,tests of faults)
-	cargo test --locked --test faults -- --test-threads=1
+	@tests/group faults 1
 
 test-long: deps deps-deploy ## Run hostile clients for a minute each, and normal operation for an hour
 	$(call say,long tests)

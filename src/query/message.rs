@@ -33,7 +33,7 @@ pub const TIMEOUTS: [Duration; 8] = [
 const LOCK_TIMEOUT_MS: u32 = 100;
 
 /// What server, database or role may have set by default, and what would change a text, a number
-/// or a right of ours. `tests/settings.rs` walks all the others, and says why they may stay.
+/// or a right of ours. `tests/real/settings.rs` walks all the others, and says why they may stay.
 const SETTINGS: &str = "SET LOCAL role = none; \
      SET LOCAL search_path = pg_catalog, pg_temp; \
      SET LOCAL row_security = off; \

@@ -81,7 +81,7 @@ async fn promtool_complains_of_nothing_new() {
 }
 
 /// Its complaints, as it words them.
-const ALLOWED: &str = include_str!("catalog/promtool-allowed.txt");
+const ALLOWED: &str = include_str!("../catalog/promtool-allowed.txt");
 
 /// A server with the database of a Synapse that has gone home, and the role `exporter`.
 async fn server_with_synapse() -> Postgres {

@@ -57,7 +57,7 @@ const BELONGS: &[(&str, On)] = &[
     ("pg_statio_user_tables_", Each),
     ("pg_wal_", Each),
     ("pg_wal_archive_ready_", Archiving),
-    // Rows of tables, which are the same everywhere; tests/events.rs sees what is counted.
+    // Rows of tables, which are the same everywhere; tests/real/events.rs sees what is counted.
     ("synapse_db_", Each),
 ];
 

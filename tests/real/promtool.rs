@@ -10,7 +10,7 @@ use super::support::alertmanager::amtool;
 use super::support::process::{run, scratch};
 use super::support::prometheus::promtool;
 
-#[path = "alerts/matrix.rs"]
+#[path = "../alerts/matrix.rs"]
 mod matrix;
 
 #[test]

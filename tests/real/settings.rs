@@ -25,12 +25,12 @@ const LEFT: &[(&str, &str)] = &[
     ("log_", "fills the log, and changes nothing"),
     (
         "post_auth_delay",
-        "a login that takes as long as it may is tests/frozen.rs",
+        "a login that takes as long as it may is tests/faults/frozen.rs",
     ),
     ("trace_", "for developers of PostgreSQL; fills the log"),
     (
         "track_",
-        "what is not tracked is not there: tests/tracked.rs",
+        "what is not tracked is not there: tests/real/tracked.rs",
     ),
     (
         "transaction_",

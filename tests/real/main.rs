@@ -3,6 +3,7 @@
 // A broken expectation is a failed test, in helpers too.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 mod amounts;

@@ -21,30 +21,30 @@ use super::support::process::wait_for;
 
 /// Metrics of the catalogue that these servers do not give.
 const NOT_SERVED: [(&str, &str); 7] = [
-    ("synapse_db_", "no Synapse lives here; tests/synapse.rs"),
+    ("synapse_db_", "no Synapse lives here; tests/real/synapse.rs"),
     (
         "pg_exporter_count_",
-        "no Synapse lives here; tests/pieces.rs",
+        "no Synapse lives here; tests/real/pieces.rs",
     ),
     (
         "pg_exporter_tables_not_plain",
-        "no Synapse lives here; tests/hostile_database.rs",
+        "no Synapse lives here; tests/real/hostile_database.rs",
     ),
     (
         "pg_exporter_down_reason",
-        "no server is down; tests/down.rs",
+        "no server is down; tests/real/down.rs",
     ),
     (
         "pg_exporter_role_warning",
-        "no role may do more than it should; tests/rights.rs",
+        "no role may do more than it should; tests/real/rights.rs",
     ),
     (
         "pg_exporter_role_can_",
-        "no role may do that here; tests/creation.rs, tests/triggers.rs",
+        "no role may do that here; tests/real/creation.rs, tests/real/triggers.rs",
     ),
     (
         "pg_exporter_duplicate_series_total",
-        "no series comes twice; tests/limits.rs",
+        "no series comes twice; tests/real/limits.rs",
     ),
 ];
 
@@ -124,7 +124,7 @@ fn what_postgres_exporter_exports_is_recorded() {
             .any(|(known, _)| metric.starts_with(known))
     });
     assert_eq!(unknown, BTreeSet::<&String>::new());
-    let told = include_str!("../docs/compatibility.md");
+    let told = include_str!("../../docs/compatibility.md");
     for (stem, _) in NOT_EXPORTED {
         assert!(
             known.iter().any(|metric| metric.starts_with(stem)),

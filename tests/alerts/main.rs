@@ -14,7 +14,6 @@ use matrix_postgres_exporter::collectors::Registry;
 use serde::Deserialize;
 use serde_json::Value;
 
-#[path = "alerts/expression.rs"]
 mod expression;
 
 use expression::{Metric, Reader};

@@ -12,6 +12,7 @@ mod monitoring_role;
 mod normal_life;
 mod readme;
 mod restore;
+#[path = "../support/mod.rs"]
 mod support;
 mod systemd;
 
