@@ -13,7 +13,7 @@ use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::{wait_at_most, wait_for};
+use super::support::process::wait_for;
 use super::support::roles::Role;
 
 mod functions;
@@ -112,12 +112,6 @@ async fn assert_would_be_seen(server: &Postgres, database: &str) -> usize {
         .await;
     }
     planted(server).len()
-}
-
-/// The page of when this is true of it.
-async fn page_when(exporter: &Exporter, what: &str, is: impl Fn(&Page) -> bool) -> Page {
-    wait_at_most(PATIENCE, what, || async { is(&exporter.scrape().await) }).await;
-    exporter.scrape().await
 }
 
 /// Whether the events are counted, of each kind.

@@ -317,7 +317,7 @@ async fn assert_told(server: &Postgres, role: &'static str) {
             }
         })
     };
-    page_when(&exporter, role, said).await;
+    exporter.scrape_until(PATIENCE, role, said).await;
     // As long as many databases take on a busy machine.
     let mut check = exporter_command(&["check", "--scrape.timeout=2m"]);
     check.env("DATA_SOURCE_NAME", dsn);
@@ -383,7 +383,7 @@ async fn what_is_planted_later_does_not_run_either() {
                 let exporter = Exporter::configured(&server.dsn("postgres", role), &yaml).await;
                 let labels = [("datname", database)];
                 let read = |page: &Page| page.value(BLOCKED, &labels) == Some(ROWS);
-                page_when(&exporter, role, read).await;
+                exporter.scrape_until(PATIENCE, role, read).await;
                 exporters.push((role, exporter));
             }
             plant.put(&server).await;
@@ -416,7 +416,7 @@ async fn what_is_planted_while_a_statement_waits_does_not_run() {
             let exporter = Exporter::configured(&server.dsn("postgres", role), yaml).await;
             let labels = [("datname", "predicate")];
             let read = |page: &Page| page.value(BLOCKED, &labels) == Some(ROWS);
-            page_when(&exporter, role, read).await;
+            exporter.scrape_until(PATIENCE, role, read).await;
 
             let owner = server.client("predicate", "mallory").await;
             let plant = "BEGIN; LOCK TABLE app.blocked_rooms IN ACCESS EXCLUSIVE MODE;
@@ -473,7 +473,7 @@ async fn temporary_tables_are_no_synapse() {
             let read = |page: &Page| {
                 page.value(BLOCKED, &[("datname", "model")]) == Some(ROWS) && counted(page, "model")
             };
-            page_when(&exporter, role, read).await;
+            exporter.scrape_until(PATIENCE, role, read).await;
         }
     }
 }
