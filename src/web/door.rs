@@ -2,7 +2,7 @@
 //!
 //! Room is made among the addresses that hold the most connections, so that one without any always
 //! gets in. There, who has closed its side leaves first, since it may be gone, then who waits, then
-//! who is slow to read, then whose request waits for its turn; who is being answered stays.
+//! who is slow to read; who is being answered stays.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -74,7 +74,6 @@ impl Door {
         let has_few = self.seats.get(&peer).map_or(0, BTreeMap::len) < most;
         let with_most = self.seats.values().filter(|seats| seats.len() == most);
         let (mut closed, mut waiting, mut reading, mut busy) = (None, None, None, None);
-        let mut queued = None;
         for (id, seat) in with_most.flatten() {
             let state = seat.state();
             let since = state.since.elapsed();
@@ -86,17 +85,14 @@ impl Door {
                     waiting = waiting.max(Some((state.idleness(), *id)));
                 }
                 Phase::Sending if since >= GRACE => reading = reading.max(Some((since, *id))),
-                // The last that has come.
-                Phase::Answering if state.queued => queued = queued.max(Some((state.since, *id))),
                 _ => busy = busy.max(Some((state.idleness(), *id))),
             }
         }
         let busy = busy.filter(|_| has_few);
         let waiting = closed.or(waiting).map(|(_, id)| (id, Refusal::MadeRoom));
         let reading = reading.map(|(_, id)| (id, Refusal::SlowReader));
-        let queued = queued.map(|(_, id)| (id, Refusal::Scrapes));
         let busy = busy.map(|(_, id)| (id, Refusal::Connections));
-        waiting.or(reading).or(queued).or(busy)
+        waiting.or(reading).or(busy)
     }
 }
 
@@ -126,8 +122,6 @@ pub(super) struct State {
     looked: bool,
     /// Whether an answer is being prepared, perhaps while another is sent.
     answering: bool,
-    /// Whether the answer waits for its turn.
-    queued: bool,
     /// Requests that were answered.
     answered: u32,
     /// Since when the client's side is closed.
@@ -154,7 +148,6 @@ impl Seat {
                 since: Instant::now(),
                 looked: false,
                 answering: false,
-                queued: false,
                 answered: 0,
                 closed: None,
             }),
@@ -213,12 +206,6 @@ impl Seat {
         Answering(self.clone())
     }
 
-    /// Its answer waits for its turn, until the guard is dropped.
-    pub(super) fn queue(self: &Arc<Self>) -> Queued {
-        self.lock().queued = true;
-        Queued(self.clone())
-    }
-
     /// What there was to send is sent; says whether it was anything.
     pub(super) fn has_sent(&self) -> bool {
         let state = self.state();
@@ -273,15 +260,6 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.0.lock().answering = false;
         self.0.enter(Phase::Sending);
-    }
-}
-
-/// Held while an answer waits for its turn.
-pub(super) struct Queued(Arc<Seat>);
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.0.lock().queued = false;
     }
 }
 
@@ -359,16 +337,6 @@ mod tests {
         let clients = [(1, SILENT), (1, ANSWERING), (1, ANSWERING)];
         let (mut door, seats) = door(&clients, &mut tasks);
         seats[2].has_closed();
-        assert!(door.admits(address(1)));
-        assert_eq!(cut(&seats), [2]);
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_a_turn_makes_room_for_its_own_address() {
-        let mut tasks = JoinSet::new();
-        let (mut door, seats) = door(&[(1, ANSWERING); 4], &mut tasks);
-        let _queued = [1, 2].map(|index: usize| seats[index].queue());
-        drop(seats[3].queue());
         assert!(door.admits(address(1)));
         assert_eq!(cut(&seats), [2]);
     }

@@ -85,7 +85,7 @@ impl Pages {
 
     async fn shared(&self, wanted: Wanted, seat: Option<&Arc<Seat>>) -> Result<Taken, Refused> {
         let peer = seat.map_or(Ipv4Addr::UNSPECIFIED.into(), |seat| seat.peer());
-        let moment = self.0.join(&wanted, peer, seat).await?;
+        let moment = self.0.join(&wanted, peer).await?;
         // By the deadline the page has to be made, too.
         let left = wanted.deadline.saturating_duration_since(Instant::now());
         let making = (2 * self.0.time_to_make()).max(left / 20).min(left / 2);
@@ -135,12 +135,7 @@ pub(super) enum Refused {
 impl Inner {
     /// The moment to share with others who want the same; with chosen collectors, when it is the
     /// address's turn.
-    async fn join(
-        &self,
-        wanted: &Wanted,
-        peer: IpAddr,
-        seat: Option<&Arc<Seat>>,
-    ) -> Result<Arc<Moment>, Refused> {
+    async fn join(&self, wanted: &Wanted, peer: IpAddr) -> Result<Arc<Moment>, Refused> {
         let (asked, collect) = (Instant::now(), &wanted.collect);
         if let Some(moment) = self.present(collect, asked) {
             return Ok(moment);
@@ -149,7 +144,6 @@ impl Inner {
             true => None,
             false => {
                 let left = wanted.deadline.saturating_duration_since(asked);
-                let _queued = seat.map(Seat::queue);
                 let turn = timeout(left / 4 * 3, self.scrapes.take(peer)).await;
                 Some(turn.ok().flatten().ok_or(Refused::Scrapes)?)
             }

@@ -163,35 +163,6 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     assert!(tally.contains_key(&200), "{tally:?}");
 }
 
-/// They come from the address of the scraper that asks for all, and there are more of them than
-/// connections.
-#[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_that_choose_collectors_keep_out_nobody_of_their_address() {
-    let door = Door::small().await;
-    let address = door.exporter.address();
-    let crowd = Crowd::new(2_000, move |client| {
-        let path = choice(client);
-        async move {
-            let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", "10");
-            let _ = Client::new(address).get(&path, &[timeout]).await;
-        }
-    });
-    door.withstands(crowd).await;
-}
-
-/// Each gives up after another time, so that something else is missing on its page.
-#[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_impatient_scrapes_keep_nobody_out() {
-    let door = Door::large().await;
-    let address = door.exporter.address();
-    let crowd = Crowd::new(500, move |client| async move {
-        let patience = format!("0.{}", 501 + client % 400);
-        let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", patience.as_str());
-        let _ = Client::new(address).get("/metrics", &[timeout]).await;
-    });
-    door.withstands(crowd).await;
-}
-
 /// Each address asks for something else, and again as soon as it is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out() {
