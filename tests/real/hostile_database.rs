@@ -6,6 +6,7 @@
 //! - [`names`]: of schemas, databases and roles
 //! - [`plants`]: views, policies, types and more in the place of a table of Synapse's
 //! - [`functions`]: in the place of those of the strict role
+//! - [`sessions`]: how sessions begin
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::support::roles::Role;
 mod functions;
 mod names;
 mod plants;
+mod sessions;
 
 /// The metric of the table in whose place things are planted, and its rows.
 const BLOCKED: &str = "synapse_db_rooms_blocked";

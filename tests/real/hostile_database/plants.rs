@@ -209,6 +209,14 @@ const PLANTS: &[Plant] = &[
          ALTER DATABASE encodings SET client_encoding = 'LATIN1'",
     ),
     plant(
+        "chatty",
+        "",
+        "ALTER DATABASE chatty SET client_min_messages = 'debug5';
+         ALTER DATABASE chatty SET debug_print_parse = on;
+         ALTER DATABASE chatty SET debug_print_rewritten = on;
+         ALTER DATABASE chatty SET debug_print_plan = on",
+    ),
+    plant(
         "same_names",
         "",
         "ALTER DATABASE same_names SET search_path = app, public, pg_catalog;
