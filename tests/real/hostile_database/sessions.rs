@@ -26,7 +26,7 @@ async fn a_session_that_begins_as_another_role_reads_as_its_own() {
                         && counted(page, "model")
                 };
                 let what = format!("{major} {role} by {database}");
-                let page = page_when(&exporter, &what, read).await;
+                let page = exporter.scrape_until(PATIENCE, &what, read).await;
                 let failed = page.failed();
                 assert!(failed.is_empty(), "{what}: {failed:?}");
             }
@@ -57,7 +57,9 @@ async fn what_a_role_sets_for_itself_costs_others_nothing() {
             let unknown =
                 |page: &Page| page.value("pg_exporter_role_rights_unknown", &[("datname", "own")]);
             let known = |page: &Page| counted(page, "own") && unknown(page).is_some();
-            let page = page_when(&exporter, &format!("{major} {role}"), known).await;
+            let page = exporter
+                .scrape_until(PATIENCE, &format!("{major} {role}"), known)
+                .await;
             assert_eq!(unknown(&page), Some(0.0), "{major} {role}");
         }
     }
