@@ -94,6 +94,29 @@ fn no_collector_and_no_application_is_known_by_name() {
     assert_eq!(known, BTreeSet::new());
 }
 
+/// What they run has a source of its own, or none: which ones there are only definitions and the
+/// configuration know.
+#[test]
+fn no_source_is_known_by_name() {
+    let mut files = BTreeMap::new();
+    collect(&source(), &mut Vec::new(), &mut files);
+    let implement = |code: &str| code.contains("impl SourceSettings for");
+    let sources = files.iter().filter(|(_, code)| implement(code));
+    let sources: BTreeSet<_> = sources.map(|(module, _)| module[0].clone()).collect();
+    assert!(sources.contains("events"), "{sources:?}");
+
+    let nameless = NAMELESS.iter().filter(|room| **room != "config");
+    let nameless: BTreeSet<_> = nameless.collect();
+    files.retain(|module, _| nameless.contains(&module[0].as_str()));
+    let mut known = BTreeSet::new();
+    for (module, code) in &files {
+        let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let named = words.filter(|word| sources.contains(*word));
+        known.extend(named.map(|name| format!("{}: {name}", module.join("::"))));
+    }
+    assert_eq!(known, BTreeSet::new());
+}
+
 /// What stands between quotes.
 fn strings(code: &str) -> Vec<&str> {
     let mut strings = Vec::new();

@@ -154,6 +154,10 @@ impl Check<'_> {
         self.expect(whole && any, || {
             "its statements leave a version out, or two are for the same one".to_owned()
         });
+        let source = self.collector.source.is_some();
+        self.expect(query.statements.is_empty() == source, || {
+            "a query has statements, or the collector a source in their place".to_owned()
+        });
     }
 
     /// One SELECT of named columns, every relation qualified, no function but those that are known.

@@ -40,6 +40,7 @@ struct Switch {
 impl Generation {
     /// Of this configuration, with what can be kept of the generation before.
     pub fn new(config: &Config, registry: &Registry, before: Option<&Self>) -> Self {
+        let registry = &config.fill(registry);
         let switches = switches(config, registry, before);
         let plans: Vec<_> = registry
             .iter()

@@ -122,7 +122,7 @@ impl Scraper {
         let files = left.clone();
         let written = move || files.iter().for_each(|target| target.keep());
         if let Err(error) = tokio::task::spawn_blocking(written).await {
-            tracing::warn!(%error, "could not write all counts to their files");
+            tracing::warn!(%error, "could not write all state files");
         }
         for target in &left {
             target.memory.lock().left = true;

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
 
-use super::collector::{Place, Until, rest_after};
+use super::collector::{Until, rest_after};
 use super::memory::Known;
 use super::queue::{Queue, Work};
 use super::reach::Unanswered;
@@ -180,7 +180,7 @@ impl Target {
             if paused {
                 break;
             }
-            let unit = self.unit(collector, &place);
+            let unit = collector.unit(&place, &self.settings);
             let application = known.installation(collector.scope());
             let harvest = self
                 .harvest(
@@ -205,32 +205,30 @@ impl Target {
             }
         }
         self.keep_warm();
-        self.count_on(client, database, &known).await?;
+        self.work_behind(client, facts, (database, &home, &known), until)
+            .await?;
         Ok(paused)
     }
 
-    /// Lets the counts of the database go on for a while. What fails is tried again the next time.
-    async fn count_on(
+    /// Lets sources that run in the database work for a while. What fails is tried again the next time.
+    async fn work_behind(
         &self,
         client: &tokio_postgres::Client,
-        database: &Arc<str>,
-        known: &Known,
+        facts: &Facts,
+        (database, home, known): (&Arc<str>, &str, &Known),
+        until: Until,
     ) -> Result<(), QueryError> {
-        let place = Place::Database(database.clone());
         for collector in self.collectors.iter().filter(|one| one.is_on()) {
-            let unit = collector.known(&place);
-            let Some(count) = unit.as_ref().and_then(|unit| unit.count.as_ref()) else {
+            let place = collector.place_in(database, home, known);
+            let unit = place.and_then(|place| Some((collector.known(&place)?, place)));
+            let Some((unit, place)) = unit.filter(|(unit, _)| unit.source.is_due()) else {
                 continue;
             };
-            let Some(application) = known.installation(collector.scope()) else {
-                continue;
-            };
-            let schema = Some(application.tables.schema.as_str());
-            let cap = self.settings.statement_cap;
-            let version = self.connections.version();
+            let application = known.installation(collector.scope());
+            let application = application.map(|found| &**found);
+            let context = self.context(facts, (collector, &place), application, until);
             let others_wait = || self.queue.others_wait();
-            let worked = count.work_on(client, version, schema, cap, others_wait);
-            let (cost, worked) = worked.await;
+            let (cost, worked) = unit.source.work(client, &context, &others_wait).await;
             collector.account(cost);
             match worked {
                 Err(error) if error.reason() == Reason::Connection => return Err(error),

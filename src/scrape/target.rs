@@ -7,12 +7,11 @@ use parking_lot::Mutex;
 
 use super::Request;
 use super::cell::Cell;
-use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
+use super::collector::{CollectorState, Gathered, Outcome, Place};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
 use super::settings::Settings;
-use crate::events::Count;
 use crate::query::{CacheShare, Reason, Text};
 use crate::server::{Connections, Facts, RightsQuery, Search};
 use crate::snapshot::Snapshot;
@@ -72,11 +71,11 @@ impl Target {
         &self.settings.server.name
     }
 
-    /// Writes every count to its file.
+    /// Writes what sources remember to their files.
     pub fn keep(&self) {
         for collector in &self.collectors {
             for unit in collector.units().values() {
-                unit.count.iter().for_each(Count::save);
+                unit.source.save();
             }
         }
     }
@@ -126,13 +125,6 @@ impl Target {
     /// The longest deadline of the scrapes that go on.
     pub fn longest_deadline(&self, own: Instant) -> Instant {
         self.active.lock().iter().copied().fold(own, Instant::max)
-    }
-
-    /// What scrapes share of a collector in a place.
-    pub fn unit(&self, collector: &CollectorState, place: &Place) -> Arc<Unit> {
-        collector.unit(place, |database| {
-            Count::new(&self.settings.events, self.name(), database)
-        })
     }
 
     /// Forgets what was read of another server, or of databases that are gone.

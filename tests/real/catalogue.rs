@@ -21,7 +21,10 @@ use super::support::process::wait_for;
 
 /// Metrics of the catalogue that these servers do not give.
 const NOT_SERVED: [(&str, &str); 7] = [
-    ("synapse_db_", "no Synapse lives here; tests/real/synapse.rs"),
+    (
+        "synapse_db_",
+        "no Synapse lives here; tests/real/synapse.rs",
+    ),
     (
         "pg_exporter_count_",
         "no Synapse lives here; tests/real/pieces.rs",

@@ -122,10 +122,7 @@ async fn a_scrape_costs_the_same_however_many_events_there_are() {
     let forget = "DELETE FROM pg_statistic WHERE starelid = 'events'::regclass";
     server.sql("synapse", forget).await;
     let unknown = blocks_of_a_scrape(&server, &exporter).await;
-    assert!(
-        unknown < once * 1.2 + 10.0,
-        "{once} blocks, then {unknown}"
-    );
+    assert!(unknown < once * 1.2 + 10.0, "{once} blocks, then {unknown}");
 
     let seen = watcher.stop().await;
     assert_eq!(seen.idle_with_snapshot, 0, "{seen:?}");

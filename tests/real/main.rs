@@ -51,6 +51,7 @@ mod runbooks;
 mod schema;
 mod settings;
 mod shared;
+mod sources;
 mod split;
 mod started;
 mod stopping;
