@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
+use tracing::Span;
 
 use super::buckets::{Buckets, Exchanged, Task, What};
 use super::counts::{Counts, Moment, ORIGINS};
@@ -189,8 +190,10 @@ impl Count {
         if self.is_save_due(&self.inner())
             && let Some((file, state)) = self.unsaved()
         {
+            let span = Span::current();
+            let written = move || span.in_scope(|| write(&file, &state));
             // The next interval tries again.
-            let _ = tokio::task::spawn_blocking(move || write(&file, &state)).await;
+            let _ = tokio::task::spawn_blocking(written).await;
         }
         Ok(())
     }

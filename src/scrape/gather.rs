@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
 use super::collector::{CollectorState, Gathered, Outcome, Place, Unit, Until};
 use super::queue::Queue;
@@ -145,6 +146,7 @@ impl Target {
                     .run(async |client| self.harvest(client, &facts, of, application, until).await)
                     .await
             };
+            let work = work.instrument(self.span_of(&place));
             let work = AssertUnwindSafe(work).catch_unwind();
             match timeout_at(deadline.into(), work).await {
                 Ok(Ok(harvest)) => harvest,
@@ -191,8 +193,7 @@ impl Target {
             (harvest.cost, harvest.spent) = (cost, spent);
         }
         for skip in &harvest.skipped {
-            let database = place.name();
-            tracing::debug!(collector = %name, database, reason = %skip.reason, "{}", skip.message);
+            tracing::debug!(collector = %name, reason = %skip.reason, "{}", skip.message);
         }
         collector.account(harvest.cost);
         harvest

@@ -61,7 +61,10 @@ impl Generation {
             let reached = known.filter(|known| known.settings.reaches_as(&settings));
             let connections = match reached {
                 Some(known) => known.connections.clone(),
-                None => Connections::new(Dialer::new(server.dsn.clone()), server.connections),
+                None => {
+                    let dialer = Dialer::new(server.dsn.clone());
+                    Connections::new(&server.name, dialer, server.connections)
+                }
             };
             Arc::new(Target::new(settings, connections, plans))
         };

@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::collectors::Registry;
 use crate::config::Config;
@@ -146,7 +147,11 @@ impl Scraper {
     /// nothing.
     pub async fn gather(&self, request: &Request) -> Gathering {
         let current = self.0.current.load_full();
-        let scrapes = current.targets.iter().map(|target| target.scrape(request));
+        let scrapes = current.targets.iter();
+        let scrapes = scrapes.map(|target| {
+            let scrape = target.scrape(request);
+            scrape.instrument(target.span.clone())
+        });
         Gathering(join_all(scrapes).await)
     }
 

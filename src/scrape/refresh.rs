@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
-use super::collector::{Until, rest_after};
+use super::collector::{Place, Until, rest_after};
 use super::memory::Known;
 use super::queue::{Queue, Work};
 use super::reach::Unanswered;
@@ -35,7 +36,9 @@ impl Work for Target {
     }
 
     fn work_on<'a>(&'a self, database: &'a Arc<str>) -> BoxFuture<'a, bool> {
-        self.refresh(database, Instant::now() + JOB_LIMIT).boxed()
+        let span = self.span_of(&Place::Database(database.clone()));
+        let refresh = self.refresh(database, Instant::now() + JOB_LIMIT);
+        refresh.instrument(span).boxed()
     }
 }
 
@@ -73,7 +76,7 @@ impl Target {
         if let Some((reason, message)) = &failure
             && known.failure.as_ref() != failure.as_ref()
         {
-            tracing::warn!(%database, %reason, "could not read the database: {message}");
+            tracing::warn!(%reason, "could not read the database: {message}");
         }
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.databases.get_mut(database)
@@ -106,7 +109,7 @@ impl Target {
             .run(client, facts.version, self.settings.statement_cap)
             .await;
         if let Err(error) = &found {
-            tracing::debug!(%database, "could not read the role's privileges: {error}");
+            tracing::debug!("could not read the role's privileges: {error}");
         }
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
@@ -151,7 +154,6 @@ impl Target {
                 }
                 let application = if names.is_empty() { "none" } else { &names };
                 tracing::info!(
-                    %database,
                     application,
                     "checked the database for an application's tables"
                 );
@@ -159,14 +161,14 @@ impl Target {
             let known = entry.clone();
             (memory.home.clone(), known)
         };
+        // What a first visit finds is read at once; after that, the scrapes do. They may have passed
+        // it over, as the database was not warm yet when they began.
+        let warm = warm && known.visited.is_some();
         let mut due = Vec::new();
         for collector in &self.collectors {
             let Some(place) = collector.place_in(database, &home, &known) else {
                 continue;
             };
-            // What a first visit finds is read at once; after that, the scrapes do.
-            let warm =
-                warm && (known.visited.is_some() || collector.scope().application().is_none());
             if collector.is_on() && collector.is_due(&place, warm) {
                 let last = collector.latest(&place).map(|(at, _)| at);
                 due.push((collector.plan.collector.walks(), last, collector, place));
@@ -234,7 +236,7 @@ impl Target {
                 Err(error) if error.reason() == Reason::Connection => return Err(error),
                 Err(error) => {
                     let collector = collector.name();
-                    tracing::debug!(%collector, %database, "{error}");
+                    tracing::debug!(%collector, "{error}");
                 }
                 Ok(()) => {}
             }

@@ -30,6 +30,7 @@ mod hostile_database;
 mod hostile_server;
 mod labels;
 mod limits;
+mod logs;
 mod lost;
 mod long;
 mod names;
