@@ -141,15 +141,15 @@ fn what_postgres_exporter_exports_is_recorded() {
 type Place = (&'static str, &'static str, u32);
 
 /// A primary and its standby, on which every collector has something to tell.
-struct Pair {
-    primary: Postgres,
-    standby: Postgres,
+pub struct Pair {
+    pub primary: Postgres,
+    pub standby: Postgres,
     /// Runs a vacuum that takes its time.
     _vacuum: Client,
 }
 
 impl Pair {
-    async fn start(major: u32) -> Self {
+    pub async fn start(major: u32) -> Self {
         let primary = Postgres::builder(major)
             .setting("archive_mode", "on")
             .setting("archive_command", "'true'")
