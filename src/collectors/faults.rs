@@ -413,11 +413,14 @@ mod tests {
 
     #[test]
     fn the_metrics_of_what_is_built_in_say_of_what_they_are() {
-        for metric in crate::collectors::all().iter().flat_map(Collector::metrics) {
-            let ours = ["pg_", "synapse_db_"]
-                .iter()
-                .any(|p| metric.name.starts_with(p));
-            assert!(ours, "{}", metric.name);
+        for collector in crate::collectors::all() {
+            let of = match collector.scope.application() {
+                Some(application) => format!("{}_db_", application.key),
+                None => "pg_".to_owned(),
+            };
+            for metric in collector.metrics() {
+                assert!(metric.name.starts_with(&of), "{}", metric.name);
+            }
         }
     }
 
