@@ -42,9 +42,7 @@ async fn transactions() {
 /// counted in pieces.
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_of_a_count_in_pieces() {
-    // The table may be read at once, as small as PostgreSQL compresses it.
-    let server = Postgres::builder(18).setting("shared_buffers", "128MB");
-    let server = server.start().await;
+    let server = Postgres::builder(18).start().await;
     server.sql("postgres", "CREATE DATABASE synapse").await;
     server.sql("synapse", SYNAPSE).await;
     let rooms = "INSERT INTO rooms

@@ -9,7 +9,7 @@ use matrix_postgres_exporter::query::{Collector, Column, ColumnKind, Query};
 
 use super::support::exporter::{Exporter, failures};
 use super::support::large;
-use super::support::postgres::{Builder, Postgres, rows};
+use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
@@ -27,7 +27,7 @@ async fn pieces_add_up_on_18() {
 }
 
 async fn pieces_add_up(major: u32, version: &str, cap: &str) {
-    let (server, _) = Synapse::leave(roomy(major), version).await;
+    let (server, _) = Synapse::leave(Postgres::builder(major), version).await;
     large::fill(&server, "synapse", 20_000).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
 
@@ -72,7 +72,7 @@ async fn pieces_add_up(major: u32, version: &str, cap: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     const ACTIVITY: &str = "synapse_activity";
-    let (server, _) = Synapse::leave(roomy(18), NEW).await;
+    let (server, _) = Synapse::leave(Postgres::builder(18), NEW).await;
     large::fill(&server, "synapse", 500).await;
     let count = server.value("synapse", large::ACTIVE).await.unwrap();
     let _purge = large::slow_down(&server, 1_000).await;
@@ -104,11 +104,6 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     assert!(rounds > 2, "{rounds}");
     let log = server.log();
     assert!(log.contains("due to statement timeout"), "{log}");
-}
-
-/// A server with a cache that walks may fill soon enough.
-fn roomy(major: u32) -> Builder<'static> {
-    Postgres::builder(major).setting("shared_buffers", "128MB")
 }
 
 /// What each statement that runs in pieces gives as a whole.

@@ -356,7 +356,8 @@ impl<'a> Builder<'a> {
         }
         let conf = data.join("postgresql.conf");
         let mut conf = OpenOptions::new().append(true).open(conf).unwrap();
-        writeln!(conf, "fsync = off\nshared_buffers = 16MB").unwrap();
+        // PostgreSQL's default; half of it per minute is what the exporter reads of large tables.
+        writeln!(conf, "fsync = off\nshared_buffers = 128MB").unwrap();
         for (name, value) in &self.settings {
             writeln!(conf, "{name} = {value}").unwrap();
         }

@@ -41,7 +41,7 @@ async fn settings() {
             assert_eq!(value, Some(expected), "{major} {name}");
         }
         for (name, expected) in [
-            ("pg_settings_shared_buffers_bytes", 16_777_216.0),
+            ("pg_settings_shared_buffers_bytes", 134_217_728.0),
             ("pg_settings_work_mem_bytes", 6_291_456.0),
             ("pg_settings_wal_segment_size_bytes", 16_777_216.0),
             ("pg_settings_max_wal_size_bytes", 1_073_741_824.0),
