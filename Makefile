@@ -7,8 +7,8 @@ newest := $(lastword $(sort $(synapses)))
 # some others have fewer features.
 build_debug = cargo test --locked --no-run --test exposition
 debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
-# Some tests on real servers wait for a minute, and others work meanwhile.
-threads := $(shell echo $$((2 * $$(nproc))))
+# Tests on real servers wait for most of their time, and others work meanwhile.
+threads := $(shell echo $$((3 * $$(nproc))))
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help
@@ -88,6 +88,10 @@ test-alerts: deps ## Run the tests of alerts and runbooks
 	cargo test --locked --test real -- promtool:: routes:: runbooks::
 	cargo test --locked --test faults pages::
 
+test-promtool: deps ## Run the tests of alerts with promtool 3, which is built with Go
+	$(call say,tests of alerts with promtool 3)
+	@promtool=$$($(install)/promtool.sh) && PROMTOOL=$$promtool cargo test --locked --test real -- promtool::
+
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
 	cargo test --locked --test deploy -- --skip normal_life::
@@ -144,4 +148,4 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy test-normal-life deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: test-promtool alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy test-normal-life deps-deploy dashboards test-dashboards dashboards-preview

@@ -155,6 +155,7 @@ END",
 {}",
         create_role(OWNER, "NOLOGIN")
     );
+    sql += &no_members();
     sql += &no_creation(options, registry);
     if options.pg_monitor {
         sql += &format!("\nGRANT pg_monitor TO {role};\n");
@@ -367,6 +368,26 @@ fn create_role(role: &str, login: &str) -> String {
 END",
         literal(role),
         role = identifier(role)
+    ))
+}
+
+/// From 16 on whoever may create roles can give a role to itself that it has created, and that is then
+/// given pg_monitor here.
+fn no_members() -> String {
+    run(&format!(
+        "DECLARE
+  members text := (SELECT string_agg(DISTINCT m.rolname, ', ')
+                     FROM pg_catalog.pg_auth_members a
+                     JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+                     JOIN pg_catalog.pg_roles m ON m.oid = a.member
+                    WHERE r.rolname = '{OWNER}' AND NOT m.rolsuper
+                      AND m.rolname NOT IN (session_user, current_user));
+BEGIN
+  IF members IS NOT NULL THEN
+    RAISE EXCEPTION 'Role {OWNER} has members (%), who would get pg_monitor by it. Revoke it from them, and run this again.',
+      members;
+  END IF;
+END"
     ))
 }
 

@@ -6,9 +6,22 @@
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 
 \connect "synapse"
-BEGIN;
+SET client_encoding = 'UTF8';
+BEGIN READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
+DO $do$
+BEGIN
+  IF EXISTS (SELECT
+               FROM pg_db_role_setting s
+               JOIN pg_database d ON d.oid = s.setdatabase,
+                    unnest(s.setconfig) AS c (setting)
+              WHERE d.datname = current_database() AND s.setrole = 0
+                AND starts_with(c.setting, 'role=')) THEN
+    SET LOCAL role = none;
+  END IF;
+END
+$do$;
 DO $do$
 BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d
@@ -301,9 +314,22 @@ $do$;
 COMMIT;
 
 \connect "postgres"
-BEGIN;
+SET client_encoding = 'UTF8';
+BEGIN READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
+DO $do$
+BEGIN
+  IF EXISTS (SELECT
+               FROM pg_db_role_setting s
+               JOIN pg_database d ON d.oid = s.setdatabase,
+                    unnest(s.setconfig) AS c (setting)
+              WHERE d.datname = current_database() AND s.setrole = 0
+                AND starts_with(c.setting, 'role=')) THEN
+    SET LOCAL role = none;
+  END IF;
+END
+$do$;
 DO $do$
 BEGIN
   IF EXISTS (SELECT FROM pg_catalog.pg_shdepend d

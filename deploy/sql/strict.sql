@@ -8,9 +8,22 @@
 -- Run it as a superuser, as often as you like: psql -v ON_ERROR_STOP=1 -f FILE
 
 \connect "postgres"
-BEGIN;
+SET client_encoding = 'UTF8';
+BEGIN READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
+DO $do$
+BEGIN
+  IF EXISTS (SELECT
+               FROM pg_db_role_setting s
+               JOIN pg_database d ON d.oid = s.setdatabase,
+                    unnest(s.setconfig) AS c (setting)
+              WHERE d.datname = current_database() AND s.setrole = 0
+                AND starts_with(c.setting, 'role=')) THEN
+    SET LOCAL role = none;
+  END IF;
+END
+$do$;
 DO $do$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'exporter') THEN
@@ -44,6 +57,21 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = E'matrix_postgres_exporter_owner') THEN
     CREATE ROLE "matrix_postgres_exporter_owner" NOLOGIN;
     COMMENT ON ROLE "matrix_postgres_exporter_owner" IS 'made by matrix-postgres-exporter grants';
+  END IF;
+END
+$do$;
+DO $do$
+DECLARE
+  members text := (SELECT string_agg(DISTINCT m.rolname, ', ')
+                     FROM pg_catalog.pg_auth_members a
+                     JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+                     JOIN pg_catalog.pg_roles m ON m.oid = a.member
+                    WHERE r.rolname = 'matrix_postgres_exporter_owner' AND NOT m.rolsuper
+                      AND m.rolname NOT IN (session_user, current_user));
+BEGIN
+  IF members IS NOT NULL THEN
+    RAISE EXCEPTION 'Role matrix_postgres_exporter_owner has members (%), who would get pg_monitor by it. Revoke it from them, and run this again.',
+      members;
   END IF;
 END
 $do$;
@@ -566,9 +594,22 @@ GRANT EXECUTE ON FUNCTION matrix_postgres_exporter.pg_database_size() TO "export
 COMMIT;
 
 \connect "synapse"
-BEGIN;
+SET client_encoding = 'UTF8';
+BEGIN READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
+DO $do$
+BEGIN
+  IF EXISTS (SELECT
+               FROM pg_db_role_setting s
+               JOIN pg_database d ON d.oid = s.setdatabase,
+                    unnest(s.setconfig) AS c (setting)
+              WHERE d.datname = current_database() AND s.setrole = 0
+                AND starts_with(c.setting, 'role=')) THEN
+    SET LOCAL role = none;
+  END IF;
+END
+$do$;
 GRANT CONNECT ON DATABASE "synapse" TO "exporter";
 DO $do$
 DECLARE

@@ -58,7 +58,7 @@ const NONE_ASKED: &str = "SELECT NULL WHERE false";
 
 /// The counters are read before the rows that they are to tell about, and begin again after a crash
 /// as after a reset. A writer that was never heard of has no position. In recovery the timeline is
-/// that of the last restartpoint.
+/// that of the last restartpoint. Any role may set texts of many megabytes for itself, which are not read.
 static HEADER: LazyLock<Statement> = LazyLock::new(|| {
     Statement::parse(
         "
@@ -89,7 +89,9 @@ SELECT d.oid,
        pg_catalog.current_setting('track_counts') = 'on'
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting AS r
                             CROSS JOIN LATERAL unnest(r.setconfig) AS s (setting)
-                            WHERE s.setting LIKE 'track_counts=%')
+                            WHERE r.setdatabase IN (0, d.oid)
+                              AND pg_catalog.pg_column_size(r.setconfig) < 2000
+                              AND s.setting LIKE 'track_counts=%')
   FROM pg_catalog.pg_class AS c
   JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_catalog.pg_database AS d ON d.datname = current_database()

@@ -2,9 +2,10 @@
 
 use crate::query::sql::identifier;
 
-/// One transaction in one database. A name with a line break would end psql's command. The
-/// database's owner may have put functions of his own on the search path, and a superuser must not
-/// call these.
+/// One transaction in one database, whose owner decides how a session there begins. Functions of his
+/// own on the search path must not be called by a superuser. psql reads the script in the encoding of
+/// the session: in another one, a name could end its quotes, and psql's own commands begin. A name with
+/// a line break would end its command, too.
 pub fn section(database: &str, sql: &str) -> String {
     if database.contains(['\n', '\r']) {
         return format!(
@@ -15,14 +16,29 @@ pub fn section(database: &str, sql: &str) -> String {
     format!(
         "
 {}
-BEGIN;
+SET client_encoding = 'UTF8';
+BEGIN READ WRITE;
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
-{sql}COMMIT;
+{}{sql}COMMIT;
 ",
-        connect(database)
+        connect(database),
+        run(AS_ONESELF)
     )
 }
+
+/// Where sessions begin as another role because of the database, this one goes on as who has logged
+/// in. What a role has set for itself stays.
+const AS_ONESELF: &str = "BEGIN
+  IF EXISTS (SELECT
+               FROM pg_db_role_setting s
+               JOIN pg_database d ON d.oid = s.setdatabase,
+                    unnest(s.setconfig) AS c (setting)
+              WHERE d.datname = current_database() AND s.setrole = 0
+                AND starts_with(c.setting, 'role=')) THEN
+    SET LOCAL role = none;
+  END IF;
+END";
 
 /// Runs a block of PL/pgSQL.
 pub fn run(block: &str) -> String {

@@ -119,6 +119,8 @@ pub struct Harvest {
     pub cost: Cost,
     /// When it ended.
     pub at: Instant,
+    /// When it would have been over at the latest, where somebody was waiting for it.
+    pub deadline: Option<Instant>,
     /// When the oldest of its samples was read.
     pub oldest: Instant,
     /// The samples of each table, where the run was one in chunks.
@@ -204,6 +206,7 @@ impl Harvest {
             skipped: Vec::new(),
             cost: Cost::default(),
             at: Instant::now(),
+            deadline: None,
             oldest: Instant::now(),
             kept: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -228,6 +231,13 @@ impl Harvest {
     /// Whether nothing failed.
     pub fn success(&self) -> bool {
         !self.skipped.iter().any(|skip| skip.reason.is_failure())
+    }
+
+    /// Whether something is missing that could be there with this deadline, which is later than its
+    /// own.
+    pub fn was_hasty(&self, deadline: Instant) -> bool {
+        let late = |skip: &Skip| matches!(skip.reason, Reason::Deadline | Reason::StatementTimeout);
+        self.deadline.is_some_and(|own| own < deadline) && self.skipped.iter().any(late)
     }
 
     /// Notes why not all of a collector is known.

@@ -30,24 +30,28 @@ impl Target {
         deadline: Instant,
     ) -> Vec<Gathered> {
         let unseen = self.start_due(collectors);
-        let longest = self.longest_deadline(deadline);
         let runs = self.foreground(collectors).into_iter();
-        let runs = runs.map(|(collector, place, application)| {
+        let runs = runs.map(|(collector, place, application)| async move {
             let unit = collector.unit(&place, &self.settings);
-            let awaited = unit.cell.clone().get(started, || {
-                let (facts, of) = (facts.clone(), (collector.clone(), place.clone(), unit));
-                self.clone().run(facts, of, application, longest)
-            });
-            async move {
-                let outcome = match timeout_at(deadline.into(), awaited).await {
-                    Ok(harvest) => Outcome::Fresh(harvest),
-                    Err(_) => Outcome::Missing(Reason::Deadline),
-                };
-                Gathered {
-                    collector,
-                    place,
-                    outcome,
+            let mut since = started;
+            let outcome = loop {
+                let longest = self.longest_deadline(deadline);
+                let awaited = unit.cell.clone().get(since, || {
+                    let of = (collector.clone(), place.clone(), unit.clone());
+                    self.clone()
+                        .run(facts.clone(), of, application.clone(), longest)
+                });
+                match timeout_at(deadline.into(), awaited).await {
+                    // A scrape with less patience may have ended the run: this one asks again.
+                    Ok(harvest) if harvest.was_hasty(deadline) => since = Instant::now(),
+                    Ok(harvest) => break Outcome::Fresh(harvest),
+                    Err(_) => break Outcome::Missing(Reason::Deadline),
                 }
+            };
+            Gathered {
+                collector,
+                place,
+                outcome,
             }
         });
         let runs = join_all(runs.collect::<Vec<_>>());
@@ -148,14 +152,16 @@ impl Target {
             };
             let work = work.instrument(self.span_of(&place));
             let work = AssertUnwindSafe(work).catch_unwind();
-            match timeout_at(deadline.into(), work).await {
+            let mut harvest = match timeout_at(deadline.into(), work).await {
                 Ok(Ok(harvest)) => harvest,
                 Ok(Err(_)) => Harvest::skipped(Reason::Error, "the collector panicked"),
                 Err(_) => Harvest::skipped(
                     Reason::Deadline,
                     "it was not finished when the scrape had to answer",
                 ),
-            }
+            };
+            harvest.deadline = Some(deadline);
+            harvest
         }
         .boxed()
     }

@@ -26,7 +26,7 @@ use deadpool_postgres::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Client};
 use tracing::Instrument;
 
@@ -56,6 +56,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often one who waits for a connection looks for another way to one.
 const STEP: Duration = Duration::from_millis(500);
+
+/// How often one looks whether a connection has come back that no other can be opened beside.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The connections of one server; cheap to clone.
 #[derive(Clone)]
@@ -368,8 +371,9 @@ impl Inner {
     }
 
     fn give_back(&self, object: Object, generation: u64) {
-        let unwanted = generation != self.identity().generation || take_one(&self.unserved);
-        if unwanted {
+        // Where many logins hang, it may be that no other could be opened in its place.
+        let makes_room = !self.many_hang() && take_one(&self.unserved);
+        if makes_room || generation != self.identity().generation {
             drop(Object::take(object));
         }
     }
@@ -383,16 +387,28 @@ impl Inner {
     }
 }
 
-/// A connection of a pool. Where a new one takes long, one that comes back meanwhile will do.
+/// A connection of a pool. Where a new one takes long, or would be likely to hang, one that comes back
+/// meanwhile will do.
 async fn one_of(pool: &Pool) -> Result<Object, PoolError> {
     let mut object = pin!(pool.get());
     loop {
         match timeout(STEP, &mut object).await {
+            Ok(Err(error)) if would_hang(&error) && pool.status().size > 0 => {
+                sleep(MOMENT).await;
+                object.set(pool.get());
+            }
             Ok(object) => return object,
             Err(_) if idle(pool) > 0 => object.set(pool.get()),
             Err(_) => {}
         }
     }
+}
+
+fn would_hang(error: &PoolError) -> bool {
+    matches!(
+        carried(error),
+        Some(LeaseError::LoginHangs { .. } | LeaseError::LoginsHang)
+    )
 }
 
 /// The connections that wait for their next use; the pool's own count leaves out those for which

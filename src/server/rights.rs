@@ -46,7 +46,8 @@ pub struct Listed {
 #[derive(Debug)]
 pub struct RightsQuery(Sql);
 
-/// One row for each place in which the role may do something, or one without a place.
+/// One row for each place in which the role may do something, or one without a place. Any role may
+/// set a path of many megabytes for itself, which is not read.
 fn rights(schemas: &Sql) -> Sql {
     Sql::from(
         "
@@ -80,6 +81,13 @@ fn rights(schemas: &Sql) -> Sql {
                  WHERE t.attacl IS NOT NULL) AS t,
                pg_catalog.aclexplode(t.acl) AS a
          WHERE a.grantee IN (SELECT mine.oid FROM mine)
+    ), path AS MATERIALIZED (
+        SELECT o.option_value AS schemas
+          FROM pg_catalog.pg_db_role_setting s
+          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database(),
+               pg_catalog.pg_options_to_table(s.setconfig) AS o
+         WHERE s.setdatabase IN (0, d.oid) AND o.option_name = 'search_path'
+           AND pg_catalog.pg_column_size(s.setconfig) < 2000
     )
     SELECT c.kind, c.schema, c.name, c.total,
            EXISTS (SELECT
@@ -108,11 +116,8 @@ fn rights(schemas: &Sql) -> Sql {
         ") AS p
           ORDER BY p.schema = 'public' DESC NULLS LAST,
                 p.schema IN (SELECT a.nspname FROM application a)
-                OR EXISTS (SELECT
-                             FROM pg_catalog.pg_db_role_setting s,
-                                  pg_catalog.pg_options_to_table(s.setconfig) AS o
-                            WHERE s.setdatabase IN (0, d.oid) AND o.option_name = 'search_path'
-                              AND pg_catalog.strpos(o.option_value, p.schema) > 0) DESC NULLS LAST,
+                OR EXISTS (SELECT FROM path WHERE pg_catalog.strpos(path.schemas, p.schema) > 0)
+                DESC NULLS LAST,
                 p.schema
           LIMIT 10)
         UNION ALL

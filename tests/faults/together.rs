@@ -159,6 +159,25 @@ async fn who_has_less_time_gets_what_is_there_by_then() {
     assert_eq!(statements(&patient)["wal"], before + 1);
 }
 
+/// The run that it has joined ends with the patience of the scrape that began it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_more_time_asks_again() {
+    let server = Postgres::start(18).await;
+    Role::Plain.create(&server, "exporter", &[]).await;
+    let slow = Slow::install(&server, "exporter").await;
+    let exporter = Exporter::watch(&server.tcp_dsn("postgres", "exporter"), &[]).await;
+    exporter.scrape().await.assert_whole();
+
+    slow.pace(3).await;
+    let (hasty, patient) = tokio::join!(scrape(&exporter, &["wal"], 4), async {
+        slow.wait_until_it_runs().await;
+        scrape(&exporter, &[], 20).await
+    });
+    assert_eq!(hasty.failed(), BTreeSet::from(["wal"]));
+    patient.assert_whole();
+    assert!(patient.value("pg_wal_segments", &[]).unwrap() >= 1.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_collector_is_named() {
     let server = Postgres::start(13).await;

@@ -9,7 +9,6 @@ use super::support::footprint::{is_small, memory, rests};
 use super::support::forger::{Forger, Forgery};
 use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::wait_at_most;
 use super::support::roles::Role;
 
 /// How long Prometheus would wait.
@@ -53,13 +52,14 @@ async fn labels_of_a_count_in_pieces() {
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let exporter = Exporter::watch(&server.dsn("synapse", "exporter"), &[]).await;
     let before = memory(&exporter, "VmRSS");
-    wait_at_most(PATIENCE, "it is said that there are too many", async || {
-        let page = exporter.scrape_within(TIMEOUT).await;
+    let cut = |page: &Page| {
         let skip = ("synapse_rooms", "series_limit", "synapse");
         page.skipped().contains(&skip)
-    })
-    .await;
-    let page = exporter.scrape_within(TIMEOUT).await;
+    };
+    let page = exporter
+        .scrape_until(PATIENCE, "it is said that there are too many", cut)
+        .await;
+    exporter.scrape_within(TIMEOUT).await;
     let versions = page.samples("synapse_db_rooms").count();
     assert!((1_000..=10_000).contains(&versions), "{versions}");
     is_small(&exporter, before).await;
@@ -87,11 +87,10 @@ async fn bears(words: &'static str, times: u64, cell: usize) -> Page {
         let mut waiting = skipped.iter().filter(|skip| skip.1 == "deadline");
         page.up() && waiting.next().is_none()
     };
-    wait_at_most(PATIENCE, "all has been asked", async || {
-        settled(&exporter.scrape_within(TIMEOUT).await)
-    })
-    .await;
-    let page = exporter.scrape_within(TIMEOUT).await;
+    let page = exporter
+        .scrape_until(PATIENCE, "all has been asked", settled)
+        .await;
+    exporter.scrape_within(TIMEOUT).await;
     assert!(forger.forged() > times, "{}", forger.forged());
     rests(&exporter).await;
     is_small(&exporter, before).await;

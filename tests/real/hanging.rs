@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
+use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
 use super::support::process::wait_for;
 use tokio_postgres::Client;
@@ -128,6 +129,53 @@ async fn many_owners_and_hidden_databases() {
     // Each says so once, and not in every scrape.
     let said = exporter.output().matches("until the server ends").count();
     assert!(said <= 2 * theirs.len(), "{}", exporter.output());
+}
+
+/// The connection to the database of a Synapse is open, and no other could be opened in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synapse_of_yet_another_owner_goes_on() {
+    for major in [13, 18] {
+        let server = Postgres::start(major).await;
+        let theirs = ["o1", "o2", "o3", "o4"];
+        for owner in theirs.iter().chain(&["honest"]) {
+            let create = format!("CREATE ROLE {owner} LOGIN");
+            server.sql("postgres", &create).await;
+            let create = format!("CREATE DATABASE {owner} OWNER {owner}");
+            server.sql("postgres", &create).await;
+        }
+        server.sql("postgres", "CREATE DATABASE good").await;
+        let honest = server.client("honest", "honest").await;
+        honest.batch_execute(SYNAPSE).await.unwrap();
+        let blocked = "CREATE TABLE blocked_rooms (room_id text)";
+        honest.batch_execute(blocked).await.unwrap();
+        let yaml = YAML.replace("table_size: {", "synapse_rooms: { ttl: 1s }, table_size: {");
+        let exporter = Exporter::configured(&server.dsn("postgres", "postgres"), &yaml).await;
+        let blocked = |page: &Page| page.value("synapse_db_rooms_blocked", &[]);
+        wait_for("the Synapse is found", || async {
+            blocked(&exporter.scrape_within(TIMEOUT).await) == Some(0.0)
+        })
+        .await;
+        let mut holders = Vec::new();
+        for name in theirs {
+            holders.push(hang(&server, name, name).await);
+        }
+        wait_for("three logins hang", || async {
+            exporter.scrape_within(TIMEOUT).await;
+            waiting_logins(&server).await == 3
+        })
+        .await;
+        for round in 1..=10 {
+            let insert = "INSERT INTO blocked_rooms VALUES ('a')";
+            honest.batch_execute(insert).await.unwrap();
+            wait_for("the Synapse is read", || async {
+                let page = exporter.scrape_within(TIMEOUT).await;
+                assert_eq!(page.value("pg_up", &[]), Some(1.0));
+                blocked(&page) == Some(f64::from(round))
+            })
+            .await;
+        }
+        good_is_looked_at(&server, &exporter, 3).await;
+    }
 }
 
 /// Sees five times that a change in the database `good` is served, while so many logins hang and in

@@ -6,6 +6,7 @@
 //! - [`names`]: of schemas, databases and roles
 //! - [`plants`]: views, policies, types and more in the place of a table of Synapse's
 //! - [`functions`]: in the place of those of the strict role
+//! - [`sessions`]: how sessions begin
 
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::look_alike::SYNAPSE;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::{wait_at_most, wait_for};
+use super::support::process::wait_for;
 use super::support::roles::Role;
 
 mod functions;
 mod names;
 mod plants;
+mod sessions;
 
 /// The metric of the table in whose place things are planted, and its rows.
 const BLOCKED: &str = "synapse_db_rooms_blocked";
@@ -112,12 +114,6 @@ async fn assert_would_be_seen(server: &Postgres, database: &str) -> usize {
         .await;
     }
     planted(server).len()
-}
-
-/// The page of when this is true of it.
-async fn page_when(exporter: &Exporter, what: &str, is: impl Fn(&Page) -> bool) -> Page {
-    wait_at_most(PATIENCE, what, || async { is(&exporter.scrape().await) }).await;
-    exporter.scrape().await
 }
 
 /// Whether the events are counted, of each kind.

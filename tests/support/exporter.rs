@@ -105,6 +105,29 @@ impl Exporter {
         }
     }
 
+    /// Scrapes until a page says what it is to say, and returns that page.
+    pub async fn scrape_until(
+        &self,
+        patience: Duration,
+        what: &str,
+        holds: impl Fn(&Page) -> bool,
+    ) -> Page {
+        let start = Instant::now();
+        loop {
+            let page = self.scrape().await;
+            if holds(&page) {
+                return page;
+            }
+            let patient = start.elapsed() < patience;
+            assert!(
+                patient,
+                "{what}: not after {patience:?}: {:?}",
+                page.skipped()
+            );
+            pause(start).await;
+        }
+    }
+
     /// Scrapes as Prometheus does that gives up after `timeout`; panics when it would have.
     pub async fn scrape_within(&self, timeout: Duration) -> Page {
         let seconds = timeout.as_secs_f64().to_string();

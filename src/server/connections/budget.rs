@@ -13,6 +13,9 @@ use crate::time::timeout;
 /// How long a place in the budget is waited for before looking whether any will come free.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long before a connection makes room in whose place no other could be opened.
+const LAST_RESORT: Duration = Duration::from_secs(3);
+
 impl Inner {
     /// A place in the budget; an idle connection makes room. While a login hangs none does: one
     /// that works would be given for another that hangs.
@@ -28,7 +31,7 @@ impl Inner {
             // Again now and then, since what was closed for one caller may have served another.
             room = room.filter(|(asked, _): &(Instant, _)| asked.elapsed() < PATIENCE);
             if !in_login && room.is_none() {
-                let unserved = !self.close_one_idle();
+                let unserved = !self.close_one_idle(waited >= LAST_RESORT);
                 let unserved = unserved.then(|| Unserved::new(&self.unserved));
                 room = Some((Instant::now(), unserved));
             }
@@ -63,17 +66,22 @@ impl Inner {
         self.held.load(Ordering::Relaxed) == 0 && !self.warm().values().any(idle)
     }
 
-    /// Closes an idle connection, if there is any.
-    fn close_one_idle(&self) -> bool {
+    /// Closes an idle connection, if there is any; the last one of a database whose logins would be
+    /// likely to hang only if that is said.
+    fn close_one_idle(&self, irreplaceable_too: bool) -> bool {
         let warm = self.warm();
         // A database keeps its last one as long as another has several.
         let spare = warm
-            .values()
-            .map(|entry| (idle(&entry.pool), entry))
-            .filter(|(idle, _)| *idle > 0)
-            .max_by_key(|(idle, entry)| (*idle, Reverse(entry.used)));
+            .iter()
+            .map(|(name, entry)| (idle(&entry.pool), name, entry))
+            .filter(|(idle, name, _)| match idle {
+                0 => false,
+                1 => irreplaceable_too || self.does_not_hang(name).is_ok(),
+                _ => true,
+            })
+            .max_by_key(|(idle, _, entry)| (*idle, Reverse(entry.used)));
         let mut closed = false;
-        if let Some((_, entry)) = spare {
+        if let Some((.., entry)) = spare {
             entry
                 .pool
                 .retain(|_, _| std::mem::replace(&mut closed, true));

@@ -132,6 +132,11 @@ impl Inner {
         }
     }
 
+    /// Whether so many hang that most databases are not logged in to.
+    pub(super) fn many_hang(&self) -> bool {
+        self.hanging.lock().len() >= MOST
+    }
+
     /// A login was given up: it goes on beside the budget.
     fn given_up(&self, database: &str, owner: &Owner, place: &Place) {
         if database == self.dialer.database() {

@@ -1,7 +1,8 @@
 //! Functions in the place of those of the strict role.
 
-use matrix_postgres_exporter::query::view::{SCHEMA, VIEWS};
+use matrix_postgres_exporter::query::view::{OWNER, SCHEMA, VIEWS};
 
+use super::super::support::roles::{grant, try_grant};
 use super::*;
 
 /// Whoever owns the database that the exporter logs in to can make functions that look like those
@@ -43,4 +44,26 @@ async fn functions_in_the_place_of_the_strict_set_up_are_not_called() {
             );
         }
     }
+}
+
+/// From 16 on who may create roles can become one that they have created.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_in_the_place_of_the_owner_of_the_strict_functions_is_refused() {
+    let server = Postgres::start(18).await;
+    server
+        .sql(
+            "postgres",
+            "CREATE ROLE mallory LOGIN CREATEROLE; CREATE ROLE exporter LOGIN",
+        )
+        .await;
+    let mallory = server.client("postgres", "mallory").await;
+    let create = format!("CREATE ROLE {OWNER}");
+    mallory.batch_execute(&create).await.unwrap();
+    let refused = try_grant(&server, "exporter", &["postgres"], &[])
+        .await
+        .unwrap_err();
+    assert!(refused.contains("has members (mallory)"), "{refused}");
+    let revoke = format!("REVOKE {OWNER} FROM mallory");
+    server.sql("postgres", &revoke).await;
+    grant(&server, "exporter", &["postgres"], &[]).await;
 }

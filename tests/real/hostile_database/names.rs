@@ -86,7 +86,9 @@ async fn a_schema_may_have_any_name(major: u32) {
                 && rooms.any(|rooms| rooms.value == 10_002.0)
                 && counted(page, "model")
         };
-        page_when(&exporter, &format!("{role}: {last}"), complete).await;
+        exporter
+            .scrape_until(PATIENCE, &format!("{role}: {last}"), complete)
+            .await;
         let found = planted(&server);
         assert_eq!(found.len(), seen, "{role}: {last}: {found:?}");
     }
@@ -117,12 +119,12 @@ async fn a_schema_whose_name_is_not_utf_8_is_told() {
             let skip = ("synapse_rooms", "not_a_plain_table", "ascii");
             page.skipped().contains(&skip)
         };
-        let page = page_when(&exporter, role, told).await;
+        let page = exporter.scrape_until(PATIENCE, role, told).await;
         assert_eq!(page.value(BLOCKED, &[("datname", "ascii")]), None);
         // The other database is seen as ever.
         let blocked = |page: &Page| page.value(BLOCKED, &[("datname", "model")]).is_some();
         if role == "admin" {
-            page_when(&exporter, role, blocked).await;
+            exporter.scrape_until(PATIENCE, role, blocked).await;
         }
     }
     assert_eq!(planted(&server).len(), seen);

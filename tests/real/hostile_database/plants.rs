@@ -209,6 +209,14 @@ const PLANTS: &[Plant] = &[
          ALTER DATABASE encodings SET client_encoding = 'LATIN1'",
     ),
     plant(
+        "chatty",
+        "",
+        "ALTER DATABASE chatty SET client_min_messages = 'debug5';
+         ALTER DATABASE chatty SET debug_print_parse = on;
+         ALTER DATABASE chatty SET debug_print_rewritten = on;
+         ALTER DATABASE chatty SET debug_print_plan = on",
+    ),
+    plant(
         "same_names",
         "",
         "ALTER DATABASE same_names SET search_path = app, public, pg_catalog;
@@ -317,7 +325,7 @@ async fn assert_told(server: &Postgres, role: &'static str) {
             }
         })
     };
-    page_when(&exporter, role, said).await;
+    exporter.scrape_until(PATIENCE, role, said).await;
     // As long as many databases take on a busy machine.
     let mut check = exporter_command(&["check", "--scrape.timeout=2m"]);
     check.env("DATA_SOURCE_NAME", dsn);
@@ -383,7 +391,7 @@ async fn what_is_planted_later_does_not_run_either() {
                 let exporter = Exporter::configured(&server.dsn("postgres", role), &yaml).await;
                 let labels = [("datname", database)];
                 let read = |page: &Page| page.value(BLOCKED, &labels) == Some(ROWS);
-                page_when(&exporter, role, read).await;
+                exporter.scrape_until(PATIENCE, role, read).await;
                 exporters.push((role, exporter));
             }
             plant.put(&server).await;
@@ -416,7 +424,7 @@ async fn what_is_planted_while_a_statement_waits_does_not_run() {
             let exporter = Exporter::configured(&server.dsn("postgres", role), yaml).await;
             let labels = [("datname", "predicate")];
             let read = |page: &Page| page.value(BLOCKED, &labels) == Some(ROWS);
-            page_when(&exporter, role, read).await;
+            exporter.scrape_until(PATIENCE, role, read).await;
 
             let owner = server.client("predicate", "mallory").await;
             let plant = "BEGIN; LOCK TABLE app.blocked_rooms IN ACCESS EXCLUSIVE MODE;
@@ -473,7 +481,7 @@ async fn temporary_tables_are_no_synapse() {
             let read = |page: &Page| {
                 page.value(BLOCKED, &[("datname", "model")]) == Some(ROWS) && counted(page, "model")
             };
-            page_when(&exporter, role, read).await;
+            exporter.scrape_until(PATIENCE, role, read).await;
         }
     }
 }
