@@ -21,6 +21,7 @@
 //! - [`telemetry`]: logs, and what the process says of itself
 //! - [`exposition`]: a snapshot as text, in both formats
 //! - [`snapshot`]: the families of one scrape: merge, duplicates, limits
+//! - [`state_file`]: what is kept from one run of the program to the next
 //! - [`time`]: time limits that count only while the process runs
 //! - [`text`]: texts of others, made fit to be logged and shown
 //! - [`bounds`]: how much is taken from others at most
@@ -38,6 +39,7 @@ pub mod query;
 pub mod telemetry;
 pub mod exposition;
 pub mod snapshot;
+pub mod state_file;
 pub mod time;
 pub mod text;
 pub mod bounds;

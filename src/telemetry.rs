@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Span, error_span};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -44,6 +45,19 @@ pub fn init(level: &str, format: LogFormat) -> Result<(), Error> {
         .with(json)
         .try_init()
         .map_err(|_| Error::Twice)
+}
+
+/// The span of the work on a server; lines that are written in it name it.
+///
+/// Spans are at the level of errors: one that the log's level leaves out would take the names from
+/// the lines that it lets through. None stands in another, since JSON has the innermost alone.
+pub fn server_span(server: &str) -> Span {
+    error_span!(parent: None, "server", server)
+}
+
+/// The span of the work in one of its databases.
+pub fn database_span(server: &str, database: &str) -> Span {
+    error_span!(parent: None, "database", server, database)
 }
 
 /// Takes the backslash before a single quote out, which is not an escape of logfmt.

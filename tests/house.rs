@@ -59,8 +59,8 @@ const NAMELESS: [&str; 5] = ["scrape", "server", "query", "web", "config"];
 /// role may do.
 const WORDS: [&str; 2] = ["database", "replication"];
 
-/// Comments and tests may name them. Of an application its key and name appear nowhere, whatever stands
-/// around; of a collector the name is no string, and if it is more than a plain word, it is no word of a
+/// Comments and tests may name them. Of an application its key and name are no word, and no part of a
+/// name, whatever stands around; of a collector the name is no string, and if it is more than a plain word, it is no word of a
 /// string either.
 #[test]
 fn no_collector_and_no_application_is_known_by_name() {
@@ -81,8 +81,7 @@ fn no_collector_and_no_application_is_known_by_name() {
     let mut known = BTreeSet::new();
     for (module, code) in &files {
         let module = module.join("::");
-        let lower = code.to_lowercase();
-        let named = applications.iter().filter(|name| lower.contains(*name));
+        let named = applications.iter().filter(|name| says(code, name));
         known.extend(named.map(|name| format!("{module}: {name}")));
         for string in strings(code) {
             let words = string.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -92,6 +91,51 @@ fn no_collector_and_no_application_is_known_by_name() {
         }
     }
     assert_eq!(known, BTreeSet::new());
+}
+
+/// What they run has a source of its own, or none: which ones there are only definitions and the
+/// configuration know.
+#[test]
+fn no_source_is_known_by_name() {
+    let mut files = BTreeMap::new();
+    collect(&source(), &mut Vec::new(), &mut files);
+    let implement = |code: &str| code.contains("impl SourceSettings for");
+    let sources = files.iter().filter(|(_, code)| implement(code));
+    let sources: BTreeSet<_> = sources.map(|(module, _)| module[0].clone()).collect();
+    assert!(sources.contains("events"), "{sources:?}");
+
+    let nameless = NAMELESS.iter().filter(|room| **room != "config");
+    let nameless: BTreeSet<_> = nameless.collect();
+    files.retain(|module, _| nameless.contains(&module[0].as_str()));
+    let mut known = BTreeSet::new();
+    for (module, code) in &files {
+        let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let named = words.filter(|word| sources.contains(*word));
+        known.extend(named.map(|name| format!("{}: {name}", module.join("::"))));
+    }
+    assert_eq!(known, BTreeSet::new());
+}
+
+/// Whether a name is among the words of a text, of which `a_name` and `AName` have several.
+fn says(text: &str, name: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut found = lower.match_indices(name);
+    found.any(|(at, _)| {
+        let (before, from) = text.split_at(at);
+        let begins = from.starts_with(|c: char| c.is_ascii_uppercase());
+        let goes_on = from[name.len()..].starts_with(|c: char| c.is_ascii_lowercase());
+        !goes_on && (begins || !before.ends_with(|c: char| c.is_ascii_alphabetic()))
+    })
+}
+
+#[test]
+fn names_are_seen_in_names_and_not_in_other_words() {
+    for text in ["mas", "mas_db", "MAS", "IsMas", "\"Mas\"", "x.mas()"] {
+        assert!(says(text, "mas"), "{text}");
+    }
+    for text in ["mask", "christmas", "master_of"] {
+        assert!(!says(text, "mas"), "{text}");
+    }
 }
 
 /// What stands between quotes.

@@ -688,6 +688,7 @@ fn exporter(web: Web) -> Router {
             limits: BTreeMap::new(),
             ttls: BTreeMap::new(),
         },
+        state_dir: None,
         events: Settings::default(),
         log: Log {
             level: "info".to_owned(),

@@ -130,6 +130,7 @@ pub async fn walk_for(
     let tables = found.unwrap().remove(0).tables;
     let now = Instant::now();
     let context = Context {
+        system: "",
         version,
         standby: false,
         archiver: false,

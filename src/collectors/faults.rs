@@ -154,6 +154,10 @@ impl Check<'_> {
         self.expect(whole && any, || {
             "its statements leave a version out, or two are for the same one".to_owned()
         });
+        let source = self.collector.source.is_some();
+        self.expect(query.statements.is_empty() == source, || {
+            "a query has statements, or the collector a source in their place".to_owned()
+        });
     }
 
     /// One SELECT of named columns, every relation qualified, no function but those that are known.
@@ -409,11 +413,14 @@ mod tests {
 
     #[test]
     fn the_metrics_of_what_is_built_in_say_of_what_they_are() {
-        for metric in crate::collectors::all().iter().flat_map(Collector::metrics) {
-            let ours = ["pg_", "synapse_db_"]
-                .iter()
-                .any(|p| metric.name.starts_with(p));
-            assert!(ours, "{}", metric.name);
+        for collector in crate::collectors::all() {
+            let of = match collector.scope.application() {
+                Some(application) => format!("{}_db_", application.key),
+                None => "pg_".to_owned(),
+            };
+            for metric in collector.metrics() {
+                assert!(metric.name.starts_with(&of), "{}", metric.name);
+            }
         }
     }
 

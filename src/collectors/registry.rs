@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::faults::{self, Fault};
-use crate::query::{Application, Collector, ColumnKind, Query, Sql, Text};
+use crate::query::{Application, Collector, ColumnKind, Query, SourceSettings, Sql, Text};
 
 /// The collectors, in the order in which the catalogue lists them; cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,20 @@ impl Registry {
             true => Ok(all),
             false => Err(faults),
         }
+    }
+
+    /// The same, with these settings of a source, where they have it.
+    pub fn with_settings(&self, settings: impl SourceSettings) -> Self {
+        let kind = settings.type_id();
+        let settings: Arc<dyn SourceSettings> = Arc::new(settings);
+        let collectors = self.iter().map(|collector| match &collector.source {
+            Some(source) if (**source).type_id() == kind => Arc::new(Collector {
+                source: Some(settings.clone()),
+                ..(**collector).clone()
+            }),
+            _ => collector.clone(),
+        });
+        Self(collectors.collect())
     }
 
     /// Each of them.
@@ -136,6 +150,7 @@ pub struct Faults(pub Vec<Fault>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events;
     use crate::query::ALL;
 
     fn hello(name: &'static str) -> Collector {
@@ -168,6 +183,25 @@ mod tests {
             registry,
             Registry::built_in().with([hello("hello")]).unwrap()
         );
+    }
+
+    #[test]
+    fn settings_are_for_the_collectors_with_their_source() {
+        let settings = events::Settings {
+            share: 0.5,
+            ..events::Settings::default()
+        };
+        let registry = Registry::built_in().with_settings(settings.clone());
+        let changed = Registry::built_in();
+        let changed = registry.iter().zip(changed.iter());
+        let changed = changed.filter(|(after, before)| after != before);
+        let changed: Vec<_> = changed.map(|(after, _)| after).collect();
+        let [collector] = &changed[..] else {
+            panic!("{changed:?}");
+        };
+        let source = collector.source.as_deref();
+        assert_eq!(source, Some(&settings as &dyn SourceSettings));
+        assert_eq!(registry, Registry::built_in().with_settings(settings));
     }
 
     #[test]

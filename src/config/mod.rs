@@ -160,10 +160,19 @@ pub struct Config {
     pub scrape: Scrape,
     /// What a scrape asks.
     pub collectors: Collectors,
+    /// Where sources keep what they remember from one start to the next, if they do.
+    pub state_dir: Option<PathBuf>,
     /// How events are counted.
     pub events: events::Settings,
     /// What is logged.
     pub log: Log,
+}
+
+impl Config {
+    /// These collectors, with the settings of their sources.
+    pub fn fill(&self, registry: &Registry) -> Registry {
+        registry.with_settings(self.events.clone())
+    }
 }
 
 /// HTTP.

@@ -34,10 +34,8 @@ pub fn config(
         servers: servers(root.section("servers"), variable),
         scrape: scrape(root.section("scrape")),
         collectors: collectors(root.section("collectors"), registry, switches),
-        events: events::Settings {
-            state_dir: state_dir(&mut root),
-            ..count_of_events(root.section("events"))
-        },
+        state_dir: state_dir(&mut root),
+        events: count_of_events(root.section("events")),
         log: log(root.section("log")),
     };
     root.refuse(
@@ -350,7 +348,6 @@ fn count_of_events(mut section: Section<'_>) -> events::Settings {
         recount: section.time_limit("recount").unwrap_or(usual.recount),
         settle: section.duration("settle").unwrap_or(usual.settle),
         max_age: section.time_limit("max_age").unwrap_or(usual.max_age),
-        state_dir: None,
     };
     section.finish();
     events

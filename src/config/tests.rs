@@ -22,7 +22,7 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(config.scrape.statement_cap, Duration::from_secs(1));
     assert!(config.collectors.enabled.contains("stat_archiver"));
     assert_eq!(config.events.share, 0.1);
-    assert_eq!(config.events.state_dir, None);
+    assert_eq!(config.state_dir, None);
     assert_eq!(config.log.level, "info");
 }
 
@@ -89,7 +89,7 @@ log: { level: debug, format: json }
     assert_eq!(config.events.recount, Duration::from_secs(12 * 3600));
     assert_eq!(config.events.settle, Duration::ZERO);
     assert_eq!(config.events.max_age, Duration::from_secs(300));
-    assert_eq!(config.events.state_dir.as_deref(), Some(Path::new("/")));
+    assert_eq!(config.state_dir.as_deref(), Some(Path::new("/")));
     assert_eq!(config.log.level, "debug");
     assert_eq!(config.log.format, LogFormat::Json);
 }

@@ -1,15 +1,13 @@
 //! The count of one database: when what is asked, and what is true of the answer.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
+use tracing::Span;
 
 use super::buckets::{Buckets, Exchanged, Task, What};
 use super::counts::{Counts, Moment, ORIGINS};
 use super::identity::{Identity, Verdict};
-use super::keep;
 use super::pace::Pace;
 use super::proof::Proof;
 use super::served::Served;
@@ -17,7 +15,8 @@ use super::settings::Settings;
 use super::state::{Guess, State, known};
 use super::survey::{Estimate, Header, Survey, Tails};
 use crate::query::message::timeout_step;
-use crate::query::{QueryError, Reason, Version};
+use crate::query::{Context, QueryError, Reason, Version};
+use crate::state_file::StateFile;
 
 /// No statement of ours takes longer.
 const HARD_STOP: Duration = Duration::from_secs(1);
@@ -34,9 +33,8 @@ const SAVE: Duration = Duration::from_secs(300);
 /// The count of one database, for scrapes and for the work behind them.
 #[derive(Debug)]
 pub struct Count {
-    pub(super) database: Arc<str>,
     settings: Settings,
-    path: Option<PathBuf>,
+    file: Option<StateFile>,
     /// An answer is taken in before the next question is asked.
     turn: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
@@ -66,11 +64,9 @@ struct Inner {
 
 impl Count {
     /// A count that begins, or goes on where its file says.
-    pub fn new(settings: &Settings, server: &str, database: &str) -> Self {
-        let folder = settings.state_dir.as_deref();
+    pub fn new(settings: &Settings, file: Option<StateFile>) -> Self {
         Self {
-            database: database.into(),
-            path: folder.map(|folder| keep::path(folder, server, database)),
+            file,
             settings: settings.clone(),
             turn: tokio::sync::Mutex::default(),
             inner: Mutex::new(Inner {
@@ -98,11 +94,11 @@ impl Count {
     pub async fn scrape(
         &self,
         survey: &mut Survey<'_>,
-        system: &str,
-        version: Version,
+        context: &Context<'_>,
     ) -> Result<Served, QueryError> {
         let _turn = self.turn.lock().await;
         self.load();
+        let system = context.system;
         survey.timeout = timeout_step(survey.timeout.min(HARD_STOP));
         loop {
             let (look, events, pieces) = self.inner().question();
@@ -113,7 +109,7 @@ impl Count {
                 inner.looked(system, &header, estimate, &self.settings);
                 continue;
             }
-            let (reporting, before) = (version >= REPORTING, Instant::now());
+            let (reporting, before) = (context.version >= REPORTING, Instant::now());
             let found = survey.tails(events, &pieces, reporting).await;
             let mut inner = self.inner();
             match found {
@@ -149,7 +145,7 @@ impl Count {
     pub async fn work(
         &self,
         survey: &mut Survey<'_>,
-        others_wait: impl Fn() -> bool,
+        others_wait: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), QueryError> {
         survey.timeout = timeout_step(survey.timeout.min(HARD_STOP));
         loop {
@@ -192,40 +188,42 @@ impl Count {
             tokio::time::sleep(took.min(REST)).await;
         }
         if self.is_save_due(&self.inner())
-            && let Some((path, state)) = self.unsaved()
+            && let Some((file, state)) = self.unsaved()
         {
+            let span = Span::current();
+            let written = move || span.in_scope(|| write(&file, &state));
             // The next interval tries again.
-            let _ = tokio::task::spawn_blocking(move || write(&path, &state)).await;
+            let _ = tokio::task::spawn_blocking(written).await;
         }
         Ok(())
     }
 
     /// Writes the count to its file, if it has one.
     pub fn save(&self) {
-        if let Some((path, state)) = self.unsaved() {
-            write(&path, &state);
+        if let Some((file, state)) = self.unsaved() {
+            write(&file, &state);
         }
     }
 
-    fn unsaved(&self) -> Option<(PathBuf, State)> {
-        let path = self.path.clone()?;
+    fn unsaved(&self) -> Option<(StateFile, State)> {
+        let file = self.file.clone()?;
         let mut inner = self.inner();
         inner.saved = Instant::now();
         let unsaved = std::mem::take(&mut inner.unsaved);
         let state = inner.state.as_ref().filter(|_| unsaved)?;
-        Some((path, state.clone()))
+        Some((file, state.clone()))
     }
 
     fn is_save_due(&self, inner: &Inner) -> bool {
-        self.path.is_some() && inner.unsaved && inner.saved.elapsed() >= SAVE
+        self.file.is_some() && inner.unsaved && inner.saved.elapsed() >= SAVE
     }
 
     fn load(&self) {
-        let Some(path) = &self.path else { return };
+        let Some(file) = &self.file else { return };
         if std::mem::replace(&mut self.inner().loaded, true) {
             return;
         }
-        match keep::load(path) {
+        match file.load() {
             Ok(state) => self.inner().go_on(state),
             Err(unusable) => tracing::warn!("the count of events starts over: {unusable}"),
         }
@@ -460,10 +458,9 @@ impl Inner {
     }
 }
 
-fn write(path: &Path, state: &State) {
-    if let Err(error) = keep::save(path, state) {
-        let path = path.display();
-        tracing::warn!("cannot store the count of events in {path}: {error}");
+fn write(file: &StateFile, state: &State) {
+    if let Err(error) = file.save(state) {
+        tracing::warn!("cannot store the count of events in {file}: {error}");
     }
 }
 

@@ -22,20 +22,19 @@
 //! - [`count`]: the count of one database: when what is asked, and what is made of the answer
 //! - [`served`]: what is served of it
 //! - [`settings`]: what a user may set of it
-//! - [`keep`]: the count in a file, from one run of the program to the next
+//! - `source`: the count as the source of a collector
 
 pub mod buckets;
 pub mod count;
 pub mod counts;
 pub mod identity;
-pub mod keep;
 pub mod line;
 pub mod pace;
 pub mod proof;
 pub mod served;
 pub mod settings;
+mod source;
 pub mod state;
 pub mod survey;
 
-pub use count::Count;
 pub use settings::Settings;

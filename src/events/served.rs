@@ -1,14 +1,9 @@
 //! What is served of a count.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio_postgres::Client;
-
-use super::Count;
 use super::counts::{Counts, KINDS, ORIGINS};
-use super::survey::Survey;
-use crate::query::{Context, Cost, Harvest, Holds, Plan, QueryError, Version};
+use crate::query::Plan;
 use crate::snapshot::Snapshot;
 
 /// What is served.
@@ -34,56 +29,9 @@ pub struct Served {
     pub rows: u64,
 }
 
-impl Count {
-    /// Counts the ends, and serves all that is known.
-    pub async fn harvest(
-        &self,
-        client: &Client,
-        context: &Context<'_>,
-        system: &str,
-        plan: &Plan,
-        holds: &mut Holds,
-    ) -> Harvest {
-        let mut harvest = Harvest::empty();
-        let kept = &plan.collector.queries[0];
-        let readable = context.tables.map_or(Ok(()), |tables| tables.check(kept));
-        let refused = readable.err().map(|error| holds.skip(0, &error));
-        if let Some(skip) = refused.or_else(|| holds.pauses(0)) {
-            harvest.skipped.push(skip);
-            return harvest;
-        }
-        let timeout = context.timeout(plan.collector.scope);
-        let mut survey = Survey::new(client, context.version, context.schema(), timeout);
-        // What reads the sequences is of use, and no more.
-        let mut queries = plan.collector.queries.iter();
-        survey.sequences = context
-            .tables
-            .is_some_and(|tables| queries.all(|query| tables.check(query).is_ok()));
-        match self.scrape(&mut survey, system, context.version).await {
-            Ok(served) => served.write(plan, &self.database, &mut harvest.snapshot),
-            Err(error) => harvest.skipped.push(holds.skip(0, &error)),
-        }
-        harvest.cost = survey.cost;
-        harvest
-    }
-
-    /// Works in the background for as long as it may, or until somebody else waits; what it cost.
-    pub async fn work_on(
-        &self,
-        client: &Client,
-        version: Version,
-        schema: Option<&str>,
-        statement_cap: Duration,
-        others_wait: impl Fn() -> bool,
-    ) -> (Cost, Result<(), QueryError>) {
-        let mut survey = Survey::new(client, version, schema, statement_cap);
-        let worked = self.work(&mut survey, others_wait).await;
-        (survey.cost, worked)
-    }
-}
-
 impl Served {
-    fn write(&self, plan: &Plan, database: &Arc<str>, page: &mut Snapshot) {
+    /// Puts it onto the page.
+    pub fn write(&self, plan: &Plan, database: &Arc<str>, page: &mut Snapshot) {
         let mut push = |column: &str, labels: &[&str], value: Option<f64>| {
             if let Some(value) = value {
                 plan.push(page, database, column, labels, value);

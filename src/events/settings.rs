@@ -1,6 +1,5 @@
 //! What a user may set of the count.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How Synapse's events are counted.
@@ -15,8 +14,6 @@ pub struct Settings {
     pub settle: Duration,
     /// How old the moment may be as of which numbers are exact.
     pub max_age: Duration,
-    /// The folder in which counts are kept from one start to the next, if they are.
-    pub state_dir: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -26,7 +23,6 @@ impl Default for Settings {
             recount: Duration::from_secs(24 * 60 * 60),
             settle: Duration::from_secs(600),
             max_age: Duration::from_secs(15 * 60),
-            state_dir: None,
         }
     }
 }

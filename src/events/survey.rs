@@ -16,7 +16,7 @@ use self::answer::{name, optional, read_counts, read_estimate, read_header, read
 use super::counts::{Counts, End, KINDS, ORIGINS, Origin};
 use crate::bounds::SURVEY_ROWS;
 use crate::query::message::{Cells, Message};
-use crate::query::{Cost, QueryError, Scope, Sql, Statement, Version};
+use crate::query::{Context, Cost, QueryError, Scope, Sql, Statement, Version};
 
 /// What is read of Synapse's tables.
 pub const READS: [(&str, &[&str]); 4] = [
@@ -243,7 +243,7 @@ pub struct Survey<'a> {
     /// The server's version.
     pub version: Version,
     /// Where Synapse's tables are.
-    pub schema: &'a str,
+    pub schema: Option<&'a str>,
     /// Whether the sequences that give the ids can be read.
     pub sequences: bool,
     /// What a statement may take.
@@ -254,16 +254,11 @@ pub struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     /// Has cost nothing yet.
-    pub fn new(
-        client: &'a Client,
-        version: Version,
-        schema: Option<&'a str>,
-        timeout: Duration,
-    ) -> Self {
+    pub fn new(client: &'a Client, context: &'a Context<'_>, timeout: Duration) -> Self {
         Self {
             client,
-            version,
-            schema: schema.unwrap_or("public"),
+            version: context.version,
+            schema: context.schema(),
             sequences: false,
             timeout,
             cost: Cost::default(),
@@ -408,7 +403,7 @@ impl<'a> Survey<'a> {
         statement: &Statement,
         values: [(&str, Sql); N],
     ) -> Result<Sql, QueryError> {
-        statement.fill(Some(self.schema), |name| {
+        statement.fill(self.schema, |name| {
             let mut values = values.iter();
             let value = values.find(|(placeholder, _)| *placeholder == name);
             Ok(value.map(|(_, value)| value.clone()))

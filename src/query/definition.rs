@@ -4,9 +4,11 @@
 //! are served, the catalogue (`metrics`), `docs/metrics.md` and the grants.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::application::Application;
+use super::source::SourceSettings;
 use super::sql::Statement;
 use super::version::Versions;
 
@@ -30,9 +32,9 @@ pub struct Collector {
     pub ttl: Duration,
     /// How many rows of one database are served at most.
     pub limit: usize,
-    /// Whether its values come from a count that goes on from scrape to scrape
-    /// ([`crate::events`]); its queries have no statements then.
-    pub counted: bool,
+    /// The source that it has in place of statements, if it has one; its queries then only say what
+    /// that reads and serves.
+    pub source: Option<Arc<dyn SourceSettings>>,
     /// What it asks.
     pub queries: Vec<Query>,
 }
@@ -48,7 +50,7 @@ impl Collector {
             enabled: true,
             ttl: Duration::ZERO,
             limit: 10_000,
-            counted: false,
+            source: None,
             queries: Vec::new(),
         }
     }
@@ -72,9 +74,9 @@ impl Collector {
         self
     }
 
-    /// Counted from scrape to scrape, and not asked by statements of its queries.
-    pub fn counted(mut self) -> Self {
-        self.counted = true;
+    /// Asks this source, and not statements of its queries.
+    pub fn source(mut self, settings: impl SourceSettings) -> Self {
+        self.source = Some(Arc::new(settings));
         self
     }
 
@@ -370,8 +372,8 @@ impl Query {
             .map(|(_, statement)| statement)
     }
 
-    /// Whether this version has a column: its statement names it. What is counted has no statement, and
-    /// each version has it.
+    /// Whether this version has a column: its statement names it. What a source serves has no statement,
+    /// and each version has it.
     pub fn returns(&self, version: super::Version, column: &Column) -> bool {
         let statement = self.covers(version);
         self.statements.is_empty() || statement.is_some_and(|one| one.names(column.name))

@@ -14,6 +14,8 @@ use crate::snapshot::{Metric, Sample, Snapshot};
 /// What a run knows of the server and the database.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
+    /// The server's system identifier.
+    pub system: &'a str,
     /// The server's version.
     pub version: Version,
     /// Whether it is in recovery.

@@ -34,7 +34,8 @@ const LOCK_TIMEOUT_MS: u32 = 100;
 
 /// What server, database or role may have set by default, and what would change a text, a number
 /// or a right of ours. `tests/real/settings.rs` walks all the others, and says why they may stay.
-const SETTINGS: &str = "SET LOCAL role = none; \
+const SETTINGS: &str = "SET LOCAL client_min_messages = warning; \
+     SET LOCAL role = none; \
      SET LOCAL search_path = pg_catalog, pg_temp; \
      SET LOCAL row_security = off; \
      SET LOCAL constraint_exclusion = off; \

@@ -9,6 +9,7 @@
 //! - [`plan`]: a definition made ready, and its run on one database
 //! - [`relations`]: statements that touch tables run in chunks, around what is locked
 //! - `shared`: several queries of a collector in one message
+//! - [`source`]: what a collector asks: its queries, or a source that remembers
 //! - `walk`: tables that may be large are read in pieces
 //! - [`pages`]: a walk by ranges of pages
 //! - [`keys`]: a walk in the order of a key
@@ -35,6 +36,7 @@ pub mod relations;
 mod route;
 mod rows;
 mod shared;
+pub mod source;
 pub mod sql;
 pub mod tables;
 mod tally;
@@ -50,6 +52,7 @@ pub use definition::{
 pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};
+pub use source::{Source, SourcePlace, SourceSettings};
 pub use sql::{Sql, Statement};
 pub use tables::Tables;
 pub use version::{ALL, Version, Versions, before, between, since};

@@ -69,12 +69,13 @@ impl Plan {
         Self { collector, queries }
     }
 
-    /// Whether any of what it asks is to be expected among these tables; what is counted needs all.
+    /// Whether any of what it asks is to be expected among these tables; a source that
+    /// remembers needs all.
     pub fn concerns(&self, tables: &Tables) -> bool {
         let mut queries = self.collector.queries.iter();
-        match self.collector.counted {
-            true => queries.all(|query| tables.concern(query)),
-            false => queries.any(|query| tables.concern(query)),
+        match self.collector.source {
+            Some(_) => queries.all(|query| tables.concern(query)),
+            None => queries.any(|query| tables.concern(query)),
         }
     }
 

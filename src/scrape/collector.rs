@@ -10,8 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::cell::Cell;
 use super::memory::{Known, Outdated};
 use super::settings::Settings;
-use crate::events::Count;
-use crate::query::{Cost, Harvest, Holds, Plan, Reason, Scope, Text};
+use crate::query::{Cost, Harvest, Plan, Reason, Scope, Source, SourcePlace, Text};
 
 /// A value that could not be refreshed is served until it is this many times its TTL old.
 const STALE: u32 = 10;
@@ -65,12 +64,9 @@ pub struct CollectorState {
 }
 
 /// What scrapes share of one collector in one place.
-#[derive(Default)]
 pub struct Unit {
     pub cell: Arc<Cell<Harvest>>,
-    pub holds: Mutex<Holds>,
-    /// The count of a collector that has one.
-    pub count: Option<Count>,
+    pub source: Box<dyn Source>,
 }
 
 impl CollectorState {
@@ -136,6 +132,11 @@ impl CollectorState {
         })
     }
 
+    /// Whether its source has work to do behind scrapes.
+    pub fn has_work(&self, place: &Place) -> bool {
+        self.known(place).is_some_and(|unit| unit.source.is_due())
+    }
+
     /// How old a value may get while it cannot be refreshed.
     pub fn keeps(&self, previous: Option<&Harvest>) -> Duration {
         match previous {
@@ -168,16 +169,20 @@ impl CollectorState {
     }
 
     /// The same, and begins it where there is nothing yet.
-    pub fn unit(&self, place: &Place, count: impl FnOnce(&str) -> Count) -> Arc<Unit> {
-        let counted = place.database().filter(|_| self.plan.collector.counted);
-        let unit = || {
+    pub fn unit(&self, place: &Place, settings: &Settings) -> Arc<Unit> {
+        let begin = || {
+            let source = self.plan.begin(&SourcePlace {
+                server: &settings.server.name,
+                database: place.database(),
+                state_dir: settings.state_dir.as_deref(),
+            });
             Arc::new(Unit {
-                count: counted.map(|database| count(database)),
-                ..Unit::default()
+                cell: Arc::default(),
+                source,
             })
         };
         let mut units = self.units.lock();
-        units.entry(place.clone()).or_insert_with(unit).clone()
+        units.entry(place.clone()).or_insert_with(begin).clone()
     }
 
     /// What it last brought of a place, and when.
@@ -203,7 +208,7 @@ impl CollectorState {
     /// Has refused queries asked again in this database.
     pub fn ask_again(&self, database: &Arc<str>) {
         if let Some(unit) = self.known(&Place::Database(database.clone())) {
-            *unit.holds.lock() = Holds::default();
+            unit.source.ask_again();
         }
     }
 

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
 use super::collector::{CollectorState, Gathered, Outcome, Place, Unit, Until};
 use super::queue::Queue;
 use super::reach::Unanswered;
 use super::target::Target;
-use crate::events::Count;
 use crate::query::{Context, Harvest, Reason, Scope};
 use crate::server::{Facts, Installation, Purpose};
 
@@ -32,7 +32,7 @@ impl Target {
         let unseen = self.start_due(collectors);
         let runs = self.foreground(collectors).into_iter();
         let runs = runs.map(|(collector, place, application)| async move {
-            let unit = self.unit(&collector, &place);
+            let unit = collector.unit(&place, &self.settings);
             let mut since = started;
             let outcome = loop {
                 let longest = self.longest_deadline(deadline);
@@ -65,8 +65,10 @@ impl Target {
     /// Leaves to the background what is due in it; returns the databases that it has never worked
     /// on, if anything of what is asked comes from there.
     fn start_due(self: &Arc<Self>, collectors: &[Arc<CollectorState>]) -> BTreeSet<Arc<str>> {
-        let from_memory =
-            |one: &Arc<CollectorState>| one.scope() != Scope::Server || !one.ttl.is_zero();
+        let from_memory = |one: &Arc<CollectorState>| {
+            let remembers = !one.ttl.is_zero() || one.plan.collector.source.is_some();
+            one.scope() != Scope::Server || remembers
+        };
         if !collectors.iter().any(from_memory) {
             return BTreeSet::new();
         }
@@ -79,7 +81,7 @@ impl Target {
             let is_due = |collector: &Arc<CollectorState>| {
                 let place = collector.place_in(name, &memory.home, known);
                 place.is_some_and(|place| {
-                    collector.is_due(&place, warm) || is_count_due(collector, &place)
+                    collector.is_due(&place, warm) || collector.has_work(&place)
                 })
             };
             if unvisited || collectors.iter().any(is_due) {
@@ -148,6 +150,7 @@ impl Target {
                     .run(async |client| self.harvest(client, &facts, of, application, until).await)
                     .await
             };
+            let work = work.instrument(self.span_of(&place));
             let work = AssertUnwindSafe(work).catch_unwind();
             let mut harvest = match timeout_at(deadline.into(), work).await {
                 Ok(Ok(harvest)) => harvest,
@@ -173,36 +176,12 @@ impl Target {
         until: Until,
     ) -> Harvest {
         let previous = unit.cell.latest().map(|(_, harvest)| harvest);
-        let plan = &collector.plan;
         let context = Context {
-            version: facts.version,
-            standby: facts.standby,
-            archiver: facts.archiver,
-            settings_off: &facts.settings_off,
-            database: place.database().cloned(),
-            tables: application.map(|found| &found.tables),
-            views: &facts.views,
-            deadline: until.deadline,
-            pause: until.pause,
             keep: collector.keeps(previous.as_deref()),
-            statement_cap: self.settings.statement_cap,
-            limit: collector.limit,
-            cache: &self.cache,
+            ..self.context(facts, (collector, place), application, until)
         };
-        let mut holds = std::mem::take(&mut *unit.holds.lock());
-        let mut harvest = match &unit.count {
-            Some(count) => {
-                let system = &facts.system_identifier;
-                count
-                    .harvest(client, &context, system, plan, &mut holds)
-                    .await
-            }
-            None => {
-                plan.run(client, &context, &mut holds, previous.as_deref())
-                    .await
-            }
-        };
-        *unit.holds.lock() = holds;
+        let run = unit.source.run(client, &context, previous.as_deref());
+        let mut harvest = run.await;
         let bytes = harvest.snapshot.page_bytes();
         let owner_of = |name: &str| self.connections.owner(name);
         let name = collector.name();
@@ -220,11 +199,36 @@ impl Target {
             (harvest.cost, harvest.spent) = (cost, spent);
         }
         for skip in &harvest.skipped {
-            let database = place.name();
-            tracing::debug!(collector = %name, database, reason = %skip.reason, "{}", skip.message);
+            tracing::debug!(collector = %name, reason = %skip.reason, "{}", skip.message);
         }
         collector.account(harvest.cost);
         harvest
+    }
+
+    /// What a run knows of the server and the place.
+    pub fn context<'a>(
+        &'a self,
+        facts: &'a Facts,
+        (collector, place): (&CollectorState, &Place),
+        application: Option<&'a Installation>,
+        until: Until,
+    ) -> Context<'a> {
+        Context {
+            system: &facts.system_identifier,
+            version: facts.version,
+            standby: facts.standby,
+            archiver: facts.archiver,
+            settings_off: &facts.settings_off,
+            database: place.database().cloned(),
+            tables: application.map(|found| &found.tables),
+            views: &facts.views,
+            deadline: until.deadline,
+            pause: until.pause,
+            keep: Duration::ZERO,
+            statement_cap: self.settings.statement_cap,
+            limit: collector.limit,
+            cache: &self.cache,
+        }
     }
 
     /// What earlier runs have left of these collectors, in the databases that are still there.
@@ -278,10 +282,4 @@ impl Target {
         }
         remembered
     }
-}
-
-/// Whether the count of a collector, where it has one, has work to do in the background.
-fn is_count_due(collector: &CollectorState, place: &Place) -> bool {
-    let unit = collector.known(place);
-    unit.is_some_and(|unit| unit.count.as_ref().is_some_and(Count::is_due))
 }

@@ -40,6 +40,7 @@ struct Switch {
 impl Generation {
     /// Of this configuration, with what can be kept of the generation before.
     pub fn new(config: &Config, registry: &Registry, before: Option<&Self>) -> Self {
+        let registry = &config.fill(registry);
         let switches = switches(config, registry, before);
         let plans: Vec<_> = registry
             .iter()
@@ -60,7 +61,10 @@ impl Generation {
             let reached = known.filter(|known| known.settings.reaches_as(&settings));
             let connections = match reached {
                 Some(known) => known.connections.clone(),
-                None => Connections::new(Dialer::new(server.dsn.clone()), server.connections),
+                None => {
+                    let dialer = Dialer::new(server.dsn.clone());
+                    Connections::new(&server.name, dialer, server.connections)
+                }
             };
             Arc::new(Target::new(settings, connections, plans))
         };

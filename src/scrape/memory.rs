@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tracing::Span;
+
 use crate::bounds::DATABASES;
 use crate::config;
 use crate::query::{Plan, QueryError, Reason, Scope, tables};
 use crate::server::{Database, Facts, Installation, Listed, Rights};
+use crate::telemetry::database_span;
 
 pub struct Memory {
     /// Whether another target may have its connections now, and says which are kept.
@@ -32,6 +35,8 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub oid: u32,
+    /// What is done in it is logged in it.
+    pub span: Span,
     pub applications: Vec<Arc<Installation>>,
     pub rights: KnownRights,
     pub visited: Option<Instant>,
@@ -123,7 +128,7 @@ impl Memory {
     }
 
     /// Takes in what a scrape has learned: databases come and go. Returns what must be forgotten.
-    pub fn remember(&mut self, facts: &Arc<Facts>, rules: &config::Databases) -> Outdated {
+    pub fn remember(&mut self, facts: &Arc<Facts>, server: &config::Server) -> Outdated {
         let outdated = match &self.facts {
             Some(known) if known.system_identifier != facts.system_identifier => {
                 self.databases.clear();
@@ -133,6 +138,7 @@ impl Memory {
             Some(known) => Outdated::Databases(gone(&known.databases, &facts.databases)),
             None => Outdated::Databases(BTreeSet::new()),
         };
+        let rules = &server.databases;
         let watched = facts
             .databases
             .iter()
@@ -143,8 +149,9 @@ impl Memory {
                 .databases
                 .remove(&*database.name)
                 .filter(|known| known.oid == database.oid);
-            let known = known.unwrap_or(Known {
+            let known = known.unwrap_or_else(|| Known {
                 oid: database.oid,
+                span: database_span(&server.name, &database.name),
                 applications: Vec::new(),
                 rights: KnownRights::default(),
                 visited: None,

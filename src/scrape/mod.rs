@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::collectors::Registry;
 use crate::config::Config;
@@ -122,7 +123,7 @@ impl Scraper {
         let files = left.clone();
         let written = move || files.iter().for_each(|target| target.keep());
         if let Err(error) = tokio::task::spawn_blocking(written).await {
-            tracing::warn!(%error, "could not write all counts to their files");
+            tracing::warn!(%error, "could not write all state files");
         }
         for target in &left {
             target.memory.lock().left = true;
@@ -146,7 +147,11 @@ impl Scraper {
     /// nothing.
     pub async fn gather(&self, request: &Request) -> Gathering {
         let current = self.0.current.load_full();
-        let scrapes = current.targets.iter().map(|target| target.scrape(request));
+        let scrapes = current.targets.iter();
+        let scrapes = scrapes.map(|target| {
+            let scrape = target.scrape(request);
+            scrape.instrument(target.span.clone())
+        });
         Gathering(join_all(scrapes).await)
     }
 

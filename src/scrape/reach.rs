@@ -73,10 +73,10 @@ impl Target {
         match &facts {
             Ok(facts) => {
                 if memory.down.take().is_some() {
-                    tracing::info!(server = self.name(), "the server answers again");
+                    tracing::info!("the server answers again");
                 }
                 self.connections.owned(&facts.databases);
-                let outdated = memory.remember(facts, &self.settings.server.databases);
+                let outdated = memory.remember(facts, &self.settings.server);
                 self.forget(&outdated);
             }
             Err(down) => {
@@ -85,12 +85,7 @@ impl Target {
                     .as_ref()
                     .is_some_and(|(_, known)| known.reason == down.reason);
                 if !known {
-                    tracing::warn!(
-                        server = self.name(),
-                        reason = down.reason,
-                        "{}",
-                        down.message
-                    );
+                    tracing::warn!(reason = down.reason, "{}", down.message);
                 }
                 memory.down = Some((Instant::now(), down.clone()));
                 if down.reason == ShuttingDown.as_str() {
@@ -126,11 +121,7 @@ impl Target {
                 let said = error.to_string();
                 let known = self.memory.lock().refusal.replace(said.clone());
                 if known.as_ref() != Some(&said) {
-                    tracing::warn!(
-                        server = self.name(),
-                        error = said,
-                        "could not read the server's facts"
-                    );
+                    tracing::warn!(error = said, "could not read the server's facts");
                 }
                 self.memory.lock().facts.clone().ok_or_else(|| Down {
                     reason: error.reason().as_str(),

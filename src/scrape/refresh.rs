@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout_at;
+use tracing::Instrument;
 
 use super::collector::{Place, Until, rest_after};
 use super::memory::Known;
@@ -35,7 +36,9 @@ impl Work for Target {
     }
 
     fn work_on<'a>(&'a self, database: &'a Arc<str>) -> BoxFuture<'a, bool> {
-        self.refresh(database, Instant::now() + JOB_LIMIT).boxed()
+        let span = self.span_of(&Place::Database(database.clone()));
+        let refresh = self.refresh(database, Instant::now() + JOB_LIMIT);
+        refresh.instrument(span).boxed()
     }
 }
 
@@ -73,7 +76,7 @@ impl Target {
         if let Some((reason, message)) = &failure
             && known.failure.as_ref() != failure.as_ref()
         {
-            tracing::warn!(%database, %reason, "could not read the database: {message}");
+            tracing::warn!(%reason, "could not read the database: {message}");
         }
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.databases.get_mut(database)
@@ -106,7 +109,7 @@ impl Target {
             .run(client, facts.version, self.settings.statement_cap)
             .await;
         if let Err(error) = &found {
-            tracing::debug!(%database, "could not read the role's privileges: {error}");
+            tracing::debug!("could not read the role's privileges: {error}");
         }
         match found {
             Err(error) if error.reason() == Reason::Connection => Err(error),
@@ -151,7 +154,6 @@ impl Target {
                 }
                 let application = if names.is_empty() { "none" } else { &names };
                 tracing::info!(
-                    %database,
                     application,
                     "checked the database for an application's tables"
                 );
@@ -159,14 +161,14 @@ impl Target {
             let known = entry.clone();
             (memory.home.clone(), known)
         };
+        // What a first visit finds is read at once; after that, the scrapes do. They may have passed
+        // it over, as the database was not warm yet when they began.
+        let warm = warm && known.visited.is_some();
         let mut due = Vec::new();
         for collector in &self.collectors {
             let Some(place) = collector.place_in(database, &home, &known) else {
                 continue;
             };
-            // What a first visit finds is read at once; after that, the scrapes do.
-            let warm =
-                warm && (known.visited.is_some() || collector.scope().application().is_none());
             if collector.is_on() && collector.is_due(&place, warm) {
                 let last = collector.latest(&place).map(|(at, _)| at);
                 due.push((collector.plan.collector.walks(), last, collector, place));
@@ -180,7 +182,7 @@ impl Target {
             if paused {
                 break;
             }
-            let unit = self.unit(collector, &place);
+            let unit = collector.unit(&place, &self.settings);
             let application = known.installation(collector.scope());
             let harvest = self
                 .harvest(
@@ -205,38 +207,36 @@ impl Target {
             }
         }
         self.keep_warm();
-        self.count_on(client, database, &known).await?;
+        self.work_behind(client, facts, (database, &home, &known), until)
+            .await?;
         Ok(paused)
     }
 
-    /// Lets the counts of the database go on for a while. What fails is tried again the next time.
-    async fn count_on(
+    /// Lets sources that run in the database work for a while. What fails is tried again the next time.
+    async fn work_behind(
         &self,
         client: &tokio_postgres::Client,
-        database: &Arc<str>,
-        known: &Known,
+        facts: &Facts,
+        (database, home, known): (&Arc<str>, &str, &Known),
+        until: Until,
     ) -> Result<(), QueryError> {
-        let place = Place::Database(database.clone());
         for collector in self.collectors.iter().filter(|one| one.is_on()) {
-            let unit = collector.known(&place);
-            let Some(count) = unit.as_ref().and_then(|unit| unit.count.as_ref()) else {
+            let place = collector.place_in(database, home, known);
+            let unit = place.and_then(|place| Some((collector.known(&place)?, place)));
+            let Some((unit, place)) = unit.filter(|(unit, _)| unit.source.is_due()) else {
                 continue;
             };
-            let Some(application) = known.installation(collector.scope()) else {
-                continue;
-            };
-            let schema = Some(application.tables.schema.as_str());
-            let cap = self.settings.statement_cap;
-            let version = self.connections.version();
+            let application = known.installation(collector.scope());
+            let application = application.map(|found| &**found);
+            let context = self.context(facts, (collector, &place), application, until);
             let others_wait = || self.queue.others_wait();
-            let worked = count.work_on(client, version, schema, cap, others_wait);
-            let (cost, worked) = worked.await;
+            let (cost, worked) = unit.source.work(client, &context, &others_wait).await;
             collector.account(cost);
             match worked {
                 Err(error) if error.reason() == Reason::Connection => return Err(error),
                 Err(error) => {
                     let collector = collector.name();
-                    tracing::debug!(%collector, %database, "{error}");
+                    tracing::debug!(%collector, "{error}");
                 }
                 Ok(()) => {}
             }

@@ -1,11 +1,11 @@
 //! What of a configuration is of concern to one server.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::collectors::Registry;
 use crate::config::{self, Config};
-use crate::events;
 
 /// The settings of one server, and what is asked there. Of two that are equal one may stand for the
 /// other.
@@ -18,8 +18,8 @@ pub struct Settings {
     pub ttls: BTreeMap<String, Duration>,
     /// The longest that a statement on the application's tables may take.
     pub statement_cap: Duration,
-    /// How events are counted.
-    pub events: events::Settings,
+    /// Where sources keep what they remember, if they do.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Settings {
@@ -30,7 +30,7 @@ impl Settings {
             limits: config.collectors.limits.clone(),
             ttls: config.collectors.ttls.clone(),
             statement_cap: config.scrape.statement_cap,
-            events: config.events.clone(),
+            state_dir: config.state_dir.clone(),
         }
     }
 

@@ -4,23 +4,26 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
+use tracing::Span;
 
 use super::Request;
 use super::cell::Cell;
-use super::collector::{CollectorState, Gathered, Outcome, Place, Unit};
+use super::collector::{CollectorState, Gathered, Outcome, Place};
 use super::memory::{Down, Memory, Outdated};
 use super::queue::Queue;
 use super::room::Room;
 use super::settings::Settings;
-use crate::events::Count;
 use crate::query::{CacheShare, Reason, Text};
 use crate::server::{Connections, Facts, RightsQuery, Search};
 use crate::snapshot::Snapshot;
+use crate::telemetry::server_span;
 
 /// One server, and what is remembered of it. Who takes several locks takes that of `memory` first, then
 /// those in a collector.
 pub struct Target {
     pub settings: Settings,
+    /// What is done here is logged in it.
+    pub span: Span,
     pub collectors: Vec<Arc<CollectorState>>,
     pub connections: Connections,
     /// The DSN's database.
@@ -53,6 +56,7 @@ impl Target {
             connections.keep_warm(&[&own_database]);
         }
         Self {
+            span: server_span(&server.name),
             collectors,
             connections,
             facts: Arc::default(),
@@ -72,13 +76,21 @@ impl Target {
         &self.settings.server.name
     }
 
-    /// Writes every count to its file.
+    /// Writes what sources remember to their files.
     pub fn keep(&self) {
         for collector in &self.collectors {
-            for unit in collector.units().values() {
-                unit.count.iter().for_each(Count::save);
+            let units = collector.units().clone();
+            for (place, unit) in units {
+                self.span_of(&place).in_scope(|| unit.source.save());
             }
         }
+    }
+
+    /// What is done in a place is logged in it.
+    pub fn span_of(&self, place: &Place) -> Span {
+        let memory = self.memory.lock();
+        let known = place.database().and_then(|name| memory.databases.get(name));
+        known.map_or_else(|| self.span.clone(), |known| known.span.clone())
     }
 
     pub async fn close(&self) {
@@ -128,13 +140,6 @@ impl Target {
         self.active.lock().iter().copied().fold(own, Instant::max)
     }
 
-    /// What scrapes share of a collector in a place.
-    pub fn unit(&self, collector: &CollectorState, place: &Place) -> Arc<Unit> {
-        collector.unit(place, |database| {
-            Count::new(&self.settings.events, self.name(), database)
-        })
-    }
-
     /// Forgets what was read of another server, or of databases that are gone.
     pub fn forget(&self, outdated: &Outdated) {
         match outdated {
@@ -174,8 +179,9 @@ impl Scraped {
 
     /// Puts it together.
     pub fn assemble(self) -> Snapshot {
-        self.target
-            .assemble(&self.facts, &self.gathered, &self.off, self.started)
+        let Self { target, facts, .. } = &self;
+        let assemble = || target.assemble(facts, &self.gathered, &self.off, self.started);
+        target.span.in_scope(assemble)
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{CancelToken, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::Span;
 
 use super::carried::carried;
 use super::tls;
@@ -250,7 +251,8 @@ impl Dialer {
         read: impl FnOnce(&Dsn) -> Result<T, ConnectError> + Send + 'static,
     ) -> Result<T, ConnectError> {
         let dsn = self.dsn.clone();
-        tokio::task::spawn_blocking(move || read(&dsn))
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(|| read(&dsn)))
             .await
             .unwrap_or(Err(ConnectError::Interrupted))
     }

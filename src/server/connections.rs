@@ -28,11 +28,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Client};
+use tracing::Instrument;
 
 use super::carried::{carried, carry};
 use super::connect::Dialer;
 use super::facts::{Database, Facts, Owner};
 use crate::query::Version;
+use crate::telemetry::database_span;
 
 mod budget;
 pub mod error;
@@ -63,6 +65,8 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub struct Connections(Arc<Inner>);
 
 struct Inner {
+    /// The name of the server, for the log.
+    server: String,
     dialer: Dialer,
     budget: usize,
     permits: Arc<Semaphore>,
@@ -109,8 +113,9 @@ pub enum Purpose {
 
 impl Connections {
     /// No connection yet, and at most `budget` later.
-    pub fn new(dialer: Dialer, budget: usize) -> Self {
+    pub fn new(server: &str, dialer: Dialer, budget: usize) -> Self {
         Self(Arc::new(Inner {
+            server: server.to_owned(),
             dialer,
             budget,
             permits: Arc::new(Semaphore::new(budget)),
@@ -286,11 +291,12 @@ impl Connections {
     /// connection's own task holds the permit.
     pub(super) fn cancel(&self, token: CancelToken) {
         let connections = self.clone();
-        tokio::spawn(async move {
+        let cancel = async move {
             if let Err(error) = connections.0.dialer.cancel(&token).await {
                 tracing::debug!(%error, "could not ask the server to cancel a statement");
             }
-        });
+        };
+        tokio::spawn(cancel.in_current_span());
     }
 
     fn pool(&self, database: &str) -> Pool {
@@ -357,7 +363,8 @@ impl Inner {
         login.ended(&made);
         let (client, driver) = made.map_err(|error| self.refused(database, error))?;
         self.opened.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(driver);
+        let span = database_span(&self.server, database);
+        tokio::spawn(driver.instrument(span));
         self.keep_renewing();
         let generation = self.identify(&client, database).await?;
         Ok((client, in_use, generation))

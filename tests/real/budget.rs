@@ -18,7 +18,7 @@ async fn everyone_who_waits_for_a_place_gets_one() {
     let server = Postgres::start(18).await;
     server.sql("postgres", "CREATE DATABASE other").await;
     let dsn = Dsn::parse(&server.dsn("postgres", "postgres")).unwrap();
-    let connections = Connections::new(Dialer::new(dsn), 2);
+    let connections = Connections::new("main", Dialer::new(dsn), 2);
     connections.keep_warm(&["postgres", "other"]);
     let lease = |database| connections.lease(database, Purpose::Background);
     let first = lease("postgres").await.unwrap();

@@ -1,12 +1,14 @@
 //! What `grants` gave gets lost or too old, is told, and comes back by running it again.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
+use super::catalogue::Pair;
 use super::support::exporter::{Exporter, exporter_command};
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
-use super::support::process::wait_for;
-use super::support::roles::{Role, grant};
+use super::support::process::{PATIENCE, pause, wait_for};
+use super::support::roles::{Role, grant, run_script};
 use super::support::synapse::{NEW, OLD, Synapse};
 
 /// Looks again every second.
@@ -197,6 +199,91 @@ async fn a_function_without_flush_lsn_serves_what_it_served() {
     // Nothing else was missing.
     let new: BTreeSet<String> = &names(&page) - &before;
     assert_eq!(new, BTreeSet::from([FLUSH_LAG.to_owned()]));
+}
+
+/// What `deploy/sql/strict.sql` of the first release ran in the database `postgres`.
+const FIRST_RELEASE: &str = include_str!("../catalog/first_release.sql");
+
+/// What that release served, and on which versions: its `tests/catalog/served.tsv`.
+const SERVED_THEN: &str = include_str!("../catalog/first_release.tsv");
+
+/// What is called otherwise now, as CHANGELOG.md says.
+const RENAMED: [(&str, &str); 4] = [
+    (
+        "pg_exporter_collector_rows_cut_total",
+        "pg_exporter_collector_rows_dropped_total",
+    ),
+    (
+        "pg_exporter_connection_limit",
+        "pg_exporter_max_connections",
+    ),
+    (
+        "pg_exporter_grants_missing",
+        "pg_exporter_privileges_missing",
+    ),
+    (
+        "pg_publication_tables_without_identity",
+        "pg_publication_tables_without_replica_identity",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_of_the_first_release_serve_what_they_served_on_15() {
+    the_functions_of_the_first_release_serve_what_they_served(15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_of_the_first_release_serve_what_they_served_on_18() {
+    the_functions_of_the_first_release_serve_what_they_served(18).await;
+}
+
+/// The program is upgraded first, and `grants` run later: meanwhile no dashboard loses a series.
+async fn the_functions_of_the_first_release_serve_what_they_served(major: u32) {
+    let pair = Pair::start(major).await;
+    let today = "DROP SCHEMA matrix_postgres_exporter CASCADE";
+    pair.primary.sql("postgres", today).await;
+    run_script(&pair.primary, FIRST_RELEASE).await.unwrap();
+    let dsn = pair.primary.dsn("matrix", "exporter");
+    let exporter = Exporter::watch(&dsn, &[]).await;
+    let start = Instant::now();
+    let page = loop {
+        let page = exporter.scrape().await;
+        let skipped = page.skipped();
+        let late = skipped.iter().any(|(_, reason, _)| *reason == "deadline");
+        if page.up() && !late {
+            break page;
+        }
+        let patient = start.elapsed() < PATIENCE;
+        assert!(patient, "{:?}, {skipped:?}", page.down_reason());
+        pause(start).await;
+    };
+    let now = page.names();
+    let then: Vec<_> = served_then(major).collect();
+    assert!(then.len() > 300, "{then:?}");
+    let missing = then.into_iter().filter(|name| {
+        let renamed = RENAMED.iter().find(|(before, _)| before == name);
+        !now.contains(renamed.map_or(*name, |(_, after)| after))
+    });
+    let missing: Vec<_> = missing.collect();
+    assert_eq!(missing, [""; 0], "{:?}", page.skipped());
+    assert!(page.value(MISSING, &[("datname", "")]) > Some(0.0));
+}
+
+/// The names of what the first release served on a primary of this version.
+fn served_then(major: u32) -> impl Iterator<Item = &'static str> {
+    let on = move |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (first.parse().unwrap()..=last.parse().unwrap()).contains(&major)
+    };
+    let lines = SERVED_THEN.lines().skip(1);
+    lines.filter_map(move |line| {
+        let fields: Vec<_> = line.split('\t').collect();
+        let mut places = fields[3]
+            .split(", ")
+            .filter(|place| !place.starts_with("standby"));
+        let is_there = places.any(|place| on(place.trim_start_matches("primary ")));
+        is_there.then_some(fields[0])
+    })
 }
 
 /// An older program read files by their ids.

@@ -319,6 +319,7 @@ impl Bed {
         loop {
             let now = Instant::now();
             let context = Context {
+                system: "",
                 version,
                 standby: false,
                 archiver: false,

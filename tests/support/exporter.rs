@@ -56,9 +56,8 @@ impl Exporter {
         let line = process.wait_for_line("listening").await;
         let line = line.unwrap_or_else(|output| panic!("the exporter does not start:\n{output}"));
         let address = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("address="))
-            .and_then(|address| address.trim_matches('"').parse().ok())
+            .split([' ', '=', '"'])
+            .find_map(|word| word.parse().ok())
             .unwrap_or_else(|| panic!("no address in: {line}"));
         Self { process, address }
     }

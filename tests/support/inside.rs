@@ -33,11 +33,16 @@ pub fn configuration(yaml: &str, registry: &Registry) -> Config {
 
 /// Scrapes, with as much time as a test has.
 pub async fn scrape(scraper: &Scraper) -> Page {
+    scrape_of(scraper, &BTreeSet::new()).await
+}
+
+/// The same, of these collectors alone; of each enabled one, if there are none.
+pub async fn scrape_of(scraper: &Scraper, collect: &BTreeSet<String>) -> Page {
     let since = Instant::now();
     let request = Request {
         since,
         deadline: since + PATIENCE,
-        collect: BTreeSet::new(),
+        collect: collect.clone(),
     };
     let snapshot = scraper.scrape(request).await.unwrap();
     let page = render(snapshot, Format::Text);

@@ -1,5 +1,6 @@
 //! How many events there are.
 
+use crate::events::Settings;
 use crate::events::survey::READS;
 use crate::query::{Collector, Query};
 
@@ -9,7 +10,7 @@ pub fn collector() -> Collector {
         "synapse_events",
         "Events stored by Synapse, counted incrementally",
     )
-    .counted()
+    .source(Settings::default())
     .query(kept())
     .query(arrived())
     .query(progress())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::Object;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Client;
+use tracing::Instrument;
 
 use super::{Connections, Counted, InUse};
 use crate::time::timeout;
@@ -105,7 +106,7 @@ impl Drop for Lease {
             return give_back(&connections, connection, generation);
         }
         let places = self.places.take();
-        tokio::spawn(async move {
+        let end = async move {
             let _places = places;
             // Its answer comes behind that of the statement.
             match timeout(MOMENT, connection.client().simple_query("")).await {
@@ -118,7 +119,8 @@ impl Drop for Lease {
             if let Connection::Pooled(object) = connection {
                 drop(Object::take(object));
             }
-        });
+        };
+        tokio::spawn(end.in_current_span());
     }
 }
 

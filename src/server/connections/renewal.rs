@@ -11,6 +11,7 @@ use deadpool_postgres::{Object, Pool};
 use tokio::time::{sleep, timeout};
 
 use super::{Inner, STEP, idle};
+use crate::telemetry::database_span;
 
 /// How long after the last login there is another.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -43,7 +44,7 @@ impl Inner {
     /// Closes the connection that was opened first, of those that wait for their next use, and
     /// opens another in its place.
     async fn renew_oldest(&self) {
-        let Some(pool) = self.pool_of_oldest() else {
+        let Some((database, pool)) = self.pool_of_oldest() else {
             return;
         };
         let generation = self.identity().generation;
@@ -76,26 +77,27 @@ impl Inner {
         give_back(others);
         match opened {
             Ok(object) => self.give_back(object, generation),
-            Err(error) => tracing::debug!(%error, "could not renew a connection"),
+            Err(error) => database_span(&self.server, &database)
+                .in_scope(|| tracing::debug!(%error, "could not renew a connection")),
         }
     }
 
-    /// The pool with the connection that was opened first, of those that wait.
-    fn pool_of_oldest(&self) -> Option<Pool> {
+    /// The pool with the connection that was opened first, of those that wait, and its database.
+    fn pool_of_oldest(&self) -> Option<(String, Pool)> {
         let warm = self.warm();
         let renewable = warm
             .iter()
             .filter(|(name, _)| self.does_not_hang(name).is_ok());
-        let oldest = renewable.filter_map(|(_, entry)| {
+        let oldest = renewable.filter_map(|(name, entry)| {
             let mut oldest: Option<Instant> = None;
             entry.pool.retain(|_, metrics| {
                 let created = metrics.created;
                 oldest = Some(oldest.map_or(created, |known| known.min(created)));
                 true
             });
-            Some((oldest?, &entry.pool))
+            Some((oldest?, name, &entry.pool))
         });
-        let oldest = oldest.min_by_key(|(created, _)| *created);
-        oldest.map(|(_, pool)| pool.clone())
+        let oldest = oldest.min_by_key(|(created, ..)| *created);
+        oldest.map(|(_, name, pool)| (name.clone(), pool.clone()))
     }
 }
