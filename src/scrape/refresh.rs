@@ -162,14 +162,16 @@ impl Target {
             (memory.home.clone(), known)
         };
         // What a first visit finds is read at once; after that, the scrapes do. They may have passed
-        // it over, as the database was not warm yet when they began.
-        let warm = warm && known.visited.is_some();
+        // it over, as an application was not known yet when they began, or the database was not warm,
+        // which that of the DSN always is.
+        let seen = known.visited.is_some();
         let mut due = Vec::new();
         for collector in &self.collectors {
             let Some(place) = collector.place_in(database, &home, &known) else {
                 continue;
             };
-            if collector.is_on() && collector.is_due(&place, warm) {
+            let by_scrapes = seen || *database == home && collector.scope().application().is_none();
+            if collector.is_on() && collector.is_due(&place, warm && by_scrapes) {
                 let last = collector.latest(&place).map(|(at, _)| at);
                 due.push((collector.plan.collector.walks(), last, collector, place));
             }
