@@ -7,8 +7,8 @@ newest := $(lastword $(sort $(synapses)))
 # some others have fewer features.
 build_debug = cargo test --locked --no-run --test exposition
 debug = $(or $(CARGO_TARGET_DIR),target)/debug/matrix-postgres-exporter
-# Tests on real servers wait for most of their time, and others work meanwhile.
-threads := $(shell echo $$((3 * $$(nproc))))
+# Tests on real servers wait for a part of their time, and others work meanwhile.
+threads := $(shell echo $$((2 * $$(nproc) + 1)))
 say = @echo "==> $(1)"
 
 .DEFAULT_GOAL := help

@@ -8,9 +8,10 @@ use matrix_postgres_exporter::collectors;
 use matrix_postgres_exporter::query::{Collector, Column, ColumnKind, Query};
 
 use super::support::exporter::{Exporter, failures};
+use super::support::exposition::Page;
 use super::support::large;
 use super::support::postgres::{Postgres, rows};
-use super::support::process::wait_for;
+use super::support::process::PATIENCE;
 use super::support::roles::Role;
 use super::support::synapse::{NEW, OLD, Synapse};
 use super::support::whole;
@@ -82,14 +83,12 @@ async fn slow_rows_that_do_not_keep_still_are_counted_once() {
     let dsn = server.dsn("synapse", "exporter");
     let exporter = Exporter::configured(&dsn, "scrape: { statement_cap: 100ms }").await;
     let month = [("within", "30d")];
-    wait_for("the active users are counted", || async {
-        let page = exporter.scrape().await;
-        page.value("synapse_db_users_active", &month).is_some()
-    })
-    .await;
+    let counted = |page: &Page| page.value("synapse_db_users_active", &month).is_some();
+    let page = exporter
+        .scrape_until(3 * PATIENCE, "the active users are counted", counted)
+        .await;
     let rounds = writer.stop().await;
 
-    let page = exporter.scrape().await;
     let success = page.value("pg_scrape_collector_success", &[("collector", ACTIVITY)]);
     assert_eq!(success, Some(1.0));
     let found = page.value("synapse_db_users_active", &month).unwrap();

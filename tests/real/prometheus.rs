@@ -11,7 +11,7 @@ use matrix_postgres_exporter::query::{Collector, ColumnKind};
 use super::support::exporter::Exporter;
 use super::support::exposition::Page;
 use super::support::postgres::Postgres;
-use super::support::process::wait_for;
+use super::support::process::{PATIENCE, wait_at_most, wait_for};
 use super::support::prometheus::{Prometheus, promtool};
 use super::support::roles::Role;
 use super::support::synapse::{NEW, Synapse};
@@ -37,7 +37,8 @@ async fn prometheus_stores_every_series() {
             Exporter::configured(&server.dsn("synapse", "exporter"), &configuration).await;
         let prometheus = Prometheus::scrape(exporter.address()).await;
         let both = RefCell::default();
-        wait_for("what is served and what is stored are the same", || async {
+        let same = "what is served and what is stored are the same";
+        wait_at_most(3 * PATIENCE, same, || async {
             let served = series_of(&exporter.scrape().await);
             let stored = stored_in(&prometheus).await;
             let same = served.keys().eq(stored.keys());
