@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -70,11 +71,20 @@ pub async fn send(
     }
     request += "\r\n";
     request += body;
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    response(&answer).unwrap_or_else(|| panic!("no answer to {request}: {answer:?}"))
+    let start = Instant::now();
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        response(&answer).ok_or_else(|| io::Error::other(format!("no answer, but {answer:?}")))
+    };
+    // Whether nobody is there any more, or just this was cut off, is half of the cause.
+    exchange.await.unwrap_or_else(|error| {
+        let now = std::net::TcpStream::connect(address).map(|_| "it still listens");
+        let after = start.elapsed();
+        panic!("{method} {path} of {address}: {error} after {after:?}; {now:?}")
+    })
 }
 
 /// A client that keeps its connection, and makes another where it was closed between two requests,
