@@ -43,6 +43,10 @@ NUMBERS = {
     "  published": (lambda made: made["rooms"]["published"], r"synapse_db_rooms_published\{.*"),
     "  encrypted": (lambda made: made["rooms"]["encrypted"], r"synapse_db_rooms_encrypted\{.*"),
     "devices": (lambda made: made["devices"], r"synapse_db_devices\{.*"),
+    "messages": (
+        lambda made: made["messages"] + made["encrypted_messages"],
+        r"synapse_db_events_(unencrypted_messages|encrypted)\{.*",
+    ),
 }
 
 # Series to look at.
@@ -290,7 +294,7 @@ def report(homeserver: Homeserver, exporter: Process, url: str, made: dict):
     say(f"{'':14}{'made':>8}{'served':>8}")
     for name, count, served in compare():
         say(f"{name:14}{count:8}{served:8g}{'' if count == served else '   differ'}")
-    say(f"{'messages':14}{made['messages'] + made['encrypted_messages']:8}\n")
+    say("")
     for line in series(url):
         if re.fullmatch(SHOWN, line):
             say(line)
