@@ -102,6 +102,10 @@ bench: deps-postgres deps-synapse ## Measure the cost on a large Synapse; writes
 	$(call say,benchmark)
 	cargo bench --locked --bench large
 
+bench-peers: deps-postgres ## Measure a scrape beside other exporters: PE=postgres_exporter NB=pg_exporter; writes benches/RESULTS.md
+	$(call say,benchmark beside other exporters)
+	PE="$(abspath $(PE))" NB="$(abspath $(NB))" cargo bench --locked --bench peers
+
 ##@ Maintain
 
 # Their modules come from a macro, which rustfmt does not look into.
@@ -148,4 +152,4 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: test-promtool alerts drill bench build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy test-normal-life deps-deploy dashboards test-dashboards dashboards-preview
+.PHONY: test-promtool alerts drill bench bench-peers build demo format golden one test test-quick test-real-quick test-unit test-real test-faults test-long test-alerts lint docs deps deps-postgres deps-daemons deps-synapse help test-deploy test-normal-life deps-deploy dashboards test-dashboards dashboards-preview

@@ -12,13 +12,14 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[path = "../shared/mod.rs"]
+mod shared;
+
 mod cache;
-mod cost;
 mod walks;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::time::{Duration, Instant};
 
 use matrix_postgres_exporter::collectors::{self, Registry};
@@ -30,7 +31,8 @@ use matrix_postgres_exporter::server::Search;
 use tokio_postgres::Client;
 
 use cache::cache;
-use cost::{Cost, reset};
+use shared::cost::{self, Cost, reset};
+use shared::{chosen, median, results};
 use support::exporter::{Exporter, failures};
 use support::exposition::Page;
 use support::large;
@@ -41,8 +43,6 @@ use support::synapse::{NEW, Synapse};
 use support::whole;
 use support::writers::{insert_ten, make_history};
 use walks::walks;
-
-const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
 
 const MAJOR: u32 = 18;
 
@@ -64,21 +64,17 @@ async fn main() {
             .parse()
             .expect("BENCH_USERS is how many users there are to be, such as 50000")
     });
-    let chosen = |variable: &str| -> Option<BTreeSet<String>> {
-        let list = std::env::var(variable).ok()?;
-        Some(list.split(',').map(str::to_owned).collect())
-    };
     let tables = chosen("BENCH_TABLES");
     let only_walks = || BTreeSet::from(["walks".to_owned()]);
     let parts = chosen("BENCH_PARTS").or(tables.as_ref().map(|_| only_walks()));
     let wanted = |part: &str| parts.as_ref().is_none_or(|parts| parts.contains(part));
-    let (mut results, mut broken) = (String::new(), Vec::new());
+    let (mut head, mut results, mut broken) = (String::new(), String::new(), Vec::new());
     if ["refreshes", "walks", "warm", "events"]
         .iter()
         .any(|part| wanted(part))
     {
         let server = large_synapse(users).await;
-        results = head(&server, users).await;
+        head = head_of_file(&server, users).await;
         if wanted("refreshes") {
             broken.extend(refreshes(&server, &mut results).await);
         }
@@ -96,27 +92,13 @@ async fn main() {
     if wanted("cache") {
         broken.extend(cache(&mut results).await);
     }
-    println!("{results}");
+    println!("{head}{results}");
     match (tables, parts) {
         (Some(_), _) => {}
-        (None, None) => fs::write(RESULTS, &results).unwrap(),
-        (None, Some(_)) => fs::write(RESULTS, with_sections(&results)).unwrap(),
+        (None, None) => results::write(&(head + &results)),
+        (None, Some(_)) => results::write(&results),
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
-}
-
-/// The file, with these sections in the place of its own of the same name, or at its end.
-fn with_sections(results: &str) -> String {
-    let title = |section: &str| section.lines().next().map(str::to_owned);
-    let file = fs::read_to_string(RESULTS).unwrap();
-    let mut sections: Vec<_> = file.split("\n## ").collect();
-    for new in results.split("\n## ").skip(1) {
-        match sections.iter_mut().find(|old| title(old) == title(new)) {
-            Some(old) => *old = new,
-            None => sections.push(new),
-        }
-    }
-    sections.join("\n## ")
 }
 
 async fn large_synapse(users: u64) -> Postgres {
@@ -135,29 +117,21 @@ async fn large_synapse(users: u64) -> Postgres {
     large::fill(&server, "synapse", users).await;
     large::fill_events(&server, "synapse", users * 5).await;
     eprintln!("filled in {:.0} s", started.elapsed().as_secs_f64());
-    server
-        .sql("synapse", "CREATE EXTENSION pg_stat_statements")
-        .await;
+    cost::begin(&server).await;
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     server.sql("synapse", "CHECKPOINT").await;
     server
 }
 
-async fn head(server: &Postgres, users: u64) -> String {
+async fn head_of_file(server: &Postgres, users: u64) -> String {
     let value = async |sql: &str| server.value("synapse", sql).await.unwrap();
-    let memory = fs::read_to_string("/proc/meminfo").unwrap();
-    let memory: u64 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let cores = std::thread::available_parallelism().unwrap();
     format!(
         "# What it costs\n\n\
-         Written by `make bench` on {}: PostgreSQL {} with a Synapse {NEW} of {users} users, {} \
-         events and {} in all, made up. The machine has {cores} cores and {} GB, was shared, and \
-         held the data in memory: compare rows, not absolute times.\n",
-        value("SELECT current_date").await,
-        value("SHOW server_version").await,
+         Written by `make bench` {}, and a Synapse {NEW} of {users} users, {} events and {} in all, \
+         made up. All data were in memory: compare rows, not absolute times.\n",
+        results::circumstances(server).await,
         value("SELECT count(*) FROM events").await,
         value("SELECT pg_size_pretty(pg_database_size('synapse'))").await,
-        memory / 1024 / 1024,
     )
 }
 

@@ -161,9 +161,3 @@ async fn plain_statement(server: &Postgres, sql: &Sql) -> Cost {
     message.send(&client, |_, _| Ok(())).await.unwrap();
     Cost::of(server, "postgres", r#"%"public".%"#).await
 }
-
-pub fn median<T>(mut all: Vec<T>, by: impl Fn(&T) -> f64) -> T {
-    all.sort_by(|a, b| by(a).total_cmp(&by(b)));
-    let middle = all.len() / 2;
-    all.swap_remove(middle)
-}

@@ -1,10 +1,8 @@
 //! Clients that mean no good, each one task and one socket, and a scraper among them.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use flate2::read::GzDecoder;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -194,20 +192,8 @@ async fn assert_whole(answer: Response, bytes: usize, which: &str) {
         let said = String::from_utf8_lossy(&answer.body);
         panic!("{}: {said} ({which})", answer.status);
     }
-    let page = match answer.header("content-encoding") {
-        None => answer.body,
-        Some(coding) => {
-            assert_eq!(coding, "gzip");
-            let unpack = move || {
-                let mut page = Vec::new();
-                GzDecoder::new(&*answer.body)
-                    .read_to_end(&mut page)
-                    .unwrap();
-                page
-            };
-            tokio::task::spawn_blocking(unpack).await.unwrap()
-        }
-    };
+    let decode = tokio::task::spawn_blocking(move || answer.decoded());
+    let page = decode.await.unwrap();
     assert!(page.ends_with(b"\n"), "{which}");
     assert!(page.len() > bytes * 9 / 10, "{which}: {} bytes", page.len());
     assert_up(std::str::from_utf8(&page).unwrap(), which);

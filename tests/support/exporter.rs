@@ -62,6 +62,11 @@ impl Exporter {
         Self { process, address }
     }
 
+    /// One of another program, which listens already.
+    pub fn of_other_program(process: Process, address: SocketAddr) -> Self {
+        Self { process, address }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -1,10 +1,16 @@
-//! What the exporter takes of the machine.
+//! What the exporter, and the server for it, take of the machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use procfs::process::Process;
+use procfs::ticks_per_second;
+use rustix::process::Pid;
+
 use super::exporter::Exporter;
-use super::process::wait_at_most;
+use super::postgres::Postgres;
+use super::process::{children, wait_at_most};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -50,4 +56,44 @@ fn cpu_ticks(exporter: &Exporter) -> u64 {
     let stat = fs::read_to_string(path).unwrap();
     let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The CPU time of a process, more exactly than in the system's ticks.
+#[derive(Default)]
+pub struct CpuTime {
+    /// Nanoseconds of each thread; those of one that has ended, as of the last look.
+    threads: BTreeMap<i32, u64>,
+}
+
+impl CpuTime {
+    /// What it has taken since its start.
+    pub fn look(&mut self, pid: Pid) -> Duration {
+        let threads = process(pid).tasks().unwrap().flatten();
+        let times = threads.filter_map(|thread| {
+            let time = thread.schedstat().ok()?;
+            Some((thread.tid, time.sum_exec_runtime))
+        });
+        self.threads.extend(times);
+        Duration::from_nanos(self.threads.values().sum())
+    }
+}
+
+/// The CPU time of all processes of a server since its start. That of those that have ended comes in
+/// the system's ticks.
+pub fn cpu_of_server(server: &Postgres) -> Duration {
+    let postmaster = process(server.pid());
+    let running = children(server.pid()).into_iter();
+    let running = running.filter_map(|(pid, _)| {
+        // It may end at any time.
+        let time = Process::new(pid.as_raw_nonzero().get()).ok()?.schedstat();
+        Some(time.ok()?.sum_exec_runtime)
+    });
+    let running = running.sum::<u64>() + postmaster.schedstat().unwrap().sum_exec_runtime;
+    let ended = postmaster.stat().unwrap();
+    let ended = (ended.cutime + ended.cstime) as f64 / ticks_per_second() as f64;
+    Duration::from_nanos(running) + Duration::from_secs_f64(ended)
+}
+
+fn process(pid: Pid) -> Process {
+    Process::new(pid.as_raw_nonzero().get()).unwrap()
 }

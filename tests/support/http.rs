@@ -1,9 +1,10 @@
 //! HTTP requests, one to a connection or many.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use flate2::read::GzDecoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -31,6 +32,19 @@ impl Response {
     /// The body.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body, as it was before it was compressed; panics unless that is gzip.
+    pub fn decoded(&self) -> Vec<u8> {
+        let Some(coding) = self.header("content-encoding") else {
+            return self.body.clone();
+        };
+        assert_eq!(coding, "gzip");
+        let mut decoded = Vec::new();
+        GzDecoder::new(&*self.body)
+            .read_to_end(&mut decoded)
+            .unwrap();
+        decoded
     }
 
     /// The body as a page of metrics, in the format that its type announces; panics when it is
