@@ -7,6 +7,7 @@ mod format;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -16,7 +17,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::snapshot::{Family, Kind, Sample, Snapshot};
+use crate::snapshot::{Family, Kind, Labels, Snapshot};
 
 pub use format::Format;
 
@@ -74,6 +75,8 @@ struct View {
 
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        // The metrics of one statement share the labels of its rows.
+        let mut rows: Vec<Joined<'_>> = Vec::new();
         for Family { metric, samples } in self.snapshot.families() {
             if samples.is_empty() {
                 continue;
@@ -90,14 +93,20 @@ impl Collector for View {
                 (_, Kind::Untyped) => (&*metric.name, MetricType::Unknown),
             };
             let suffixed = name.len() < metric.name.len();
-            let help = escape_help(&metric.help, self.format);
+            let help = escape(&metric.help, self.format == Format::OpenMetrics);
             let mut family = encoder.encode_descriptor(name, &help, None, kind)?;
-            for sample in samples {
-                if sample.labels.is_empty() {
-                    encode_value(&mut family, sample.value, suffixed)?;
-                } else {
-                    let labels = LabelsOf(sample);
-                    encode_value(&mut family.encode_family(&labels)?, sample.value, suffixed)?;
+            for (at, sample) in samples.iter().enumerate() {
+                let is_same = |row: &Joined<'_>| Arc::ptr_eq(row.labels, &sample.labels);
+                if !rows.get(at).is_some_and(is_same) {
+                    rows.truncate(at);
+                    rows.push(Joined::new(&sample.labels));
+                }
+                match sample.labels.is_empty() {
+                    true => encode_value(&mut family, sample.value, suffixed)?,
+                    false => {
+                        let mut labelled = family.encode_family(&rows[at])?;
+                        encode_value(&mut labelled, sample.value, suffixed)?;
+                    }
                 }
             }
         }
@@ -105,34 +114,61 @@ impl Collector for View {
     }
 }
 
-/// Text 0.0.4 has a backslash and a newline escaped in help texts, OpenMetrics a quote too.
-fn escape_help(help: &str, format: Format) -> Cow<'_, str> {
-    let quote = format == Format::OpenMetrics;
-    if !help.contains(|c| matches!(c, '\\' | '\n') || (quote && c == '"')) {
-        return help.into();
+/// In help texts of text 0.0.4 a backslash and a newline are escaped, in those of OpenMetrics and in label
+/// values a quote too.
+fn escape(text: &str, quotes: bool) -> Cow<'_, str> {
+    if !text.contains(|c| matches!(c, '\\' | '\n') || (quotes && c == '"')) {
+        return text.into();
     }
-    let escaped = help.replace('\\', r"\\").replace('\n', r"\n");
-    match quote {
+    let escaped = text.replace('\\', r"\\").replace('\n', r"\n");
+    match quotes {
         true => escaped.replace('"', r#"\""#).into(),
         false => escaped.into(),
     }
 }
 
 fn encode_value(encoder: &mut MetricEncoder, value: f64, suffixed: bool) -> fmt::Result {
+    // Most values are whole numbers, which are written faster as such, up to where a float has an exponent.
+    let whole = value as i64;
     match suffixed {
         true => encoder.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        false if value.abs() < 1e15 && whole as f64 == value => encoder.encode_gauge(&whole),
         false => encoder.encode_gauge(&value),
     }
 }
 
-struct LabelsOf<'a>(&'a Sample);
+/// A set of labels that is written as if it were one label, since that takes a third of the time: as
+/// its name stands all that comes before the last value.
+struct Joined<'a> {
+    labels: &'a Labels,
+    name: String,
+    value: &'a str,
+}
 
-impl EncodeLabelSet for LabelsOf<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        for (name, value) in self.0.labels.iter() {
-            (&**name, &**value).encode(encoder.encode_label())?;
+impl<'a> Joined<'a> {
+    fn new(labels: &'a Labels) -> Self {
+        let mut name = String::new();
+        let mut last = "";
+        for (at, (label, value)) in labels.iter().enumerate() {
+            if at > 0 {
+                name += "=\"";
+                name += &escape(last, true);
+                name += "\",";
+            }
+            name += label;
+            last = value;
         }
-        Ok(())
+        Self {
+            labels,
+            name,
+            value: last,
+        }
+    }
+}
+
+impl EncodeLabelSet for Joined<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
+        (self.name.as_str(), self.value).encode(encoder.encode_label())
     }
 }
 
@@ -194,7 +230,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::snapshot::{Labels, Metric, labels};
+    use crate::snapshot::{Metric, Sample, labels};
 
     fn one(name: &str, kind: Kind, help: &str, labels: Labels, value: f64) -> Snapshot {
         let mut snapshot = Snapshot::default();
