@@ -94,7 +94,7 @@ test-promtool: deps ## Run the tests of alerts with promtool 3, which is built w
 
 test-deploy: deps deps-deploy ## Check what is in deploy/
 	$(call say,deployment)
-	cargo test --locked --test deploy -- --skip normal_life::
+	@tests/group deploy $$(nproc)
 
 ##@ Measure
 

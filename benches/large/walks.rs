@@ -69,7 +69,9 @@ pub async fn walks(
             .unwrap();
             let row = results.lines().next_back().unwrap();
             eprintln!("{row}");
-            let looks_up = sql.as_str().matches(&format!(".{table} ")).count() > 1;
+            let of_a_name = |c: char| c.is_alphanumeric() || c == '_';
+            let names = sql.as_str().split(|c: char| !of_a_name(c));
+            let looks_up = names.filter(|name| *name == table).count() > 1;
             let in_pages = matches!(walk, Walk::Pages { .. }) && !looks_up;
             let beyond = ratio > MOST_TIME || in_pages && *pages > MOST_PAGES;
             if plain.total > SLOW && beyond || ours.longest > CAP {

@@ -392,7 +392,9 @@ BEGIN
          WHERE NOT me.rolsuper AND me.rolname = E'exporter'
     ), grantee AS MATERIALIZED (
         SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
-    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
+    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks,
+               bool_and(c.relowner = (SELECT d.datdba FROM pg_catalog.pg_database d
+                                       WHERE d.datname = current_database())) AS of_owner
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')
@@ -618,7 +620,9 @@ BEGIN
   FOR command IN
     WITH application AS (
       SELECT s.oid, quote_ident(n.nspname) AS name
-        FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
+        FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks,
+               bool_and(c.relowner = (SELECT d.datdba FROM pg_catalog.pg_database d
+                                       WHERE d.datname = current_database())) AS of_owner
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')
@@ -1069,7 +1073,9 @@ BEGIN
          WHERE NOT me.rolsuper AND me.rolname = E'exporter'
     ), grantee AS MATERIALIZED (
         SELECT mine.oid FROM mine UNION ALL SELECT 0 WHERE EXISTS (SELECT FROM mine)
-    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
+    ), application AS MATERIALIZED (SELECT s.oid FROM (SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks,
+               bool_and(c.relowner = (SELECT d.datdba FROM pg_catalog.pg_database d
+                                       WHERE d.datname = current_database())) AS of_owner
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND c.relname IN (E'events', E'state_groups_state', E'schema_version', E'applied_schema_deltas', E'background_updates')

@@ -14,8 +14,8 @@ pub struct Application {
     pub marks: &'static [&'static str],
     /// Its parts, which may live in databases of their own; the main one comes first.
     pub parts: &'static [Part],
-    /// The schema that is taken where several of a database have the marks; where it is not among
-    /// them, the first by name is.
+    /// Where several schemas of a database have the marks, one is taken whose tables belong to the owner of
+    /// the database, which nobody else can make; of these this one, or the first by name.
     pub schema: &'static str,
     /// Table and column of what former versions of `grants` gave, and no definition reads any more.
     pub former: &'static [(&'static str, &'static str)],
@@ -40,14 +40,16 @@ impl Application {
         parts.max_by_key(|part| part.prefix.len())
     }
 
-    /// The schemas with its tables, or those of a part of it: `oid`, and in `marks` the tables by which it is
-    /// known there, separated by spaces.
+    /// The schemas with its tables, or those of a part of it: `oid`, in `marks` the tables by which it is
+    /// known there, separated by spaces, and `of_owner`, whether these belong to the owner of the database.
     pub fn schemas(&self) -> Sql {
         let of_parts = || self.parts.iter().map(|part| Sql::literal(part.mark));
         let marks = self.marks.iter().map(|mark| Sql::literal(mark));
         let number = self.marks.len() as u64;
         Sql::from(
-            "SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks
+            "SELECT c.relnamespace AS oid, string_agg(c.relname::text, ' ') AS marks,
+               bool_and(c.relowner = (SELECT d.datdba FROM pg_catalog.pg_database d
+                                       WHERE d.datname = current_database())) AS of_owner
           FROM pg_catalog.pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND c.relname IN (",

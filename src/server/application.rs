@@ -193,7 +193,7 @@ fn search(applications: &[Wanted]) -> Sql {
             .with(
                 ") AS s
           JOIN pg_catalog.pg_namespace n ON n.oid = s.oid
-         ORDER BY n.nspname <> ",
+         ORDER BY NOT s.of_owner, n.nspname <> ",
             )
             .with(Sql::literal(schema))
             .with(", n.nspname\n         LIMIT 1)")

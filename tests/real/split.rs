@@ -199,3 +199,31 @@ async fn a_look_alike_takes_no_connection() {
     let says = "database &quot;alike&quot; has no connection";
     assert!(landing.text().contains(says), "{}", landing.text());
 }
+
+/// Where everybody may create in `public`, that is not the place where a Synapse of another schema is
+/// looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_alike_in_public_is_not_read() {
+    let server = Postgres::start(15).await;
+    let roles = "CREATE ROLE owner; CREATE ROLE guest; CREATE DATABASE synapse OWNER owner";
+    for statement in roles.split(';') {
+        server.sql("postgres", statement).await;
+    }
+    let both = "GRANT CREATE ON SCHEMA public TO PUBLIC; CREATE SCHEMA matrix AUTHORIZATION owner";
+    server.sql("synapse", both).await;
+    for (role, schema, version) in [("guest", "public", 1), ("owner", "matrix", 92)] {
+        let tables = format!(
+            "SET ROLE {role}; SET search_path = {schema};
+             CREATE TABLE events (); CREATE TABLE schema_version (version int);
+             CREATE TABLE applied_schema_deltas (); CREATE TABLE background_updates ();
+             INSERT INTO schema_version VALUES ({version}); GRANT ALL ON schema_version TO PUBLIC"
+        );
+        server.sql("synapse", &tables).await;
+    }
+    let exporter = Exporter::watch(&server.dsn("synapse", "postgres"), &[]).await;
+    let version = "synapse_db_schema_version";
+    wait_for("the version is that of the owner's tables", async || {
+        exporter.complete().await.value(version, &[]) == Some(92.0)
+    })
+    .await;
+}

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -225,10 +226,38 @@ pub fn scratch() -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix(&format!("{SCRATCH}{}-", std::process::id()))
         .rand_bytes(4)
-        .tempdir()
+        .tempdir_in(scratch_home())
         .unwrap();
     give(dir.path());
     dir
+}
+
+/// Where scratch folders are: in memory where a test has plenty, since a server's thousand files take
+/// a disk ten times as long; programs have to run there.
+fn scratch_home() -> &'static Path {
+    const MEMORY: &str = "/dev/shm";
+    const PLENTY: u64 = 8 << 30;
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let is_plenty = statvfs(MEMORY).is_ok_and(|memory| {
+            let left = memory.f_bavail * memory.f_frsize;
+            left >= PLENTY && !memory.f_flag.contains(StatVfsMountFlags::NOEXEC)
+        });
+        // A benchmark's data may be larger.
+        match cfg!(test) && is_plenty && memory_available() >= PLENTY {
+            true => MEMORY.into(),
+            false => std::env::temp_dir(),
+        }
+    })
+}
+
+/// Bytes of memory that programs can have.
+fn memory_available() -> u64 {
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let mut lines = memory.lines();
+    let available = lines.find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = available.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or_default() << 10
 }
 
 /// The same, for what many tests use: it is removed when all of them have ended, however they do.
@@ -255,7 +284,7 @@ const SCRATCH: &str = "mpe-";
 
 /// Removes what tests have left that were killed: folders, and frozen servers in them.
 fn sweep() {
-    for dir in list(&std::env::temp_dir()) {
+    for dir in list(scratch_home()) {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let owner = name
             .strip_prefix(SCRATCH)
