@@ -39,7 +39,7 @@ pub struct Reader<'a> {
 }
 
 /// Functions that counters are for; a counter elsewhere is its whole past.
-const OF_COUNTERS: [&str; 3] = ["rate", "irate", "increase"];
+const OF_COUNTERS: [&str; 4] = ["rate", "irate", "increase", "resets"];
 /// Functions that only look whether there is anything.
 const OF_ALL: [&str; 2] = ["changes", "present_over_time"];
 

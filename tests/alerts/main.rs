@@ -49,8 +49,12 @@ const FOREIGN: [(&str, &[&str]); 7] = [
 ];
 
 /// Records that read their own past, with a metric that has their labels.
-const REMEMBERED: [(&str, &str); 2] = [
-    ("instance:pg_server:info", "pg_server_info"),
+const REMEMBERED: [(&str, &str); 3] = [
+    (
+        "instance:pg_server_info:timestamp_seconds",
+        "pg_server_info",
+    ),
+    ("datname:synapse_copy:bool", "synapse_db_schema_version"),
     (
         "pg_cluster:pg_writable:first_timestamp_seconds",
         "pg_server_info",
@@ -101,6 +105,7 @@ fn bad_habits_are_found() {
         ("rate(pg_up[5m]) > 0", "pg_up is a gauge"),
         ("pg_stat_archiver_failed_count > 0", "a counter"),
         ("delta(pg_stat_archiver_failed_count[5m]) > 0", "a counter"),
+        ("resets(pg_up[1h]) > 3", "pg_up is a gauge"),
         ("pg_locks_count > pg_settings_max_connections", "needs on()"),
         ("sum(pg_up) > 0", "not by which labels"),
         ("sum by (datname) (pg_up) > 0", "no label datname"),
@@ -257,7 +262,14 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
         "is not a name like PostgresServerDown",
     );
     check(filters, "compares nothing, so it always fires");
-    check(rule.pending.is_some(), "has no `for`");
+    let pending = rule.pending.as_deref();
+    check(pending.is_some(), "has no `for`");
+    let hours = pending.and_then(|pending| pending.strip_suffix('h')?.parse::<u32>().ok());
+    let long = hours.is_some_and(|hours| hours > 2) || pending.is_some_and(|p| p.ends_with('d'));
+    check(
+        !long || rule.expr.contains("_over_time(") || rule.expr.contains("increase("),
+        "begins its long `for` again after one scrape that fails",
+    );
     check(
         rule.keep_firing_for.is_some(),
         "has no `keep_firing_for`, so a restart of the exporter ends it",
@@ -268,14 +280,16 @@ fn alert_problems(rule: &Rule, labels: &BTreeSet<String>, filters: bool) -> Vec<
         "SynapseLocaleUnsafe",
         "SynapseTablesGrowing",
     ];
-    let by_cluster = ["events_position:max", "sessions:sum"]
-        .iter()
-        .any(|record| rule.expr.contains(&format!("datname:synapse_{record}")));
+    let known = [
+        "events_position:max",
+        "sessions:sum",
+        "copy:bool",
+        "absent:bool",
+    ]
+    .iter()
+    .any(|record| rule.expr.contains(&format!("datname:synapse_{record}")));
     check(
-        !name.starts_with("Synapse")
-            || on_copies.contains(&name)
-            || by_cluster
-            || rule.expr.contains("datname:synapse_copy:bool"),
+        !name.starts_with("Synapse") || on_copies.contains(&name) || known,
         "takes a copy by logical replication for a homeserver",
     );
     let severity = rule.labels.get("severity").map_or("", String::as_str);

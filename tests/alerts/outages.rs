@@ -203,6 +203,25 @@ pub fn scenarios() -> Vec<Scenario> {
         }),
         row(
             2,
+            "2 servers, the primary answers every other minute",
+            |t, w| {
+                if t >= FAULT && t % 2 == 0 {
+                    w.stop(0, "timeout");
+                }
+            },
+        ),
+        row(
+            2,
+            "2 servers, a switch-over leaves both as standbys",
+            |t, w| {
+                if t >= FAULT {
+                    w.servers[0].postgres = Postgres::Lonely;
+                    w.orphan();
+                }
+            },
+        ),
+        row(
+            2,
             "2 servers, the standby is cut off from the primary",
             |t, w| {
                 if t >= FAULT {
@@ -362,6 +381,20 @@ pub fn scenarios() -> Vec<Scenario> {
             },
         ),
         row(
+            1,
+            "1 server is restored in place, and stopped before its exporter knows it",
+            |t, w| {
+                if t >= FAULT {
+                    w.servers[0].system = "8";
+                    w.servers[0].start = 9000;
+                }
+                if t >= FAULT + 20 {
+                    w.stop(0, "refused");
+                    w.forgotten = true;
+                }
+            },
+        ),
+        row(
             2,
             "2 standbys of a primary that is not watched, one is stopped",
             |t, w| {
@@ -411,6 +444,13 @@ pub fn scenarios() -> Vec<Scenario> {
         row(3, "3 servers with slots, scaled to 4 and back", |t, w| {
             w.slots = true;
             scaled(t, w);
+        }),
+        row(2, "2 servers, a third is built for an hour", |t, w| {
+            if t >= FAULT {
+                w.servers = World::new(3).servers;
+                w.stop(2, "refused");
+                w.forgotten = true;
+            }
         }),
         row(1, "1 server, the exporter is restarted", restarted),
         row(3, "3 servers, the exporters are restarted", restarted),

@@ -33,7 +33,11 @@ async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) 
     Role::Strict.create(&server, "exporter", &["synapse"]).await;
     let dsn = server.dsn("synapse", "exporter");
     let exporter = Exporter::configured(&dsn, SOON).await;
-    let page = missing(&exporter, "synapse", 0.0).await;
+    missing(&exporter, "synapse", 0.0).await;
+    let counted = |page: &Page| page.value(REGISTERED, &[]).is_some();
+    let page = exporter
+        .scrape_until(PATIENCE, "all has been read", counted)
+        .await;
     assert_eq!(page.value(MISSING, &[("datname", "")]), Some(0.0));
     // Synapse's own tables are what they should be.
     let not_plain = page.value("pg_exporter_tables_not_plain", &[("datname", "synapse")]);
@@ -53,9 +57,13 @@ async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) 
                 ALTER TABLE users RENAME COLUMN creation_ts2 TO creation_ts;
                 COMMIT";
     owner.batch_execute(swap).await.unwrap();
-    let page = missing(&exporter, "synapse", 1.0).await;
-    assert_eq!(page.value(REGISTERED, &[]), None);
-    assert_eq!(refused(&page), ["synapse_activity"]);
+    missing(&exporter, "synapse", 1.0).await;
+    let gone = |page: &Page| {
+        page.value(REGISTERED, &[]).is_none() && refused(page) == ["synapse_activity"]
+    };
+    exporter
+        .scrape_until(PATIENCE, "what was read before is gone", gone)
+        .await;
 
     let anew = "BEGIN;
                 CREATE TABLE tasks2 (LIKE scheduled_tasks INCLUDING ALL);
@@ -63,8 +71,11 @@ async fn columns_that_a_migration_took_away_are_told(major: u32, version: &str) 
                 ALTER TABLE tasks2 RENAME TO scheduled_tasks;
                 COMMIT";
     owner.batch_execute(anew).await.unwrap();
-    let page = missing(&exporter, "synapse", 4.0).await;
-    assert_eq!(refused(&page), ["synapse_activity", "synapse_tasks"]);
+    missing(&exporter, "synapse", 4.0).await;
+    let both = |page: &Page| refused(page) == ["synapse_activity", "synapse_tasks"];
+    let page = exporter
+        .scrape_until(PATIENCE, "both are refused", both)
+        .await;
     // Other columns of the table are still read.
     assert!(page.samples("synapse_db_users").next().is_some());
     assert_eq!(page.failed().len(), 0, "{:?}", page.skipped());
@@ -311,12 +322,10 @@ async fn what_an_older_program_was_given_is_taken_back() {
 /// The page that says so.
 async fn missing(exporter: &Exporter, database: &str, count: f64) -> Page {
     let question = format!("{count} grants are missing");
-    wait_for(&question, || async {
-        let page = exporter.scrape().await;
-        page.value(MISSING, &[("datname", database)]) == Some(count)
-    })
-    .await;
-    exporter.scrape().await
+    let are_missing = |page: &Page| page.value(MISSING, &[("datname", database)]) == Some(count);
+    exporter
+        .scrape_until(PATIENCE, &question, are_missing)
+        .await
 }
 
 /// The collectors that miss a privilege.

