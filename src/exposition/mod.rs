@@ -137,8 +137,8 @@ fn encode_value(encoder: &mut MetricEncoder, value: f64, suffixed: bool) -> fmt:
     }
 }
 
-/// A set of labels that is written as if it were one label, since that takes a third of the time: as
-/// its name stands all that comes before the last value.
+/// A set of labels that is written as if it were one label, once for all metrics of a row: as its name stands
+/// all that comes before the last value.
 struct Joined<'a> {
     labels: &'a Labels,
     name: String,
