@@ -163,20 +163,6 @@ async fn five_hundred_scrapes_at_once_are_answered_or_refused() {
     assert!(tally.contains_key(&200), "{tally:?}");
 }
 
-/// They share what is asked with the scraper that has more time.
-#[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_scrapes_with_little_time_keep_nobody_out() {
-    let door = Door::large().await;
-    let address = door.exporter.address();
-    let crowd = Crowd::new(500, move |client| async move {
-        let seconds = format!("0.{}", 501 + client % 400);
-        let timeout = ("X-Prometheus-Scrape-Timeout-Seconds", seconds.as_str());
-        // What these see of it is theirs.
-        let _ = Client::new(address).get("/metrics", &[timeout]).await;
-    });
-    door.withstands(crowd).await;
-}
-
 /// Each address asks for something else, and again as soon as it is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_and_fifty_addresses_that_choose_collectors_keep_nobody_out() {
