@@ -67,12 +67,27 @@ DECLARE
                      FROM pg_catalog.pg_auth_members a
                      JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
                      JOIN pg_catalog.pg_roles m ON m.oid = a.member
-                    WHERE r.rolname = 'matrix_postgres_exporter_owner' AND NOT m.rolsuper
+                    WHERE r.rolname = E'matrix_postgres_exporter_owner' AND NOT m.rolsuper
                       AND m.rolname NOT IN (session_user, current_user));
 BEGIN
   IF members IS NOT NULL THEN
     RAISE EXCEPTION 'Role matrix_postgres_exporter_owner has members (%), who would get pg_monitor by it. Revoke it from them, and run this again.',
       members;
+  END IF;
+END
+$do$;
+DO $do$
+DECLARE
+  members text := (SELECT string_agg(DISTINCT m.rolname, ', ')
+                     FROM pg_catalog.pg_auth_members a
+                     JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+                     JOIN pg_catalog.pg_roles m ON m.oid = a.member
+                    WHERE r.rolname = E'exporter' AND NOT m.rolsuper
+                      AND m.rolname NOT IN (session_user, current_user));
+BEGIN
+  IF members IS NOT NULL THEN
+    RAISE EXCEPTION 'Role % has members (%), who can read what it can read. Revoke it from them, and run this again.',
+      E'exporter', members;
   END IF;
 END
 $do$;

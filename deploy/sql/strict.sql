@@ -66,12 +66,27 @@ DECLARE
                      FROM pg_catalog.pg_auth_members a
                      JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
                      JOIN pg_catalog.pg_roles m ON m.oid = a.member
-                    WHERE r.rolname = 'matrix_postgres_exporter_owner' AND NOT m.rolsuper
+                    WHERE r.rolname = E'matrix_postgres_exporter_owner' AND NOT m.rolsuper
                       AND m.rolname NOT IN (session_user, current_user));
 BEGIN
   IF members IS NOT NULL THEN
     RAISE EXCEPTION 'Role matrix_postgres_exporter_owner has members (%), who would get pg_monitor by it. Revoke it from them, and run this again.',
       members;
+  END IF;
+END
+$do$;
+DO $do$
+DECLARE
+  members text := (SELECT string_agg(DISTINCT m.rolname, ', ')
+                     FROM pg_catalog.pg_auth_members a
+                     JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+                     JOIN pg_catalog.pg_roles m ON m.oid = a.member
+                    WHERE r.rolname = E'exporter' AND NOT m.rolsuper
+                      AND m.rolname NOT IN (session_user, current_user));
+BEGIN
+  IF members IS NOT NULL THEN
+    RAISE WARNING 'Role % has members (%), who can read what it can read. Revoke it from them if they should not.',
+      E'exporter', members;
   END IF;
 END
 $do$;
@@ -477,6 +492,19 @@ $do$;
 
 -- SECURITY DEFINER functions that give the statistics without query texts.
 GRANT pg_monitor TO matrix_postgres_exporter_owner;
+DO $do$
+DECLARE
+  owner text := (SELECT r.rolname
+                   FROM pg_catalog.pg_namespace n
+                   JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+                  WHERE n.nspname = 'matrix_postgres_exporter' AND r.rolname <> 'matrix_postgres_exporter_owner' AND NOT r.rolsuper);
+BEGIN
+  IF owner IS NOT NULL THEN
+    RAISE EXCEPTION 'Schema matrix_postgres_exporter of database postgres belongs to role %, who could call what is created in it. Drop the schema, and run this again.',
+      owner;
+  END IF;
+END
+$do$;
 CREATE SCHEMA IF NOT EXISTS matrix_postgres_exporter AUTHORIZATION matrix_postgres_exporter_owner;
 ALTER SCHEMA matrix_postgres_exporter OWNER TO matrix_postgres_exporter_owner;
 REVOKE ALL ON SCHEMA matrix_postgres_exporter FROM PUBLIC;

@@ -31,6 +31,11 @@ const HEAD: &str = "SELECT CASE WHEN pg_catalog.current_setting('restrict_nonsys
             END,
        CASE WHEN count(*) > 0";
 
+/// How many indexes and extended statistics a table may have, on the average of those of a statement: the
+/// check looks at each, and takes as long as its owner likes if they are without end. What has more is not
+/// taken for an application's table (`src/server/application.rs`).
+const MOST_OBJECTS: usize = 64;
+
 /// The locks, the check, and then the statement. Of a column its type
 /// counts: what a stored generated column was computed with is not called when it is read. CASE
 /// leaves no index but that of what depends: by the other, every table of a new catalogue is read.
@@ -45,6 +50,25 @@ pub fn guarded(sql: &Sql) -> Sql {
         Sql::from("ARRAY[")
             .with(list.clone())
             .with("]::pg_catalog.oid[]")
+    };
+    let most = (MOST_OBJECTS * sql.tables().len()) as u64;
+    // One more shows that there are too many.
+    let objects = || {
+        Sql::from(
+            "ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index AS i
+                             WHERE i.indrelid = ANY (",
+        )
+        .with(oids())
+        .with(
+            ")
+                             UNION ALL
+                            SELECT s.oid FROM pg_catalog.pg_statistic_ext AS s
+                             WHERE s.stxrelid = ANY (",
+        )
+        .with(oids())
+        .with(") LIMIT ")
+        .with(most + 1)
+        .with(")")
     };
     let locks = names().map(|name| {
         Sql::from(LOCK)
@@ -64,6 +88,10 @@ pub fn guarded(sql: &Sql) -> Sql {
     }
     let names = sql.tables().iter().map(String::as_str).collect::<Vec<_>>();
     check
+        .with(" OR cardinality(")
+        .with(objects())
+        .with(") > ")
+        .with(most)
         .with(" THEN (")
         .with(Sql::literal(&format!("{REFUSED}{}", names.join(", "))))
         .with(
@@ -71,16 +99,10 @@ pub fn guarded(sql: &Sql) -> Sql {
   FROM pg_catalog.pg_depend AS d
  WHERE d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass,
                      'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
-   AND d.objid = ANY (ARRAY(SELECT i.indexrelid FROM pg_catalog.pg_index AS i
-                             WHERE i.indrelid = ANY (",
+   AND d.objid = ANY (",
         )
-        .with(oids())
-        .with(
-            ")) || ARRAY(SELECT s.oid FROM pg_catalog.pg_statistic_ext AS s
-                             WHERE s.stxrelid = ANY (",
-        )
-        .with(oids())
-        .with(")) || ")
+        .with(objects())
+        .with(" || ")
         .with(oids())
         .with(
             ")

@@ -269,6 +269,12 @@ const NOT_PLAIN: &str = "CASE
                              WHERE c.oid IN (i.inhparent, i.inhrelid))
                THEN 'it inherits from another table, or another from it'
                WHEN pg_catalog.row_security_active(c.oid) THEN 'it is under row-level security'
+               WHEN (SELECT count(*)
+                       FROM (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+                              UNION ALL
+                             SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid
+                              LIMIT 65) AS objects) > 64
+               THEN 'it has more than 64 indexes and extended statistics'
                ELSE coalesce(
                    (SELECT pg_catalog.format('its column %I has the type %s', a.attname,
                                              pg_catalog.format_type(a.atttypid, NULL))

@@ -67,3 +67,49 @@ async fn a_role_in_the_place_of_the_owner_of_the_strict_functions_is_refused() {
     server.sql("postgres", &revoke).await;
     grant(&server, "exporter", &["postgres"], &[]).await;
 }
+
+/// Who has created the exporter's role can give it to himself, and what it may read with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_role_of_somebody_else_gets_no_pg_monitor() {
+    let server = Postgres::start(18).await;
+    server
+        .sql("postgres", "CREATE ROLE mallory LOGIN CREATEROLE")
+        .await;
+    let mallory = server.client("postgres", "mallory").await;
+    mallory
+        .batch_execute("CREATE ROLE exporter LOGIN")
+        .await
+        .unwrap();
+    let refused = try_grant(&server, "exporter", &["postgres"], &["--pg-monitor"])
+        .await
+        .unwrap_err();
+    assert!(refused.contains("has members (mallory)"), "{refused}");
+    let may = "SELECT pg_has_role('exporter', 'pg_monitor', 'MEMBER')";
+    assert_eq!(server.value("postgres", may).await.as_deref(), Some("f"));
+    server.sql("postgres", "REVOKE exporter FROM mallory").await;
+    grant(&server, "exporter", &["postgres"], &["--pg-monitor"]).await;
+}
+
+/// What somebody has granted in a schema of theirs would be granted on what `grants` creates there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_in_the_place_of_the_strict_functions_is_refused() {
+    for major in [13, 18] {
+        let server = Postgres::start(major).await;
+        server
+            .sql(
+                "postgres",
+                "CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE postgres TO mallory",
+            )
+            .await;
+        let mallory = server.client("postgres", "mallory").await;
+        let create = "CREATE SCHEMA matrix_postgres_exporter";
+        mallory.batch_execute(create).await.unwrap();
+        let refused = try_grant(&server, "exporter", &["postgres"], &[])
+            .await
+            .unwrap_err();
+        assert!(refused.contains("belongs to role mallory"), "{refused}");
+        let drop = "DROP SCHEMA matrix_postgres_exporter";
+        mallory.batch_execute(drop).await.unwrap();
+        grant(&server, "exporter", &["postgres"], &[]).await;
+    }
+}

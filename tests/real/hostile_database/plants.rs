@@ -89,6 +89,13 @@ const PLANTS: &[Plant] = &[
          CREATE TABLE blocked_rooms PARTITION OF whole DEFAULT",
     ),
     plant(
+        "many_objects",
+        "it has more than 64 indexes and extended statistics",
+        "DO $$BEGIN FOR n IN 1 .. 65 LOOP
+             EXECUTE format('CREATE STATISTICS s%s ON room_id, user_id FROM blocked_rooms', n);
+         END LOOP; END$$",
+    ),
+    plant(
         "policy",
         "it is under row-level security",
         "CREATE POLICY planted ON blocked_rooms USING (public.planted(room_id) <> '');
