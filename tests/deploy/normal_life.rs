@@ -35,6 +35,8 @@ async fn nothing_arrives() {
         ("archive_mode", "on"),
         ("archive_command", "'true'"),
         ("recovery_target_timeline", "latest"),
+        // What a standby lacks that was away for a moment.
+        ("wal_keep_size", "1GB"),
     ];
     let server = settings
         .iter()
