@@ -34,7 +34,7 @@ const HEAD: &str = "SELECT CASE WHEN pg_catalog.current_setting('restrict_nonsys
 /// How many indexes and extended statistics a table may have, on the average of those of a statement: the
 /// check looks at each, and takes as long as its owner likes if they are without end. What has more is not
 /// taken for an application's table (`src/server/application.rs`).
-const MOST_OBJECTS: usize = 64;
+pub const MOST_OBJECTS: usize = 64;
 
 /// The locks, the check, and then the statement. Of a column its type
 /// counts: what a stored generated column was computed with is not called when it is read. CASE

@@ -49,6 +49,7 @@ pub use cache::CacheShare;
 pub use definition::{
     CTID, Collector, Column, ColumnKind, DefinedMetric, Key, Merge, Query, Role, Scope, Text, Walk,
 };
+pub use guard::MOST_OBJECTS;
 pub use harvest::{Context, Cost, Harvest, Quality, Skip};
 pub use plan::{Holds, Plan};
 pub use reason::{PROTOCOL_VIOLATION, QueryError, Reason};

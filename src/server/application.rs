@@ -18,7 +18,7 @@ use crate::bounds::{LABEL, SHOWN};
 use crate::collectors::Registry;
 use crate::query::application::Application;
 use crate::query::message::{Cells, Message, timeout_step};
-use crate::query::{QueryError, Scope, Sql, Tables, Version};
+use crate::query::{MOST_OBJECTS, QueryError, Scope, Sql, Tables, Version};
 use crate::text::cut;
 
 /// An application, or parts of it, and its tables in a database.
@@ -232,7 +232,7 @@ fn search(applications: &[Wanted]) -> Sql {
         SELECT a.key, c.oid, c.relname,
                ",
         )
-        .with(NOT_PLAIN)
+        .with(not_plain())
         .with(
             " AS not_plain
           FROM application a
@@ -255,7 +255,10 @@ fn search(applications: &[Wanted]) -> Sql {
 /// Why a relation `c` is not read, as words that follow its name; NULL for an ordinary table or a
 /// sequence. What the planner or a scan would evaluate is of the server's own: the first oid that
 /// is not is 16384. `foreign_code` is read once for all tables: it is nearly always empty.
-const NOT_PLAIN: &str = "CASE
+fn not_plain() -> Sql {
+    let most = MOST_OBJECTS as u64;
+    Sql::from(
+        "CASE
                WHEN c.relkind NOT IN ('r', 'S') THEN
                    CASE c.relkind WHEN 'v' THEN 'it is a view'
                                   WHEN 'm' THEN 'it is a materialized view'
@@ -273,8 +276,15 @@ const NOT_PLAIN: &str = "CASE
                        FROM (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
                               UNION ALL
                              SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid
-                              LIMIT 65) AS objects) > 64
-               THEN 'it has more than 64 indexes and extended statistics'
+                              LIMIT ",
+    )
+    .with(most + 1)
+    .with(") AS objects) > ")
+    .with(most)
+    .with("\n               THEN 'it has more than ")
+    .with(most)
+    .with(
+        " indexes and extended statistics'
                ELSE coalesce(
                    (SELECT pg_catalog.format('its column %I has the type %s', a.attname,
                                              pg_catalog.format_type(a.atttypid, NULL))
@@ -303,4 +313,6 @@ const NOT_PLAIN: &str = "CASE
                      CROSS JOIN LATERAL
                            pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0) AS u
                      ORDER BY d.classid, d.objid, d.refobjid LIMIT 1))
-               END";
+               END",
+    )
+}

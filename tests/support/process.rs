@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use procfs::{Current, Meminfo};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
@@ -244,20 +245,14 @@ fn scratch_home() -> &'static Path {
             left >= PLENTY && !memory.f_flag.contains(StatVfsMountFlags::NOEXEC)
         });
         // A benchmark's data may be larger.
-        match cfg!(test) && is_plenty && memory_available() >= PLENTY {
+        let memory = Meminfo::current()
+            .ok()
+            .and_then(|memory| memory.mem_available);
+        match cfg!(test) && is_plenty && memory >= Some(PLENTY) {
             true => MEMORY.into(),
             false => std::env::temp_dir(),
         }
     })
-}
-
-/// Bytes of memory that programs can have.
-fn memory_available() -> u64 {
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let mut lines = memory.lines();
-    let available = lines.find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = available.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or_default() << 10
 }
 
 /// The same, for what many tests use: it is removed when all of them have ended, however they do.
